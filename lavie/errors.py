@@ -1,0 +1,33 @@
+"""Everything that can go wrong on purpose, as one tree. A message names the value and the next step.
+
+LavieError
+├── RequestError      what was asked for cannot be made: a size, a sampler, an empty prompt
+├── BundleError       a folder of weights is missing, incomplete, damaged or of another architecture
+├── DeviceError       the device asked for is not there, or its memory does not suffice
+├── MediaError        a video or image cannot be read or written
+└── TrainingError     a training run cannot start or go on
+"""
+
+
+class LavieError(Exception):
+    """The root: catch it to catch all below. `str(error)` is one line for a person."""
+
+
+class RequestError(LavieError, ValueError):
+    """A value of a request is outside its limits. Raised before anything is loaded or computed."""
+
+
+class BundleError(LavieError):
+    """A folder of weights cannot be used. The message names the file and what was expected."""
+
+
+class DeviceError(LavieError):
+    """The device asked for is not available, or ran out of memory."""
+
+
+class MediaError(LavieError):
+    """A video or image cannot be read, or an output cannot be written."""
+
+
+class TrainingError(LavieError):
+    """Training cannot start or go on. The last good checkpoint is kept."""

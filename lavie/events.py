@@ -1,0 +1,63 @@
+"""What happens while a video is made. `Cascade.generate` yields these in order; failure is an exception. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lavie.request import Request
+from lavie.video import Video
+
+BASE, INTERPOLATION, SUPER_RESOLUTION = "base", "interpolation", "super_resolution"
+STAGES = (BASE, INTERPOLATION, SUPER_RESOLUTION)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something a person should know and that stops nothing: words the text encoder cut off or does not know."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class StageStarted:
+    """A stage is about to take its first of `steps` steps (over all of its windows)."""
+
+    stage: str
+    steps: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """A denoising step is done. `index` counts from 1 to `steps`.
+
+    preview: uint8 F h w 3, the clean frames as the network guesses them now, at the size of the latents; or None.
+    """
+
+    stage: str
+    index: int
+    steps: int
+    preview: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class StageDone:
+    """A stage is done. latents: its result as a float32 tensor B C F H W on the CPU, scaled as the network sees it."""
+
+    stage: str
+    seconds: float
+    latents: Any = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The last event. `request` has every value decided: seed, size, samplers; the same request gives the same video."""
+
+    video: Video
+    request: Request
+    seconds: float
+
+
+Event = Notice | StageStarted | Step | StageDone | Finished

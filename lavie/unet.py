@@ -1,0 +1,461 @@
+"""The three networks of the cascade: one skeleton, and for each network the block that makes it what it is.
+
+`BaseUNet` turns noise into 16 frames (with 9 input channels it is the frame-conditioned network of SEINE),
+`InterpolationUNet` fills in frames between frames, `SuperResolutionUNet` adds detail to small ones. Parameter names and
+shapes are the published ones, so that published weights load strictly. Knows nothing of samplers, prompts or files.
+
+Sources: LaVie (arXiv 2309.15103, sections 4.1 to 4.3), SEINE (arXiv 2310.20700), Stable Diffusion (arXiv 2112.10752).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.loaders import PeftAdapterMixin
+from diffusers.models.attention import FeedForward
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from lavie.layers import (
+    Attention,
+    CrossAttention,
+    Downsample,
+    FirstAndPreviousFrameAttention,
+    ResnetBlock,
+    RotaryEmbedding,
+    ROTARY_CHANNELS,
+    SelfAttention,
+    TemporalAttention,
+    TemporalResnetBlock,
+    TextContext,
+    Upsample,
+    VideoGroupNorm,
+)
+
+TEMPORAL_NORM_GROUPS = 32  # of the convolutional temporal modules: fixed in the published network, whatever the config
+CACHED_ELEMENTS = 2**14  # activations to take at a time on a CPU; a feed-forward layer makes eight times as many of them
+ATTENTION_DOWN, PLAIN_DOWN = "CrossAttnDownBlock3D", "DownBlock3D"
+ATTENTION_UP, PLAIN_UP = "CrossAttnUpBlock3D", "UpBlock3D"
+
+
+class TransformerBlock(nn.Module):
+    """Attention over space, text and time, and a feed-forward layer. Each network has its own order of them."""
+
+    def __init__(self, channels: int, heads: int, text_channels: int, only_cross_attention: bool = False):
+        super().__init__()
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(channels) for _ in range(3))
+        self.attn1 = self._spatial_attention(channels, heads, text_channels if only_cross_attention else None)
+        self.attn2 = CrossAttention(channels, heads, text_channels)
+        self.ff = FeedForward(channels, activation_fn="geglu")
+
+    @staticmethod
+    def _spatial_attention(channels: int, heads: int, text_channels: int | None) -> Attention:
+        kind = SelfAttention if text_channels is None else CrossAttention
+        return kind(channels, heads, text_channels)
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        """Residual. Without gradients a CPU takes the tokens in pieces, so that the wide hidden layer stays in its cache."""
+        if torch.is_grad_enabled() or x.device.type != "cpu":
+            return x + self.ff(self.norm3(x))
+        pieces = x.flatten(0, 1).split(max(1, CACHED_ELEMENTS // x.shape[-1]))
+        return torch.cat([piece + self.ff(self.norm3(piece)) for piece in pieces]).view_as(x)
+
+    @staticmethod
+    def _over_time(attention: TemporalAttention, norm: nn.LayerNorm, x: Tensor, frames: int, image_frames: int) -> Tensor:
+        """Residual temporal attention that leaves the last `image_frames` frames of each clip as they are."""
+        if image_frames == frames:
+            return x
+        if image_frames == 0:
+            return x + attention(norm(x), frames)
+        clip, images = x.unflatten(0, (-1, frames)).split([frames - image_frames, image_frames], dim=1)
+        clip = clip + attention(norm(clip.flatten(0, 1)), frames - image_frames).view_as(clip)
+        return torch.cat([clip, images], dim=1).flatten(0, 1)
+
+
+class BaseTransformerBlock(TransformerBlock):
+    """Space, text, time, feed-forward."""
+
+    def __init__(self, channels: int, heads: int, text_channels: int, only_cross_attention: bool = False):
+        super().__init__(channels, heads, text_channels, only_cross_attention)
+        self.norm_temp = nn.LayerNorm(channels)
+        self.attn_temp = TemporalAttention(channels, heads)
+
+    def forward(self, x: Tensor, context: TextContext, frames: int, image_frames: int) -> Tensor:
+        x = x + self.attn1(self.norm1(x), context, frames)
+        x = x + self.attn2(self.norm2(x), context, frames)
+        x = self._over_time(self.attn_temp, self.norm_temp, x, frames, image_frames)
+        return self._feed_forward(x)
+
+
+class InterpolationTransformerBlock(TransformerBlock):
+    """Space with eyes on the first and the previous frame, text, feed-forward; then time, without positions."""
+
+    def __init__(self, channels: int, heads: int, text_channels: int, only_cross_attention: bool = False):
+        super().__init__(channels, heads, text_channels, only_cross_attention)
+        self.norm_temp = nn.LayerNorm(channels)
+        self.attn_temp = TemporalAttention(channels, heads, positions=False)
+
+    @staticmethod
+    def _spatial_attention(channels: int, heads: int, text_channels: int | None) -> Attention:
+        return FirstAndPreviousFrameAttention(channels, heads)
+
+    def forward(self, x: Tensor, context: TextContext, frames: int, image_frames: int) -> Tensor:
+        x = x + self.attn1(self.norm1(x), context, frames)
+        x = x + self.attn2(self.norm2(x), context, frames)
+        x = self._feed_forward(x)
+        return self._over_time(self.attn_temp, self.norm_temp, x, frames, image_frames)
+
+
+class SuperResolutionTransformerBlock(TransformerBlock):
+    """Text (twice, or space and text on the last level), time, feed-forward."""
+
+    def __init__(self, channels: int, heads: int, text_channels: int, only_cross_attention: bool = False):
+        super().__init__(channels, heads, text_channels, only_cross_attention)
+        self.norm_temporal = nn.LayerNorm(channels)
+        self.attn_temporal = TemporalAttention(channels, heads)
+
+    def forward(self, x: Tensor, context: TextContext, frames: int, image_frames: int) -> Tensor:
+        x = x + self.attn1(self.norm1(x), context, frames)
+        x = x + self.attn2(self.norm2(x), context, frames)
+        x = self._over_time(self.attn_temporal, self.norm_temporal, x, frames, image_frames)
+        return self._feed_forward(x)
+
+
+class Transformer(nn.Module):
+    """Pixels to tokens, one transformer block, tokens to pixels, around a shortcut."""
+
+    def __init__(self, net: VideoUNet, channels: int, only_cross_attention: bool):
+        super().__init__()
+        config = net.config
+        linear = config.use_linear_projection
+        if net.TEMPORAL_CONVOLUTIONS:
+            groups = math.gcd(TEMPORAL_NORM_GROUPS, channels)
+            self.resblock_temporal = TemporalResnetBlock(channels, None, groups, config.norm_eps, kernels=(3, 3))
+        self.norm = VideoGroupNorm(config.norm_num_groups, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
+        block = net.BLOCK(channels, config.attention_head_dim, config.cross_attention_dim, only_cross_attention)
+        self.transformer_blocks = nn.ModuleList([block])
+        self.proj_out = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor, context: TextContext, frames: int, image_frames: int) -> Tensor:
+        """x: (B F) C H W → the same shape."""
+        if hasattr(self, "resblock_temporal") and image_frames == 0:
+            x = self.resblock_temporal(x, None, frames)
+        tokens = self._tokens(self.norm(x), self.proj_in)
+        for block in self.transformer_blocks:
+            tokens = block(tokens, context, frames, image_frames)
+        return x + self._pixels(tokens, self.proj_out, x.shape[2:])
+
+    @staticmethod
+    def _tokens(x: Tensor, projection: nn.Module) -> Tensor:
+        if isinstance(projection, nn.Linear):
+            return projection(x.flatten(2).transpose(1, 2))
+        return projection(x).flatten(2).transpose(1, 2)
+
+    @staticmethod
+    def _pixels(tokens: Tensor, projection: nn.Module, size: torch.Size) -> Tensor:
+        if isinstance(projection, nn.Linear):
+            return projection(tokens).transpose(1, 2).unflatten(2, size)
+        return projection(tokens.transpose(1, 2).unflatten(2, size))
+
+
+class TemporalModule(nn.Module):
+    """Five frames of time, then space, added through a 1×1 convolution that starts at zero (LaVie, section 4.3)."""
+
+    def __init__(self, net: VideoUNet, channels: int, time_channels: int):
+        super().__init__()
+        groups, eps = math.gcd(TEMPORAL_NORM_GROUPS, channels), net.config.norm_eps
+        self.resblocks_3d_t = TemporalResnetBlock(channels, time_channels, groups, eps, kernels=(5, 3))
+        self.resblocks_3d_s = ResnetBlock(channels, channels, time_channels, groups, eps)
+        self.shift_conv = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor, time: Tensor, frames: int) -> Tensor:
+        h = self.resblocks_3d_s(self.resblocks_3d_t(x, time, frames), time, frames)
+        return x + self.shift_conv(h)
+
+
+class Level(nn.Module):
+    """Residual blocks at one resolution, each followed by a transformer where the level attends."""
+
+    def __init__(self, net: VideoUNet, widths: list[tuple[int, int]], attends: bool, only_cross_attention: bool):
+        """widths: in and out channels of each residual block."""
+        super().__init__()
+        config = net.config
+        self.resnets = nn.ModuleList(
+            ResnetBlock(a, b, net.time_channels, config.norm_num_groups, config.norm_eps) for a, b in widths
+        )
+        if attends:
+            self.attentions = nn.ModuleList(Transformer(net, b, only_cross_attention) for _, b in widths)
+
+    def layer(self, index: int, x: Tensor, time: Tensor, context: TextContext, frames: int, image_frames: int) -> Tensor:
+        x = self.resnets[index](x, time, frames)
+        if hasattr(self, "attentions"):
+            x = self.attentions[index](x, context, frames, image_frames)
+        return x
+
+
+class MiddleLevel(Level):
+    """Residual block, transformer, residual block, at the lowest resolution."""
+
+    def __init__(self, net: VideoUNet, channels: int):
+        super().__init__(net, [(channels, channels)], attends=True, only_cross_attention=False)
+        config = net.config
+        self.resnets.append(ResnetBlock(channels, channels, net.time_channels, config.norm_num_groups, config.norm_eps))
+
+    def layer(self, index: int, x: Tensor, time: Tensor, context: TextContext, frames: int, image_frames: int) -> Tensor:
+        x = super().layer(index, x, time, context, frames, image_frames)
+        return self.resnets[1](x, time, frames)
+
+
+class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
+    """The skeleton: down, middle and up levels with skips between them, for videos of any length and even odd sizes."""
+
+    BLOCK: type[TransformerBlock]
+    TEMPORAL_CONVOLUTIONS = False
+    _supports_gradient_checkpointing = True
+    _no_split_modules = ("Level", "MiddleLevel")
+    _repeated_blocks = ("Transformer", "ResnetBlock")
+
+    def _build(self) -> None:
+        config = self.config
+        widths = tuple(config.block_out_channels)
+        self._check_config(widths)
+        self.gradient_checkpointing = False
+        self.time_channels = widths[0] * 4
+        self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
+        self.time_proj = Timesteps(widths[0], flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.time_embedding = TimestepEmbedding(widths[0], self.time_channels)
+        self.down_blocks = nn.ModuleList(self._down_levels(widths))
+        self.mid_block = MiddleLevel(self, widths[-1])
+        self.up_blocks = nn.ModuleList(self._up_levels(widths))
+        self.conv_norm_out = VideoGroupNorm(config.norm_num_groups, widths[0], config.norm_eps)
+        self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
+
+    def _check_config(self, widths: tuple[int, ...]) -> None:
+        config = self.config
+        for name in ("down_block_types", "up_block_types"):
+            if len(getattr(config, name)) != len(widths):
+                raise ValueError(
+                    f"{name} has {len(getattr(config, name))} entries, block_out_channels has {len(widths)}: "
+                    "give one of each a level"
+                )
+        for width in widths:
+            if width % config.norm_num_groups or width % config.attention_head_dim:
+                raise ValueError(
+                    f"block_out_channels holds {width}, which norm_num_groups={config.norm_num_groups} and "
+                    f"attention_head_dim={config.attention_head_dim} (the number of heads) do not both divide"
+                )
+
+    def _only_cross_attention(self, level: int) -> bool:
+        flags = self.config.only_cross_attention
+        return flags if isinstance(flags, bool) else flags[level]
+
+    def _down_levels(self, widths: tuple[int, ...]):
+        for level, width in enumerate(widths):
+            before = widths[max(level - 1, 0)]
+            pairs = [(before if i == 0 else width, width) for i in range(self.config.layers_per_block)]
+            attends = self.config.down_block_types[level] == ATTENTION_DOWN
+            block = Level(self, pairs, attends, self._only_cross_attention(level))
+            if level < len(widths) - 1:
+                block.downsamplers = nn.ModuleList([Downsample(width)])
+            yield block
+
+    def _up_levels(self, widths: tuple[int, ...]):
+        layers = self.config.layers_per_block + 1
+        for index, level in enumerate(reversed(range(len(widths)))):
+            width, below, above = widths[level], widths[min(level + 1, len(widths) - 1)], widths[max(level - 1, 0)]
+            skips = [width] * (layers - 1) + [above]
+            pairs = [((below if i == 0 else width) + skip, width) for i, skip in enumerate(skips)]
+            attends = self.config.up_block_types[index] == ATTENTION_UP
+            block = Level(self, pairs, attends, self._only_cross_attention(level))
+            if level > 0:
+                block.upsamplers = nn.ModuleList([Upsample(width)])
+            yield block
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor | float,
+        encoder_hidden_states: Tensor | TextContext,
+        class_labels: Tensor | None = None,
+        image_frames: int = 0,
+    ) -> Tensor:
+        """Predict noise (or velocity: as the network was trained) for every frame.
+
+        Args:
+            sample: B C F H W, C as the network's `in_channels`.
+            timestep: 0 … 999, one number or one a clip (B).
+            encoder_hidden_states: B L C text embeddings (B F L C: one prompt a frame), or a `TextContext` of them,
+                which keeps each layer's keys and values from step to step.
+            class_labels: B, the noise level of the low-resolution input (super-resolution only).
+            image_frames: how many frames at the end of each clip are single images: they bypass all that mixes time
+                but the statistics of the residual blocks' group norms. All of them: each image is computed alone.
+
+        Returns:
+            B C F H W with `out_channels` channels.
+        """
+        batch, _, frames = sample.shape[:3]
+        context = encoder_hidden_states
+        if not isinstance(context, TextContext):
+            context = TextContext(context)
+        time = self._embed_time(sample, timestep, class_labels)
+        clip = frames
+        if image_frames == frames:  # nothing connects stills: each is a clip of its own, group norms included
+            time, frames, image_frames = time.repeat_interleave(frames, 0), 1, 1
+        x = sample.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        x = self._levels(self.conv_in(x), time, context, frames, image_frames)
+        x = self.conv_out(nn.functional.silu(self.conv_norm_out(x, frames)))
+        return x.unflatten(0, (batch, clip)).transpose(1, 2).contiguous()
+
+    def _embed_time(self, sample: Tensor, timestep: Tensor | float, class_labels: Tensor | None) -> Tensor:
+        """B T, after the activation that every residual block applies."""
+        timestep = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
+        time = self.time_embedding(self.time_proj(timestep).to(sample.dtype))
+        if class_labels is not None:
+            time = time + self.class_embedding(class_labels).to(sample.dtype)
+        return nn.functional.silu(time)
+
+    def _levels(self, x: Tensor, time: Tensor, context: TextContext, frames: int, image_frames: int) -> Tensor:
+        arguments = (time, context, frames, image_frames)
+        skips = [x]
+        for level, block in enumerate(self.down_blocks):
+            for index in range(len(block.resnets)):
+                x = self._layer(block, index, x, *arguments)
+                skips.append(x)
+            if hasattr(block, "downsamplers"):
+                x = block.downsamplers[0](x)
+                skips.append(x)
+            x = self._mix_time("down_temporal_blocks", level, x, *arguments)
+        x = self._layer(self.mid_block, 0, x, *arguments)
+        x = self._mix_time("mid_temporal_block", None, x, *arguments)
+        for level, block in enumerate(self.up_blocks):
+            for index in range(len(block.resnets)):
+                x = self._layer(block, index, torch.cat([x, skips.pop()], dim=1), *arguments)
+            if hasattr(block, "upsamplers"):
+                x = block.upsamplers[0](x, size=skips[-1].shape[2:])
+            x = self._mix_time("up_temporal_blocks", level, x, *arguments)
+        return x
+
+    def _layer(self, block: Level, index: int, x: Tensor, *arguments) -> Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return self._gradient_checkpointing_func(block.layer, index, x, *arguments)
+        return block.layer(index, x, *arguments)
+
+    def _mix_time(self, name: str, level: int | None, x: Tensor, *arguments) -> Tensor:
+        """The hook for a temporal module after a level; only the super-resolution network has them."""
+        return x
+
+
+class BaseUNet(VideoUNet):
+    """Text to video (LaVie, section 4.1); with `in_channels=9` video to video by masked frames (SEINE, section 3.2)."""
+
+    BLOCK = BaseTransformerBlock
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int | None = 64,
+        in_channels: int = 4,
+        out_channels: int = 4,
+        down_block_types: tuple[str, ...] = (ATTENTION_DOWN,) * 3 + (PLAIN_DOWN,),
+        up_block_types: tuple[str, ...] = (PLAIN_UP,) + (ATTENTION_UP,) * 3,
+        only_cross_attention: bool | tuple[bool, ...] = False,
+        block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280),
+        layers_per_block: int = 2,
+        norm_num_groups: int = 32,
+        norm_eps: float = 1e-5,
+        cross_attention_dim: int = 768,
+        attention_head_dim: int = 8,
+        use_linear_projection: bool = False,
+    ):
+        """Names as in the published configs; `attention_head_dim` is really the number of heads."""
+        super().__init__()
+        self._build()
+
+
+class InterpolationUNet(VideoUNet):
+    """Frames between frames (LaVie, section 4.2): the input is noise, and beside it the nearest key frame's latents."""
+
+    BLOCK = InterpolationTransformerBlock
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int | None = 64,
+        in_channels: int = 8,
+        out_channels: int = 4,
+        down_block_types: tuple[str, ...] = (ATTENTION_DOWN,) * 3 + (PLAIN_DOWN,),
+        up_block_types: tuple[str, ...] = (PLAIN_UP,) + (ATTENTION_UP,) * 3,
+        only_cross_attention: bool | tuple[bool, ...] = False,
+        block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280),
+        layers_per_block: int = 2,
+        norm_num_groups: int = 32,
+        norm_eps: float = 1e-5,
+        cross_attention_dim: int = 768,
+        attention_head_dim: int = 8,
+        use_linear_projection: bool = False,
+    ):
+        """Names as in the published configs; `attention_head_dim` is really the number of heads."""
+        super().__init__()
+        self._build()
+
+
+class SuperResolutionUNet(VideoUNet):
+    """×4 in the pixels of a ×4 autoencoder (LaVie, section 4.3): noise, and beside it the noised small frames."""
+
+    BLOCK = SuperResolutionTransformerBlock
+    TEMPORAL_CONVOLUTIONS = True
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int | None = 128,
+        in_channels: int = 7,
+        out_channels: int = 4,
+        down_block_types: tuple[str, ...] = (PLAIN_DOWN,) + (ATTENTION_DOWN,) * 3,
+        up_block_types: tuple[str, ...] = (ATTENTION_UP,) * 3 + (PLAIN_UP,),
+        only_cross_attention: bool | tuple[bool, ...] = (True, True, True, False),
+        block_out_channels: tuple[int, ...] = (256, 512, 512, 1024),
+        layers_per_block: int = 2,
+        norm_num_groups: int = 32,
+        norm_eps: float = 1e-5,
+        cross_attention_dim: int = 1024,
+        attention_head_dim: int = 8,
+        use_linear_projection: bool = True,
+        num_class_embeds: int = 1000,
+    ):
+        """Names as in the published configs; `attention_head_dim` is really the number of heads."""
+        super().__init__()
+        self._build()
+        widths = tuple(block_out_channels)
+        self.class_embedding = nn.Embedding(num_class_embeds, self.time_channels)
+        self.down_temporal_blocks = nn.ModuleList(TemporalModule(self, w, self.time_channels) for w in widths)
+        self.mid_temporal_block = TemporalModule(self, widths[-1], self.time_channels)
+        self.up_temporal_blocks = nn.ModuleList(TemporalModule(self, w, self.time_channels) for w in reversed(widths))
+        # The published file carries the rotary frequencies once more at the top; nothing reads them there.
+        self.temporal_rotary_emb = RotaryEmbedding(ROTARY_CHANNELS)
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor | float,
+        encoder_hidden_states: Tensor | TextContext,
+        class_labels: Tensor | None = None,
+        image_frames: int = 0,
+        *,
+        low_res: Tensor,
+    ) -> Tensor:
+        """As in `VideoUNet.forward`; `low_res` is B 3 F H W in -1 … 1 with noise of level `class_labels`."""
+        return super().forward(
+            torch.cat([sample, low_res], dim=1), timestep, encoder_hidden_states, class_labels, image_frames
+        )
+
+    def _mix_time(self, name: str, level: int | None, x: Tensor, *arguments) -> Tensor:
+        time, _, frames, image_frames = arguments
+        if image_frames:
+            return x
+        module = getattr(self, name)
+        return (module if level is None else module[level])(x, time, frames)

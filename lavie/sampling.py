@@ -1,0 +1,196 @@
+"""From noise to latents: the noise schedule, the samplers, guidance and the one denoising loop.
+
+The schedule is LaVie's own, linear betas 1e-4 … 2e-2 over 1000 steps: Stable Diffusion's would load just as well and
+only make every video worse. Knows nothing of prompts, files or which network it drives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
+from torch import Tensor, nn
+
+from lavie.layers import TextContext
+
+TRAIN_STEPS = 1000
+SCHEDULE = {"num_train_timesteps": TRAIN_STEPS, "beta_start": 1e-4, "beta_end": 2e-2, "beta_schedule": "linear"}
+EPSILON, VELOCITY = "epsilon", "v_prediction"
+
+# A denoiser as the loop sees it: noisy latents scaled for the network, and the timestep → its prediction.
+Predictor = Callable[[Tensor, Tensor], Tensor]
+
+
+class RespacedDDIM:
+    """DDIM (Song et al., arXiv 2010.02502, eq. 12, η = 0) over an evenly rounded subset of the training steps.
+
+    The interpolation network was published with this respacing: the timesteps are `round(linspace(0, 999, n))`, the
+    step before one is the next entry of that very list, and before the last there is no noise at all.
+    """
+
+    order, init_noise_sigma = 1, 1.0
+
+    def __init__(self, prediction_type: str):
+        self.alphas_cumprod = training_alphas()
+        self.prediction_type = prediction_type
+
+    def set_timesteps(self, steps: int, device: torch.device | str | None = None) -> None:
+        kept = np.linspace(0, TRAIN_STEPS - 1, steps).round().astype(np.int64)[::-1].copy()
+        self.timesteps = torch.from_numpy(kept).to(device)
+        alphas = self.alphas_cumprod[torch.from_numpy(kept)]
+        self._next_alpha = dict(zip(kept.tolist(), [*alphas[1:].tolist(), 1.0], strict=True))
+
+    def scale_model_input(self, latents: Tensor, timestep: Tensor) -> Tensor:
+        return latents
+
+    def step(self, prediction: Tensor, timestep: Tensor, latents: Tensor, return_dict: bool = False) -> tuple[Tensor]:
+        clean = predicted_clean(latents, prediction, timestep, self.prediction_type)
+        alpha, next_alpha = self.alphas_cumprod[int(timestep)].item(), self._next_alpha[int(timestep)]
+        noise = (latents - alpha**0.5 * clean) / (1 - alpha) ** 0.5
+        return (next_alpha**0.5 * clean + (1 - next_alpha) ** 0.5 * noise,)
+
+
+def make_scheduler(sampler: str, prediction_type: str = EPSILON, *, respaced: bool = False):
+    """A scheduler of the published family, or one of the fast choices on the same schedule.
+
+    Args:
+        sampler: `ddpm`, `ddim` and `euler` step as the published runs did (diffusers 0.16: DDPM without a steps offset,
+            DDIM with one, Euler over linspace); `dpm++` is DPM-Solver++ 2M, `unipc` UniPC of order 2.
+        prediction_type: what the network predicts, `epsilon` or `v_prediction`.
+        respaced: take DDIM's timesteps as the interpolation network's own code does.
+    """
+    if sampler == "ddim" and respaced:
+        return RespacedDDIM(prediction_type)
+    common = SCHEDULE | {"prediction_type": prediction_type}
+    build = {
+        "ddpm": lambda: DDPMScheduler(**common, clip_sample=False, steps_offset=0, timestep_spacing="leading"),
+        "ddim": lambda: DDIMScheduler(
+            **common, clip_sample=False, set_alpha_to_one=False, steps_offset=1, timestep_spacing="leading"
+        ),
+        "euler": lambda: EulerDiscreteScheduler(**common, timestep_spacing="linspace"),
+        "dpm++": lambda: DPMSolverMultistepScheduler(**common, timestep_spacing="linspace", final_sigmas_type="zero"),
+        "unipc": lambda: UniPCMultistepScheduler(**common, timestep_spacing="linspace", final_sigmas_type="zero"),
+    }
+    return build[sampler]()
+
+
+def set_steps(scheduler, steps: int, device: torch.device | str | None = None) -> None:
+    """Decide the timesteps of `scheduler`: `steps` of the 1000, spaced as its sampler does.
+
+    All 1000 are taken one by one. Spaced as published, DDIM's offset would lead past the last of them, and the fast
+    samplers would round two steps to the same one and divide by the nothing between them.
+    """
+    if steps == TRAIN_STEPS and not isinstance(scheduler, RespacedDDIM):
+        scheduler.register_to_config(timestep_spacing="trailing")
+    scheduler.set_timesteps(steps, device=device)
+
+
+def training_alphas() -> Tensor:
+    """ᾱ of the 1000 training steps, float32: the share of the signal's variance that is left."""
+    betas = torch.linspace(SCHEDULE["beta_start"], SCHEDULE["beta_end"], TRAIN_STEPS, dtype=torch.float32)
+    return torch.cumprod(1 - betas, dim=0)
+
+
+def add_noise(clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+    """clean and noise B …, timestep B → the noisy sample of the forward process (Ho et al., arXiv 2006.11239, eq. 4)."""
+    alpha = _alpha_like(clean, timestep)
+    return alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
+
+
+def training_target(clean: Tensor, noise: Tensor, timestep: Tensor, prediction_type: str) -> Tensor:
+    """What the network should say: the noise, or the velocity (Salimans & Ho, arXiv 2202.00512, section 4)."""
+    if prediction_type == EPSILON:
+        return noise
+    alpha = _alpha_like(clean, timestep)
+    return alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
+
+
+def predicted_clean(sample: Tensor, prediction: Tensor, timestep: Tensor, prediction_type: str) -> Tensor:
+    """The clean latents that a prediction at `timestep` (one for the whole batch) implies."""
+    alpha = training_alphas()[int(round(float(timestep)))].item()
+    if prediction_type == EPSILON:
+        return (sample - (1 - alpha) ** 0.5 * prediction) / alpha**0.5
+    return alpha**0.5 * sample - (1 - alpha) ** 0.5 * prediction
+
+
+def _alpha_like(sample: Tensor, timestep: Tensor) -> Tensor:
+    alpha = training_alphas().to(sample.device)[timestep]
+    return alpha.view(-1, *[1] * (sample.ndim - 1))
+
+
+@dataclass
+class Guided:
+    """Classifier-free guidance around a network (Ho & Salimans, arXiv 2207.12598, eq. 6).
+
+    network: called as (sample, timestep, text context, **conditions). text: 2B L C, the unconditional half first; only
+    the conditional half (B L C) where guidance is 1. scale: 1 is off. rescale: 0 … 1 (Lin et al., arXiv 2305.08891,
+    section 3.4). conditions: what the network takes besides; tensors in it are repeated for both halves. concatenate:
+    B c F H W channels put behind the noisy ones, the same at each step.
+    """
+
+    network: nn.Module
+    text: Tensor
+    scale: float = 1.0
+    rescale: float = 0.0
+    conditions: dict[str, Tensor] | None = None
+    concatenate: Tensor | None = None
+
+    def __post_init__(self):
+        halves = 2 if self.scale != 1.0 else 1
+        self._context = TextContext(self.text)
+        self._conditions = {name: torch.cat([value] * halves) for name, value in (self.conditions or {}).items()}
+        self._halves = halves
+
+    def __call__(self, sample: Tensor, timestep: Tensor) -> Tensor:
+        """B C F H W and a timestep → the guided prediction, of the same shape."""
+        if self.concatenate is not None:
+            sample = torch.cat([sample, self.concatenate], dim=1)
+        sample = torch.cat([sample] * self._halves)
+        prediction = self.network(sample, timestep, self._context, **self._conditions)
+        if self._halves == 1:
+            return prediction
+        unconditional, conditional = prediction.chunk(2)
+        guided = unconditional + self.scale * (conditional - unconditional)
+        if self.rescale:
+            over = tuple(range(1, guided.ndim))
+            matched = guided * (conditional.std(over, keepdim=True) / guided.std(over, keepdim=True))
+            guided = self.rescale * matched + (1 - self.rescale) * guided
+        return guided
+
+
+def denoise(
+    predict: Predictor,
+    latents: Tensor,
+    scheduler,
+    prediction_type: str = EPSILON,
+    generator_at: Callable[[int], torch.Generator] | None = None,
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """The denoising loop: from standard normal noise to latents, one step of `scheduler` at a time.
+
+    Args:
+        predict: sample B C F H W and timestep → the network's (guided) prediction.
+        latents: standard normal noise B C F H W.
+        scheduler: from `make_scheduler`, its timesteps decided by `set_steps`.
+        prediction_type: what `predict` predicts.
+        generator_at: number of the step → the generator of its noise on the CPU; only `ddpm` draws any.
+
+    Yields:
+        after each step: its number from 0, the latents, and the clean latents as they are guessed now (for a preview).
+        Whoever stops asking has cancelled.
+    """
+    latents = latents * scheduler.init_noise_sigma
+    for index, timestep in enumerate(scheduler.timesteps):
+        sample = scheduler.scale_model_input(latents, timestep)
+        prediction = predict(sample, timestep)
+        draws = {"generator": generator_at(index)} if isinstance(scheduler, DDPMScheduler) else {}
+        latents = scheduler.step(prediction, timestep, latents, **draws, return_dict=False)[0]
+        yield index, latents, predicted_clean(sample, prediction, timestep, prediction_type)

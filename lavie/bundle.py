@@ -1,0 +1,261 @@
+"""A folder of weights → the parts of a cascade: what is there, what is missing, what is damaged. Runs no network.
+
+The layout is that of diffusers, one sub-folder a component with `config.json` and safetensors, and `cascade.json` beside
+them with what belongs to the cascade as a whole: its name, its sizes and how each stage runs where a request is silent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from accelerate import init_empty_weights
+from diffusers import AutoencoderKL
+from safetensors import SafetensorError, safe_open
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from lavie import vae as vae_module
+from lavie.errors import BundleError, RequestError
+from lavie.events import BASE, INTERPOLATION, STAGES, SUPER_RESOLUTION
+from lavie.request import Interpolation, Sampling, SuperResolution
+from lavie.sampling import EPSILON, VELOCITY
+from lavie.text import TextEncoder, load_tokenizer
+from lavie.unet import BaseUNet, InterpolationUNet, SuperResolutionUNet
+from lavie.windows import Windows
+
+FORMAT = 1
+MANIFEST = "cascade.json"
+NETWORK_FILE, TEXT_FILE = "diffusion_pytorch_model.safetensors", "model.safetensors"
+VAE, TEXT_ENCODER, TOKENIZER = "vae", "text_encoder", "tokenizer"
+UPSCALER_VAE, UPSCALER_TEXT, UPSCALER_TOKENIZER = (f"{SUPER_RESOLUTION}_{part}" for part in (VAE, TEXT_ENCODER, TOKENIZER))
+CLASSES = {
+    BASE: BaseUNet,
+    INTERPOLATION: InterpolationUNet,
+    SUPER_RESOLUTION: SuperResolutionUNet,
+    VAE: AutoencoderKL,
+    UPSCALER_VAE: AutoencoderKL,
+    TEXT_ENCODER: CLIPTextModel,
+    UPSCALER_TEXT: CLIPTextModel,
+}
+NEEDED = {
+    BASE: (BASE, VAE, TEXT_ENCODER, TOKENIZER),
+    INTERPOLATION: (INTERPOLATION, VAE, TEXT_ENCODER, TOKENIZER),
+    SUPER_RESOLUTION: (SUPER_RESOLUTION, VAE, UPSCALER_VAE, TEXT_ENCODER, TOKENIZER),
+}
+HOW_TO_GET = "copy the folder again from where it came (Nano: `git checkout assets/nano`)"
+
+
+@dataclass(frozen=True)
+class StageDefaults:
+    """How a stage of this bundle runs where a request is silent.
+
+    windows: what its network sees at once, in frames of its output. preview: 4 × 3, latent channels → RGB in -1 … 1.
+    """
+
+    sampling: Sampling
+    prediction_type: str = EPSILON
+    prompt_suffix: str = ""
+    negative_prompt: str = ""
+    noise_level: int = 0
+    windows: Windows = field(default_factory=lambda: Windows(16, 16))
+    preview: tuple[tuple[float, float, float], ...] | None = None
+
+
+class Bundle:
+    """What is in a folder of weights. Opening it reads the manifest and looks at files; weights are read by `load`."""
+
+    def __init__(self, folder: Path | str):
+        """Raises BundleError: the folder is none, or no bundle of this format."""
+        self.folder = Path(folder)
+        manifest = _read_json(self.folder, MANIFEST)
+        if manifest.get("format") != FORMAT:
+            raise BundleError(
+                f"{self.folder / MANIFEST} has format {manifest.get('format')!r}, this version reads {FORMAT}: "
+                "convert the weights again with this version"
+            )
+        try:
+            self.name = str(manifest["name"])
+            self.width, self.height = int(manifest["width"]), int(manifest["height"])
+            self.frames, self.fps = int(manifest["frames"]), float(manifest["fps"])
+            self.defaults = {stage: _stage_defaults(stage, manifest[stage]) for stage in STAGES if stage in manifest}
+        except (KeyError, TypeError, ValueError, RequestError) as error:
+            raise BundleError(f"{self.folder / MANIFEST} is not what a cascade needs ({error!r}): {HOW_TO_GET}") from None
+
+    def missing(self, stage: str) -> list[str]:
+        """Files that `stage` needs and that are not there, relative to the folder."""
+        if stage not in self.defaults:
+            return [f"{MANIFEST}: “{stage}”"]
+        shared = [component for component in NEEDED[stage] if component not in (TEXT_ENCODER, TOKENIZER)]
+        files = [self._file(component) for component in (*shared, *self.text_components(stage))]
+        return [str(file.relative_to(self.folder)) for file in files if not file.is_file()]
+
+    def require(self, stage: str) -> None:
+        """Raises BundleError where `stage` cannot run, with the files it lacks."""
+        if missing := self.missing(stage):
+            raise BundleError(f"{self.folder} cannot run {stage}: {', '.join(missing)} missing; {HOW_TO_GET}")
+
+    def text_components(self, stage: str) -> tuple[str, str]:
+        """The text encoder and tokenizer of `stage`; super-resolution may have its own pair."""
+        if stage == SUPER_RESOLUTION and (self.folder / UPSCALER_TEXT).is_dir():
+            return UPSCALER_TEXT, UPSCALER_TOKENIZER
+        return TEXT_ENCODER, TOKENIZER
+
+    def text_encoder(self, stage: str) -> TextEncoder:
+        """The tokenizer of `stage`, read once."""
+        component = self.text_components(stage)[1]
+        if component not in self._tokenizers:
+            try:
+                self._tokenizers[component] = TextEncoder(load_tokenizer(self.folder / component))
+            except Exception as error:  # the library's parser raises bare exceptions
+                raise BundleError(f"{self.folder / component} is no tokenizer ({_short(error)}): {HOW_TO_GET}") from None
+        return self._tokenizers[component]
+
+    @cached_property
+    def _tokenizers(self) -> dict[str, TextEncoder]:
+        return {}
+
+    def load(self, component: str, dtype: torch.dtype) -> torch.nn.Module:
+        """A component on the CPU, its weights read straight into place. Raises BundleError with the file's name."""
+        network = self._build(component)
+        file = self._file(component)
+        with _weights(file) as weights:
+            _check_shapes(file, {name: weights.get_slice(name).get_shape() for name in weights.keys()}, network)
+            state = {name: weights.get_tensor(name).to(dtype) for name in weights.keys()}
+        network.load_state_dict(state, strict=True, assign=True)
+        network = use_channels_last(network.requires_grad_(False).eval())
+        return vae_module.prepare(network) if isinstance(network, AutoencoderKL) else network
+
+    def components(self) -> list[str]:
+        """The components with weights that are there."""
+        return [name for name in CLASSES if self._file(name).is_file()]
+
+    def downscale_factor(self, stage: str) -> int:
+        """How often the pixels of `stage` are halved on the way through its autoencoder and network, as a power of 2."""
+        vae = VAE if stage != SUPER_RESOLUTION else UPSCALER_VAE
+        return self.halvings(stage) * self.halvings(vae)
+
+    def halvings(self, component: str) -> int:
+        """How many times smaller the smallest picture inside a network or autoencoder is: a power of 2."""
+        widths = self.config(component).get("block_out_channels")
+        if not isinstance(widths, list) or not widths:
+            raise BundleError(
+                f"{self.folder / component / 'config.json'} has block_out_channels {widths!r}, not a list of widths: "
+                f"{HOW_TO_GET}"
+            )
+        return 2 ** (len(widths) - 1)
+
+    def config(self, component: str) -> dict:
+        return _read_json(self.folder / component, "config.json")
+
+    def hashes(self) -> dict[str, str]:
+        """sha256 of every weight file, by its path in the bundle."""
+        files = sorted(self.folder.rglob("*.safetensors"))
+        return {str(file.relative_to(self.folder)): _sha256(file) for file in files}
+
+    def size(self, component: str) -> int:
+        """Bytes of a component's weights on disk, 0 where they are not there."""
+        return self._file(component).stat().st_size if self._file(component).is_file() else 0
+
+    def _file(self, component: str) -> Path:
+        kinds = {TEXT_ENCODER: TEXT_FILE, UPSCALER_TEXT: TEXT_FILE}
+        other = NETWORK_FILE if component in CLASSES else "tokenizer_config.json"
+        return self.folder / component / kinds.get(component, other)
+
+    def _build(self, component: str) -> torch.nn.Module:
+        """The component's class with its own config: parameters on the meta device, buffers that no file holds real."""
+        expected, config = CLASSES[component], self.config(component)
+        named = config.get("_class_name") or config.get("architectures")
+        if named not in (expected.__name__, [expected.__name__]):
+            raise BundleError(
+                f"{self.folder / component / 'config.json'} describes a {named!r}, {component} needs a "
+                f"{expected.__name__!r}: put the right folder there"
+            )
+        try:
+            with init_empty_weights(include_buffers=False):
+                if expected is CLIPTextModel:
+                    return CLIPTextModel(CLIPTextConfig.from_dict(config))
+                return expected.from_config(config)
+        except Exception as error:  # whatever a layer or a library raises at a value it cannot use
+            raise BundleError(
+                f"{self.folder / component / 'config.json'} builds no {component} ({_short(error)}): {HOW_TO_GET}"
+            ) from None
+
+
+def use_channels_last(network: torch.nn.Module) -> torch.nn.Module:
+    """Lay out the weights of 2-D convolutions as the networks lay out their activations."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
+    return network
+
+
+def _stage_defaults(stage: str, values: dict) -> StageDefaults:
+    """The values of the manifest, checked as a request's would be. Raises KeyError, TypeError, ValueError."""
+    values = dict(values)
+    sampling = Sampling(**{name: values.pop(name) for name in ("sampler", "steps", "guidance")})
+    if stage == INTERPOLATION:
+        Interpolation(sampling)
+    if stage == SUPER_RESOLUTION:
+        SuperResolution(sampling, values.get("noise_level"))
+    if "windows" in values:
+        values["windows"] = Windows(**values["windows"])
+    if values.get("prediction_type", EPSILON) not in (EPSILON, VELOCITY):
+        raise ValueError(f"prediction_type {values['prediction_type']!r}")
+    if values.get("preview"):
+        values["preview"] = tuple((float(r), float(g), float(b)) for r, g, b in values["preview"])
+    return StageDefaults(sampling=sampling, **values)
+
+
+def _read_json(folder: Path, name: str) -> dict:
+    if not folder.is_dir():
+        raise BundleError(f"{folder} is not a folder: give the folder of a bundle, one that holds {MANIFEST}")
+    file = folder / name
+    if not file.is_file():
+        raise BundleError(f"{folder} holds no {name}: it is no bundle, or part of it is missing; {HOW_TO_GET}")
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{file} cannot be read as JSON ({_short(error)}): {HOW_TO_GET}") from None
+    if not isinstance(data, dict):
+        raise BundleError(f"{file} is not a JSON object: {HOW_TO_GET}")
+    return data
+
+
+def _weights(file: Path):
+    """An open safetensors file; BundleError in place of the library's errors."""
+    if not file.is_file():
+        raise BundleError(f"{file} is missing: {HOW_TO_GET}")
+    try:
+        return safe_open(file, "pt")
+    except (SafetensorError, OSError) as error:
+        raise BundleError(
+            f"{file} is damaged or cut short at {file.stat().st_size} bytes ({_short(error)}): {HOW_TO_GET}"
+        ) from None
+
+
+def _check_shapes(file: Path, found: dict[str, list[int]], network: torch.nn.Module) -> None:
+    expected = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
+    kind = type(network).__name__
+    if absent := sorted(expected.keys() - found.keys()):
+        raise BundleError(f"{file} lacks {absent[0]} and {len(absent) - 1} more of a {kind}: {HOW_TO_GET}")
+    if extra := sorted(found.keys() - expected.keys()):
+        raise BundleError(f"{file} holds {extra[0]} and {len(extra) - 1} more that a {kind} has not: {HOW_TO_GET}")
+    for name, shape in expected.items():
+        if found[name] != shape:
+            raise BundleError(f"{file}: {name} has shape {found[name]}, this {kind} expects {shape}: {HOW_TO_GET}")
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _short(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -1,0 +1,240 @@
+"""The cascade: holds the stages, turns a request into a video, and says what happens meanwhile.
+
+`Cascade.from_bundle(folder).generate(request)` is the whole of it. Stages hand tensors on, on the device; no file is
+written and no global state is touched.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import secrets
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import diffusers
+import torch
+import transformers
+from torch import Tensor
+
+from lavie import vae
+from lavie.bundle import UPSCALER_VAE, VAE, Bundle, StageDefaults
+from lavie.errors import RequestError
+from lavie.events import (
+    BASE,
+    INTERPOLATION,
+    SUPER_RESOLUTION,
+    Event,
+    Finished,
+    Notice,
+    StageDone,
+    StageStarted,
+    Step,
+)
+from lavie.request import MAX_SEED, Interpolation, Request, Sampling, SuperResolution
+from lavie.residency import Residency, pick_device, pick_dtype
+from lavie.stages.base import sample_base
+from lavie.stages.interpolation import RATE, interpolate, interpolated_frames
+from lavie.stages.super_resolution import super_resolve
+from lavie.stages.windowed import total_steps
+from lavie.text import unconditional_first
+from lavie.video import Video
+
+
+class Cascade:
+    """Three stages over one bundle of weights. Networks are loaded when first needed and stay for the next request."""
+
+    def __init__(self, bundle: Bundle, residency: Residency):
+        self.bundle, self.residency = bundle, residency
+
+    @classmethod
+    def from_bundle(cls, folder: Path | str, device: str = "auto", offload: str = "auto") -> Cascade:
+        """Open a folder of weights. Raises BundleError or DeviceError; reads no weights yet."""
+        bundle = Bundle(folder)
+        picked = pick_device(device)
+        return cls(bundle, Residency(bundle, picked, pick_dtype(picked), offload))
+
+    def provenance(self) -> dict:
+        """What a result depends on besides the request, as plain values: weights, device, number type, versions."""
+        device = self.residency.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+        return {
+            "bundle": self.bundle.name,
+            "weights": self.bundle.hashes(),
+            "device": f"{device.type} ({name})",
+            "dtype": str(self.residency.dtype).removeprefix("torch."),
+            "offload": self.residency.offload,
+            "versions": {
+                "torch": torch.__version__,
+                "diffusers": diffusers.__version__,
+                "transformers": transformers.__version__,
+                "python": platform.python_version(),
+            },
+        }
+
+    def resolve(self, request: Request, source: Video | None = None) -> Request:
+        """The request with every value decided: what it leaves open comes from the bundle, the seed is drawn.
+
+        Raises RequestError for a size that the networks cannot make, BundleError for a stage whose weights are missing.
+        """
+        bundle = self.bundle
+        stages = self._stages(request, source)
+        for stage in stages:
+            bundle.require(stage)
+        resolved = replace(
+            request,
+            seed=secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed,
+            width=source.width if source else request.width or bundle.width,
+            height=source.height if source else request.height or bundle.height,
+            frames=len(source) if source else request.frames or bundle.frames,
+            fps=source.fps if source else request.fps or bundle.fps,
+        )
+        if BASE in stages:
+            resolved = replace(resolved, base=_filled(request.base, bundle.defaults[BASE]))
+        if INTERPOLATION in stages:
+            sampling = _filled(request.interpolation.sampling, bundle.defaults[INTERPOLATION])
+            resolved = replace(resolved, interpolation=Interpolation(sampling))
+        if SUPER_RESOLUTION in stages:
+            defaults, asked = bundle.defaults[SUPER_RESOLUTION], request.super_resolution
+            level = defaults.noise_level if asked.noise_level is None else asked.noise_level
+            resolved = replace(resolved, super_resolution=SuperResolution(_filled(asked.sampling, defaults), level))
+        self._check_size(resolved, stages)
+        return resolved
+
+    @torch.inference_mode()
+    def generate(self, request: Request, source: Video | None = None) -> Iterator[Event]:
+        """Make a video, telling what happens; the last event is `Finished`.
+
+        Args:
+            request: what to make; whatever it leaves open is decided by `resolve`.
+            source: a video to refine instead of making one: its frames are the key frames of interpolation, or the
+                small frames of super-resolution. The base stage does not run then.
+
+        Closing the generator cancels: at most one denoising step is finished after that.
+        """
+        began = time.monotonic()
+        request = self.resolve(request, source)
+        stages = self._stages(request, source)
+        yield from map(Notice, self._notices(request, stages))
+        latents, frames = None, None
+        if source is None:
+            latents = yield from self._make(BASE, self._base(request), request.base.steps)
+        elif INTERPOLATION in stages:
+            latents = self._encode(source)
+        else:
+            frames = self._pixels(source)
+        if INTERPOLATION in stages:
+            steps = self._steps(INTERPOLATION, interpolated_frames(request.frames), request.interpolation.sampling)
+            latents = yield from self._make(INTERPOLATION, self._interpolate(request, latents), steps)
+        if SUPER_RESOLUTION in stages:
+            frames = self._decode(VAE, latents) if frames is None else frames
+            steps = self._steps(SUPER_RESOLUTION, frames.shape[2], request.super_resolution.sampling)
+            latents = yield from self._make(SUPER_RESOLUTION, self._super_resolve(request, frames), steps)
+        made = self._decode(UPSCALER_VAE if SUPER_RESOLUTION in stages else VAE, latents, as_uint8=True)
+        fps = request.fps * RATE if INTERPOLATION in stages else request.fps
+        yield Finished(Video(made.numpy(), fps), request, time.monotonic() - began)
+
+    def _stages(self, request: Request, source: Video | None) -> list[str]:
+        asked = {
+            BASE: source is None,
+            INTERPOLATION: request.interpolation is not None,
+            SUPER_RESOLUTION: request.super_resolution is not None,
+        }
+        stages = [stage for stage, on in asked.items() if on]
+        if not stages:
+            raise RequestError("a source video and no stage to run on it: ask for interpolation or super-resolution")
+        return stages
+
+    def _check_size(self, request: Request, stages: list[str]) -> None:
+        """Sizes must survive every halving of every network; a lone super-resolution takes any even size."""
+        factors = [self.bundle.downscale_factor(stage) for stage in stages if stage != SUPER_RESOLUTION] or [2]
+        factor = math.lcm(*factors)
+        for name in ("width", "height"):
+            value = getattr(request, name)
+            if value % factor:
+                near = max(factor, round(value / factor) * factor)
+                raise RequestError(f"{name} is {value}: {self.bundle.name} makes multiples of {factor}, such as {near}")
+
+    def _notices(self, request: Request, stages: list[str]) -> list[str]:
+        encoder = self.bundle.text_encoder(stages[0])
+        said = encoder.read(request.prompt).notices()
+        return said + encoder.read(request.negative_prompt).notices("negative prompt")
+
+    def _make(self, stage: str, work: Generator[Step, None, Tensor], steps: int) -> Generator[Event, None, Tensor]:
+        """Run a stage between its first and last event."""
+        yield StageStarted(stage, steps)
+        began = time.monotonic()
+        latents = yield from work
+        yield StageDone(stage, time.monotonic() - began, latents.float().cpu())
+        return latents
+
+    def _steps(self, stage: str, frames: int, sampling: Sampling) -> int:
+        return total_steps(frames, sampling, self.bundle.defaults[stage])
+
+    def _base(self, request: Request) -> Generator[Step, None, Tensor]:
+        text = self._text(BASE, request.prompt, request.negative_prompt, request.base)
+        with self.residency.on_device(BASE) as network:
+            channels = network.config.out_channels
+            factor = 2 ** (len(self.bundle.config(VAE)["block_out_channels"]) - 1)
+            shape = (channels, request.frames, request.height // factor, request.width // factor)
+            return (
+                yield from sample_base(
+                    network, text, shape, request.base, self.bundle.defaults[BASE], request.seed
+                )
+            )
+
+    def _interpolate(self, request: Request, keys: Tensor) -> Generator[Step, None, Tensor]:
+        defaults, sampling = self.bundle.defaults[INTERPOLATION], request.interpolation.sampling
+        prompt = request.prompt + defaults.prompt_suffix
+        text = self._text(INTERPOLATION, prompt, defaults.negative_prompt, sampling)
+        with self.residency.on_device(INTERPOLATION) as network:
+            return (yield from interpolate(network, text, keys, sampling, defaults, request.seed))
+
+    def _super_resolve(self, request: Request, frames: Tensor) -> Generator[Step, None, Tensor]:
+        defaults, asked = self.bundle.defaults[SUPER_RESOLUTION], request.super_resolution
+        prompt = request.prompt + defaults.prompt_suffix
+        text = self._text(SUPER_RESOLUTION, prompt, defaults.negative_prompt, asked.sampling)
+        with self.residency.on_device(SUPER_RESOLUTION) as network:
+            return (
+                yield from super_resolve(
+                    network, text, frames, asked.sampling, asked.noise_level, defaults, request.seed
+                )
+            )
+
+    def _text(self, stage: str, prompt: str, negative: str, sampling: Sampling) -> Tensor:
+        """Embeddings for a stage: both halves of guidance, or the prompt alone where guidance is off."""
+        encoder = self.bundle.text_encoder(stage)
+        with self.residency.on_device(self.bundle.text_components(stage)[0]) as model:
+            conditional = encoder.encode(model, [prompt])
+            if sampling.guidance == 1.0:
+                return conditional
+            return unconditional_first(encoder.encode(model, [negative]), conditional)
+
+    def _pixels(self, video: Video) -> Tensor:
+        """uint8 F H W 3 → 1 3 F H W in -1 … 1 on the device."""
+        frames = torch.from_numpy(video.frames).to(self.residency.device).permute(3, 0, 1, 2)[None]
+        return frames.to(self.residency.dtype) / 127.5 - 1
+
+    def _encode(self, video: Video) -> Tensor:
+        with self.residency.on_device(VAE) as autoencoder:
+            return vae.encode(autoencoder, self._pixels(video))
+
+    def _decode(self, component: str, latents: Tensor, as_uint8: bool = False) -> Tensor:
+        """Latents → 1 3 F H W in -1 … 1 on the device, or uint8 F H W 3 on the CPU; one frame at a time."""
+        with self.residency.on_device(component) as autoencoder:
+            if as_uint8:
+                return torch.cat([vae.to_uint8(piece) for piece in vae.decode(autoencoder, latents)])
+            return torch.cat(list(vae.decode(autoencoder, latents))).transpose(0, 1)[None]
+
+
+def _filled(sampling: Sampling, defaults: StageDefaults) -> Sampling:
+    """What the request says, and where it is silent what the bundle says."""
+    own = defaults.sampling
+    return replace(
+        sampling,
+        sampler=sampling.sampler or own.sampler,
+        steps=sampling.steps or own.steps,
+        guidance=own.guidance if sampling.guidance is None else sampling.guidance,
+    )

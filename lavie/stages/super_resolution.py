@@ -1,0 +1,61 @@
+"""Stage 3: small frames → the latents of frames four times as large, window by window without a seam."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor, nn
+
+from lavie.bundle import StageDefaults
+from lavie.events import SUPER_RESOLUTION, Step
+from lavie.noise import CONDITION, frame_noise
+from lavie.request import Sampling
+from lavie.sampling import Guided
+from lavie.stages.windowed import denoise_windows
+
+SCALE = 4
+# The noise on the small frames has a schedule of its own, that of the published upscaler.
+LOW_RES_SCHEDULE = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 2e-2, "beta_schedule": "scaled_linear"}
+
+
+def noised_low_res(frames: Tensor, noise: Tensor, level: int | Tensor) -> Tensor:
+    """Small frames B 3 F H W in -1 … 1 with noise of `level` (0 … 350; one number, or one a clip)."""
+    levels = torch.as_tensor(level, device=frames.device).expand(frames.shape[0])
+    return DDPMScheduler(**LOW_RES_SCHEDULE).add_noise(frames, noise, levels)
+
+
+def super_resolve(
+    network: nn.Module,
+    text: Tensor,
+    frames: Tensor,
+    sampling: Sampling,
+    noise_level: int,
+    defaults: StageDefaults,
+    seed: int,
+) -> Generator[Step, None, Tensor]:
+    """Add detail.
+
+    Args:
+        network: a `SuperResolutionUNet` on its device.
+        text: 2 L C, the negative prompt's embeddings first; 1 L C where guidance is 1.
+        frames: 1 3 F H W in -1 … 1, the small frames.
+        noise_level: 0 … 350.
+
+    Returns:
+        latents 1 C F H W for the ×4 autoencoder: their size is that of the small frames.
+    """
+    frames = frames.to(text)
+    count, height, width = frames.shape[2:]
+    level = torch.tensor([noise_level], device=text.device)
+
+    def predictor_at(start: int, shown) -> Guided:
+        window = frames.index_select(2, torch.tensor(shown, device=frames.device))
+        numbers = range(start, start + len(shown))
+        noise = frame_noise(seed, (SUPER_RESOLUTION, CONDITION), numbers, (3, height, width)).to(text)
+        conditions = {"low_res": noised_low_res(window, noise, noise_level), "class_labels": level}
+        return Guided(network, text, sampling.guidance, sampling.rescale, conditions)
+
+    shape = (network.config.out_channels, count, height, width)
+    return (yield from denoise_windows(SUPER_RESOLUTION, predictor_at, shape, sampling, defaults, seed, text))

@@ -1,0 +1,148 @@
+"""The training loop: one for every network. Knows optimisation, checkpoints and nothing of what is being learned.
+
+A step's loss is a function of the step's number alone (its data and noise are drawn from generators keyed by the seed
+and the step), so a run that is killed and resumed from a checkpoint goes on with the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lavie.errors import TrainingError
+from lavie.training.optimizer import MatrixOptimizer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast to train.
+
+    steps: optimiser steps in all. learning_rate, matrix_learning_rate: peaks for AdamW and for Muon (see `optimizer`),
+    after `warmup` steps of rise; both then fall to zero along a cosine over the last `decay` share of the steps. ema:
+    decay of the weights' moving average, which is what is kept. clip: largest norm of the gradient. autocast: whether
+    matrix work runs in bfloat16.
+    """
+
+    steps: int
+    learning_rate: float = 1e-3
+    matrix_learning_rate: float = 1e-2
+    warmup: int = 50
+    decay: float = 0.8
+    ema: float = 0.998
+    clip: float = 1.0
+    autocast: bool = True
+    seed: int = 0
+    checkpoint_every: int = 250
+    report_every: int = 25
+
+    def share_at(self, step: int) -> float:
+        """The share of the peak learning rates that applies at `step`, 0 … 1."""
+        rise = min(1.0, (step + 1) / max(self.warmup, 1))
+        tail = max(1.0, self.decay * self.steps)
+        left = min(1.0, (self.steps - step) / tail)
+        return rise * 0.5 * (1 - math.cos(math.pi * left))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run says every `report_every` steps; `loss` is the mean since the last report, seconds are wall time."""
+
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+    seconds_a_step: float
+
+    @property
+    def eta_seconds(self) -> float:
+        return (self.steps - self.step) * self.seconds_a_step
+
+
+def fit(network: nn.Module, loss_at: Callable[[int], Tensor], plan: Plan, folder: Path) -> Iterator[Progress]:
+    """Train `network` in place, reporting as it goes; at the end it holds the averaged weights.
+
+    Args:
+        network: what is optimised (an `nn.ModuleDict` where several are trained together).
+        loss_at: step number → scalar loss; draws its data and noise from generators keyed by that number.
+        plan: how long and how fast.
+        folder: where `checkpoint.safetensors` and `progress.jsonl` are written; a checkpoint found there is continued.
+
+    Raises:
+        TrainingError: the loss is not a number. The last checkpoint stays as it was.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder / "checkpoint.safetensors"
+    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    average = {name: p.detach().clone() for name, p in parameters.items()}
+    optimizer = MatrixOptimizer(parameters, plan.learning_rate, plan.matrix_learning_rate)
+    start = _restore(checkpoint, parameters, average, optimizer) if checkpoint.exists() else 0
+    losses, clock = [], time.monotonic()
+    for step in range(start, plan.steps):
+        losses.append(_step(parameters, average, optimizer, loss_at, plan, step))
+        done = step + 1
+        if done % plan.report_every == 0 or done == plan.steps:
+            pace = (time.monotonic() - clock) / len(losses)
+            progress = Progress(done, plan.steps, sum(losses) / len(losses), plan.learning_rate * plan.share_at(step), pace)
+            with (folder / "progress.jsonl").open("a") as log:
+                log.write(json.dumps(asdict(progress)) + "\n")
+            yield progress
+            losses, clock = [], time.monotonic()
+        if done % plan.checkpoint_every == 0 or done == plan.steps:
+            _save(checkpoint, done, parameters, average, optimizer)
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(average[name])
+
+
+def _step(parameters, average, optimizer, loss_at, plan: Plan, step: int) -> float:
+    device = next(iter(parameters.values())).device
+    with torch.autocast(device.type, torch.bfloat16, enabled=plan.autocast):
+        loss = loss_at(step)
+    if not math.isfinite(value := loss.item()):
+        raise TrainingError(
+            f"the loss is {value} at step {step}: lower the learning rate ({plan.learning_rate:g}) and run the same "
+            "command again, it goes on from the last checkpoint"
+        )
+    loss.backward()
+    nn.utils.clip_grad_norm_(parameters.values(), plan.clip)
+    optimizer.step(plan.share_at(step))
+    optimizer.zero_grad()
+    # The average follows quickly at first, so that a short run is not held back by its random start.
+    decay = min(plan.ema, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)
+    return value
+
+
+def _save(path: Path, step: int, parameters, average, optimizer) -> None:
+    """One file holds all that a resumed run needs. It replaces the previous one only once it is wholly on disk."""
+    tensors = {f"average.{name}": tensor for name, tensor in average.items()}
+    tensors |= {f"weight.{name}": p.detach() for name, p in parameters.items()}
+    tensors |= {f"optimizer.{key}": tensor for key, tensor in optimizer.state().items()}
+    # Contiguous copies: safetensors stores plain row-major data, channels-last weights are not.
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"step": str(step)})
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _restore(path: Path, parameters, average, optimizer) -> int:
+    with safe_open(path, "pt") as file:
+        for name, p in parameters.items():
+            p.data.copy_(file.get_tensor(f"weight.{name}"))
+            average[name].copy_(file.get_tensor(f"average.{name}"))
+        prefix = "optimizer."
+        state = {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}
+        optimizer.load_state({name.removeprefix(prefix): tensor for name, tensor in state.items()})
+        return int(file.metadata()["step"])

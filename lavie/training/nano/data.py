@@ -1,0 +1,119 @@
+"""What Nano learns from: batches of pictures for its autoencoders, encoded stills and clips for its networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from lavie.training.diffusion import LargeClips, LatentSet
+from lavie.training.nano.networks import FRAMES, HEIGHT, SCALE, WIDTH
+from lavie.training.world import Staging, random_scene, stage
+
+TWO_SUBJECTS = 0.2  # share of scenes with two subjects
+RECOLOURED = 0.6  # share of the autoencoders' pictures in colours that no caption names
+ENCODED_AT_ONCE = 256  # frames
+WINDOW = 8  # frames that super-resolution sees at once
+LARGE_CROP = (32, 48)  # in latents
+
+
+def frames_to_tensor(frames: np.ndarray) -> Tensor:
+    """Frames F H W 3 in 0 … 255 → float32 F 3 H W in -1 … 1."""
+    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def random_staging(seed: int, index: int, *, held_out: bool) -> Staging:
+    """The `index`-th clip of a run's world. held_out: whether purple and hearts may appear."""
+    rng = np.random.default_rng([seed, index])
+    return stage(random_scene(rng, held_out=held_out, two=TWO_SUBJECTS), rng)
+
+
+def picture_batches(
+    height: int, width: int, crop: int, crops: int, whole: int, seed: int, only_whole_from: int
+) -> Callable[[int], Tensor]:
+    """Step → frames B 3 h w for an autoencoder.
+
+    Mostly crops about the outlines, where everything is that is hard to encode, and at every sixth step whole frames, on
+    whose statistics the group norms will run; from step `only_whole_from` on nothing else.
+    """
+
+    def batch_at(step: int) -> Tensor:
+        rng = np.random.default_rng([seed, step])
+        entire = step % 6 == 0 or step >= only_whole_from
+        pictures = _pictures(rng, height, width, None if entire else crop)
+        chosen = [next(pictures) for _ in range(whole if entire else crops)]
+        return frames_to_tensor(np.stack(chosen))
+
+    return batch_at
+
+
+def _pictures(rng: np.random.Generator, height: int, width: int, crop: int | None) -> Iterator[np.ndarray]:
+    while True:
+        staging = stage(random_scene(rng, held_out=True, two=0.3), rng)
+        moment = float(rng.random())
+        frame = staging.at([moment], height, width)[0]
+        if rng.random() < RECOLOURED:
+            frame = _recolour(frame, rng)
+        if crop is None:
+            yield frame
+            continue
+        for placement in staging.placements * 2:
+            outline = placement.outline(moment) * height
+            x, y = outline[rng.integers(len(outline))] + rng.normal(0, crop / 7, 2)
+            left, top = int(np.clip(x - crop / 2, 0, width - crop)), int(np.clip(y - crop / 2, 0, height - crop))
+            yield frame[top : top + crop, left : left + crop]
+
+
+def _recolour(frame: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The same picture in other colours: channels permuted, some inverted, each with its own gain and offset."""
+    shuffled = frame[..., rng.permutation(3)].astype(np.float32)
+    inverted = np.where(rng.random(3) < 0.3, 255 - shuffled, shuffled)
+    return np.clip(inverted * rng.uniform(0.6, 1, 3) + rng.uniform(0, 30, 3), 0, 255)
+
+
+@torch.no_grad()
+def encode_world(
+    vae: AutoencoderKL, tokenizer, count: int, seed: int, *, clips: bool, frames: int = FRAMES
+) -> LatentSet:
+    """Encode `count` clips (of which none is held out of video), or as many stills (of which all may be).
+
+    A still is a moment of a clip, so that stills show every place and size that clips will; its caption is silent on
+    motion.
+    """
+    stagings = [random_staging(seed, index, held_out=not clips) for index in range(count)]
+    moments = np.random.default_rng([seed, count]).random(count)
+    at_once = max(1, ENCODED_AT_ONCE // (frames if clips else 1))
+    encoded = []
+    for start in range(0, count, at_once):
+        filmed = [
+            staging.film(frames, HEIGHT, WIDTH) if clips else staging.at([moment], HEIGHT, WIDTH)
+            for staging, moment in zip(stagings[start : start + at_once], moments[start : start + at_once], strict=True)
+        ]
+        pixels = frames_to_tensor(np.concatenate(filmed)).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            latents = vae.encode(pixels).latent_dist.mode().to(torch.float16)
+        encoded.append(latents.unflatten(0, (len(filmed), -1)).transpose(1, 2))
+    captions = [(staging.scene if clips else staging.scene.still()).caption for staging in stagings]
+    tokens = tokenizer(captions, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
+    return LatentSet(torch.cat(encoded).contiguous(), tokens["input_ids"])
+
+
+@torch.no_grad()
+def super_resolution_clips(vae: AutoencoderKL, tokenizer, count: int, seed: int) -> LargeClips:
+    """`count` windows of 8 frames filmed large and small; everything may appear, since detail has no motion to learn."""
+    latents, small, captions = [], [], []
+    for index in range(count):
+        staging = random_staging(seed, index, held_out=True)
+        first = np.random.default_rng([seed, index, 1]).uniform(0, 1 - WINDOW / 60)
+        moments = first + np.arange(WINDOW) / 60
+        pixels = frames_to_tensor(staging.at(moments, SCALE * HEIGHT, SCALE * WIDTH))
+        with torch.autocast("cpu", torch.bfloat16):
+            encoded = vae.encode(pixels.contiguous(memory_format=torch.channels_last)).latent_dist.mode()
+        latents.append(encoded.to(torch.float16).transpose(0, 1))
+        small.append(torch.from_numpy(staging.at(moments, HEIGHT, WIDTH)))
+        captions.append(staging.scene.caption)
+    tokens = tokenizer(captions, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
+    return LargeClips(torch.stack(latents), torch.stack(small), tokens["input_ids"], LARGE_CROP)

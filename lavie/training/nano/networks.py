@@ -1,0 +1,99 @@
+"""Nano's networks from scratch: the classes of the published cascade at the smallest useful size."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AutoencoderKL
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from lavie.unet import ATTENTION_DOWN, ATTENTION_UP, PLAIN_DOWN, PLAIN_UP, BaseUNet, SuperResolutionUNet, VideoUNet
+
+HEIGHT, WIDTH, FRAMES, FPS = 64, 96, 16, 8
+SCALE = 4  # of super-resolution
+TEXT_WIDTH = 128
+VAE_WIDTHS, UPSCALER_VAE_WIDTHS = (32, 64, 128, 128), (16, 32, 64)
+LATENT_CHANNELS = 4
+
+
+def build_vae(widths: tuple[int, ...], size: int) -> AutoencoderKL:
+    """An autoencoder that halves the size len(widths) − 1 times, with 4 latent channels and no attention.
+
+    Its posterior starts narrow (deviation 0.05). Started at 1, as by default, it drowns what the encoder first says, and
+    the encoder learns to say one thing in all four channels.
+    """
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * len(widths),
+        up_block_types=("UpDecoderBlock2D",) * len(widths),
+        block_out_channels=widths,
+        layers_per_block=1,
+        latent_channels=LATENT_CHANNELS,
+        norm_num_groups=8,
+        sample_size=size,
+        mid_block_add_attention=False,
+    )
+    with torch.no_grad():
+        vae.quant_conv.weight[LATENT_CHANNELS:] = 0
+        vae.quant_conv.bias[LATENT_CHANNELS:] = -6
+    return vae
+
+
+def build_network(kind: type[VideoUNet] = BaseUNet, in_channels: int = LATENT_CHANNELS) -> VideoUNet:
+    """A base network or, by `kind` and `in_channels`, an interpolation or extension network."""
+    return kind(
+        sample_size=HEIGHT // 8,
+        in_channels=in_channels,
+        block_out_channels=(64, 128, 128),
+        layers_per_block=1,
+        norm_num_groups=8,
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=4,
+        down_block_types=(ATTENTION_DOWN,) * 3,
+        up_block_types=(ATTENTION_UP,) * 3,
+    )
+
+
+def build_super_resolution() -> SuperResolutionUNet:
+    """Narrow, since it works on sixty-four times as many pixels as the base network."""
+    return SuperResolutionUNet(
+        sample_size=HEIGHT,
+        block_out_channels=(16, 32, 48),
+        layers_per_block=1,
+        norm_num_groups=8,
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=1,
+        down_block_types=(PLAIN_DOWN, ATTENTION_DOWN, ATTENTION_DOWN),
+        up_block_types=(ATTENTION_UP, ATTENTION_UP, PLAIN_UP),
+        only_cross_attention=(True, True, False),
+    )
+
+
+def start_time_at_zero(network: VideoUNet) -> VideoUNet:
+    """Zero the output of all that mixes time, so that an inflated network begins as the image network it was."""
+    for name, module in network.named_modules():
+        if name.endswith(("attn_temp.to_out.0", "attn_temporal.to_out.0", "shift_conv")):
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
+        if name.endswith("relative_attention_bias"):
+            nn.init.normal_(module.weight, std=0.02)
+        if name.endswith("resblock_temporal"):
+            nn.init.zeros_(module.conv2.weight)
+            nn.init.zeros_(module.conv2.bias)
+    return network
+
+
+def inherit(network: VideoUNet, parent: dict[str, torch.Tensor]) -> VideoUNet:
+    """Start from the weights of another network: what has the same name is taken over, new input channels start at 0."""
+    own = network.state_dict()
+    for name, value in own.items():
+        if name == "conv_in.weight":
+            value.zero_()
+            value[:, : parent[name].shape[1]] = parent[name]
+        elif name in parent:
+            value.copy_(parent[name])
+    return network
+
+
+def quick_attention():
+    """For training on a CPU: Nano's sequences are so short that plain attention's backward pass beats the fused one."""
+    return sdpa_kernel(SDPBackend.MATH)

@@ -1,0 +1,236 @@
+"""The recipe: every stage of Nano's training in order, each in a folder of its own under the work folder.
+
+Autoencoders first, since nothing after them can be better than they are; then text-to-image on stills, joint image-video
+fine-tuning, interpolation from that, super-resolution, and the bundle. A stage that is done is skipped, one that was
+interrupted goes on from its checkpoint; so the whole can be run again at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lavie.bundle import BASE, INTERPOLATION, SUPER_RESOLUTION, TEXT_ENCODER, UPSCALER_VAE, VAE
+from lavie.sampling import VELOCITY
+from lavie.stages.interpolation import interpolated_frames
+from lavie.training.assemble import write_bundle
+from lavie.training.diffusion import LatentSet, interpolation_loss, joint_loss, still_loss, super_resolution_loss
+from lavie.training.loop import Plan, Progress, fit
+from lavie.training.nano import networks as nano
+from lavie.training.nano.data import encode_world, picture_batches, super_resolution_clips
+from lavie.training.vae import normalise_latents, vae_loss
+from lavie.training.vocabulary import build_text_model, build_tokenizer
+from lavie.unet import InterpolationUNet
+
+STILLS, VIDEO = "stills", "video"
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much of everything: optimiser steps a stage, and items in the encoded sets."""
+
+    vae_steps: int = 1000
+    upscaler_vae_steps: int = 900
+    still_steps: int = 2000
+    video_steps: int = 1500
+    interpolation_steps: int = 600
+    super_resolution_steps: int = 600
+    stills: int = 24_000
+    clips: int = 6_000
+    long_clips: int = 1_200
+    large_clips: int = 400
+
+
+class Recipe:
+    """Trains Nano in `work`. Each stage is a method that yields its progress and leaves `<stage>/model.safetensors`."""
+
+    def __init__(self, work: Path, amounts: Amounts | None = None):
+        self.work, self.amounts = work, amounts or Amounts()
+        self.tokenizer = build_tokenizer()
+        empty = self.tokenizer("", padding="max_length", max_length=self.tokenizer.model_max_length, return_tensors="pt")
+        self.empty = empty["input_ids"][0]
+
+    def stages(self) -> dict[str, Callable[[], Iterator[Progress]]]:
+        """Name → what trains it, in order."""
+        return {
+            VAE: self.train_vae,
+            UPSCALER_VAE: self.train_upscaler_vae,
+            STILLS: self.train_stills,
+            VIDEO: self.train_video,
+            INTERPOLATION: self.train_interpolation,
+            SUPER_RESOLUTION: self.train_super_resolution,
+        }
+
+    def run(self, stage: str) -> Iterator[Progress]:
+        """One stage, or nothing where it is done."""
+        if not self._model(stage).exists():
+            yield from self.stages()[stage]()
+
+    def train_vae(self) -> Iterator[Progress]:
+        steps = self.amounts.vae_steps
+        batches = picture_batches(nano.HEIGHT, nano.WIDTH, 40, 48, 14, seed=9, only_whole_from=int(0.85 * steps))
+        yield from self._train_autoencoder(VAE, nano.build_vae(nano.VAE_WIDTHS, nano.HEIGHT), batches, steps)
+
+    def train_upscaler_vae(self) -> Iterator[Progress]:
+        steps, height, width = self.amounts.upscaler_vae_steps, nano.SCALE * nano.HEIGHT, nano.SCALE * nano.WIDTH
+        batches = picture_batches(height, width, 64, 16, 1, seed=9, only_whole_from=int(0.95 * steps))
+        vae = nano.build_vae(nano.UPSCALER_VAE_WIDTHS, height)
+        yield from self._train_autoencoder(UPSCALER_VAE, vae, batches, steps)
+
+    def train_stills(self) -> Iterator[Progress]:
+        """Text to image: a base network and the text encoder, both from scratch."""
+        plan = Plan(self.amounts.still_steps, learning_rate=2e-3, ema=0.995, seed=2)
+        torch.manual_seed(plan.seed)
+        networks = self._text_and_network()
+        stills = self.encoded(STILLS, self.amounts.stills, clips=False)
+        with nano.quick_attention():
+            yield from fit(networks, still_loss(networks, stills, self.empty, 96, plan.seed), plan, self._run(STILLS))
+        self._keep(STILLS, networks)
+
+    def train_video(self) -> Iterator[Progress]:
+        """Joint image-video fine-tuning of the text-to-image network."""
+        plan = Plan(self.amounts.video_steps, learning_rate=1e-3, ema=0.995, seed=3)
+        networks = self._text_and_network()
+        networks.load_state_dict(load_file(self._model(STILLS)))
+        nano.start_time_at_zero(networks["unet"])
+        clips = self.encoded("clips", self.amounts.clips, clips=True)
+        stills = self.encoded(STILLS, self.amounts.stills, clips=False)
+        with nano.quick_attention():
+            loss = joint_loss(networks, clips, stills, self.empty, 8, plan.seed)
+            yield from fit(networks, loss, plan, self._run(VIDEO))
+        self._keep(VIDEO, networks)
+
+    def train_interpolation(self) -> Iterator[Progress]:
+        plan = Plan(self.amounts.interpolation_steps, learning_rate=1e-3, ema=0.99, seed=4)
+        text, parent = self._trained_text_and_weights()
+        network = nano.build_network(InterpolationUNet, in_channels=8)
+        nano.inherit(network, parent)
+        frames = interpolated_frames(nano.FRAMES)
+        clips = self.encoded("long_clips", self.amounts.long_clips, clips=True, frames=frames)
+        with nano.quick_attention():
+            loss = interpolation_loss(network, text, clips, self.empty, batch=2, seed=plan.seed)
+            yield from fit(network, loss, plan, self._run(INTERPOLATION))
+        self._keep(INTERPOLATION, network)
+
+    def train_super_resolution(self) -> Iterator[Progress]:
+        plan = Plan(self.amounts.super_resolution_steps, learning_rate=1e-3, ema=0.99, seed=5)
+        torch.manual_seed(plan.seed)
+        text, _ = self._trained_text_and_weights()
+        network = nano.start_time_at_zero(nano.build_super_resolution())
+        clips = super_resolution_clips(self.autoencoder(UPSCALER_VAE), self.tokenizer, self.amounts.large_clips, seed=6)
+        loss = super_resolution_loss(network, text, clips, self.empty, batch=2, seed=plan.seed)
+        yield from fit(network, loss, plan, self._run(SUPER_RESOLUTION))
+        self._keep(SUPER_RESOLUTION, network)
+
+    def write(self, folder: Path) -> None:
+        """Put what is trained into a bundle."""
+        networks = self._text_and_network()
+        networks.load_state_dict(load_file(self._model(VIDEO)))
+        components = {
+            BASE: networks["unet"],
+            TEXT_ENCODER: networks["text_encoder"],
+            VAE: self.autoencoder(VAE),
+            UPSCALER_VAE: self.autoencoder(UPSCALER_VAE),
+            INTERPOLATION: self._load(INTERPOLATION, nano.build_network(InterpolationUNet, in_channels=8)),
+            SUPER_RESOLUTION: self._load(SUPER_RESOLUTION, nano.build_super_resolution()),
+        }
+        write_bundle(folder, components, self.tokenizer, self._manifest())
+
+    def autoencoder(self, name: str):
+        """A trained autoencoder, frozen."""
+        widths, size = {
+            VAE: (nano.VAE_WIDTHS, nano.HEIGHT),
+            UPSCALER_VAE: (nano.UPSCALER_VAE_WIDTHS, nano.SCALE * nano.HEIGHT),
+        }[name]
+        vae = self._load(name, nano.build_vae(widths, size)).requires_grad_(False)
+        vae.register_to_config(scaling_factor=1.0)
+        return vae.to(memory_format=torch.channels_last)
+
+    def encoded(self, name: str, count: int, *, clips: bool, frames: int = nano.FRAMES) -> LatentSet:
+        """An encoded set of the world, made once and kept in the work folder."""
+        file = self.work / "encoded" / f"{name}.safetensors"
+        if not file.exists():
+            made = encode_world(self.autoencoder(VAE), self.tokenizer, count, seed=1, clips=clips, frames=frames)
+            _write(file, {"latents": made.latents, "tokens": made.tokens})
+        kept = load_file(file)
+        return LatentSet(kept["latents"], kept["tokens"])
+
+    def _train_autoencoder(self, name: str, vae, batches: Callable[[int], Tensor], steps: int) -> Iterator[Progress]:
+        plan = Plan(steps, learning_rate=2e-3, warmup=40, decay=0.9, ema=0.995, seed=1)
+        yield from fit(vae, vae_loss(vae, batches, plan.seed), plan, self._run(name))
+        normalise_latents(vae, (batches(step) for step in range(steps, steps + 4)))
+        self._keep(name, vae)
+
+    def _text_and_network(self) -> nn.ModuleDict:
+        text = build_text_model(self.tokenizer, nano.TEXT_WIDTH)
+        return nn.ModuleDict({"unet": nano.build_network(), "text_encoder": text})
+
+    def _trained_text_and_weights(self) -> tuple[nn.Module, dict[str, Tensor]]:
+        """The text encoder that the base stage ended with, frozen, and the base network's weights."""
+        networks = self._text_and_network()
+        networks.load_state_dict(load_file(self._model(VIDEO)))
+        return networks["text_encoder"].requires_grad_(False).eval(), networks["unet"].state_dict()
+
+    def _run(self, stage: str) -> Path:
+        return self.work / stage
+
+    def _model(self, stage: str) -> Path:
+        return self.work / stage / "model.safetensors"
+
+    def _keep(self, stage: str, network: nn.Module) -> None:
+        _write(self._model(stage), {name: tensor.contiguous() for name, tensor in network.state_dict().items()})
+
+    def _load(self, stage: str, network: nn.Module) -> nn.Module:
+        network.load_state_dict(load_file(self._model(stage)))
+        return network.eval()
+
+    def _manifest(self) -> dict:
+        return {
+            "name": "Nano",
+            "width": nano.WIDTH,
+            "height": nano.HEIGHT,
+            "frames": nano.FRAMES,
+            "fps": nano.FPS,
+            BASE: {"sampler": "ddim", "steps": 25, "guidance": 4.0, "preview": self._preview(VAE)},
+            INTERPOLATION: {
+                "sampler": "ddim",
+                "steps": 8,
+                "guidance": 1.0,
+                "windows": {"size": 61, "stride": 40, "trim": 4},
+                "preview": self._preview(VAE),
+            },
+            SUPER_RESOLUTION: {
+                "sampler": "ddim",
+                "steps": 6,
+                "guidance": 1.0,
+                "noise_level": 20,
+                "prediction_type": VELOCITY,
+                "windows": {"size": 8, "stride": 6, "trim": 0},
+                "preview": self._preview(UPSCALER_VAE),
+            },
+        }
+
+    @torch.no_grad()
+    def _preview(self, name: str) -> list[list[float]]:
+        """The linear map from latents (and a constant) to colours that fits best, by least squares on real frames."""
+        vae = self.autoencoder(name)
+        scale = 1 if name == VAE else nano.SCALE
+        batches = picture_batches(scale * nano.HEIGHT, scale * nano.WIDTH, 0, 0, 8, seed=7, only_whole_from=0)
+        pictures = batches(0)
+        latents = vae.encode(pictures).latent_dist.mode()
+        colours = nn.functional.interpolate(pictures, size=latents.shape[2:], mode="area")
+        known = torch.cat([latents, torch.ones_like(latents[:, :1])], dim=1).transpose(0, 1).flatten(1).T
+        fitted = torch.linalg.lstsq(known, colours.transpose(0, 1).flatten(1).T).solution
+        return [[round(value, 4) for value in row] for row in fitted.tolist()]
+
+
+def _write(file: Path, tensors: dict[str, Tensor]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    save_file(tensors, partial)
+    partial.replace(file)

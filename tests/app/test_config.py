@@ -1,0 +1,77 @@
+"""Arguments win over the environment, the environment over defaults; nothing is created."""
+
+from pathlib import Path
+
+import pytest
+
+from app.config import ROOT, ConfigError, StudioConfig, read_config
+
+
+def nothing_writable(folder):
+    return False
+
+
+def everything_writable(folder):
+    return True
+
+
+def test_defaults():
+    assert read_config({}) == StudioConfig(Path("data"), "nano", "auto", "127.0.0.1", 7860, None)
+
+
+def test_the_environment_decides_what_no_argument_does():
+    environ = {
+        "LAVIE_DATA": "/somewhere",
+        "LAVIE_MODEL": "official",
+        "LAVIE_DEVICE": "cpu",
+        "LAVIE_HOST": "0.0.0.0",
+        "LAVIE_PORT": "8000",
+        "LAVIE_AUTH": "me:a:b",
+    }
+    assert read_config(environ) == StudioConfig(Path("/somewhere"), "official", "cpu", "0.0.0.0", 8000, ("me", "a:b"))
+    given = read_config(environ, data=Path("x"), model="y", device="mps", host="h", port=1, auth="u:p")
+    assert given == StudioConfig(Path("x"), "y", "mps", "h", 1, ("u", "p"))
+
+
+def test_empty_variables_count_as_absent():
+    assert read_config({"LAVIE_DATA": "", "LAVIE_PORT": "", "LAVIE_AUTH": "", "SPACE_ID": ""}) == StudioConfig()
+
+
+def test_a_space_keeps_its_data_where_it_outlives_a_restart():
+    space = {"SPACE_ID": "someone/studio"}
+    assert read_config(space, writable=everything_writable).data == Path("/data")
+    assert read_config(space, writable=nothing_writable).data == Path("data")
+    assert read_config({**space, "LAVIE_DATA": "/mine"}, writable=everything_writable).data == Path("/mine")
+    assert read_config({}, writable=everything_writable).data == Path("data")
+    assert read_config(space).host == "0.0.0.0"
+
+
+def test_models_are_folders():
+    assert StudioConfig(model="nano").bundle == ROOT / "assets" / "nano"
+    assert (ROOT / "app.py").is_file()
+    assert StudioConfig(Path("d"), model="official").bundle == Path("d/models/official")
+    assert StudioConfig(model="some/folder").bundle == Path("some/folder")
+
+
+@pytest.mark.parametrize("port", [0, -1, 65536])
+def test_a_port_outside_its_range_is_refused(port):
+    with pytest.raises(ConfigError, match=f"port is {port}: give a number from 1 to 65535"):
+        read_config({}, port=port)
+
+
+def test_a_port_that_is_no_number_is_refused():
+    with pytest.raises(ConfigError, match="LAVIE_PORT is 'http'"):
+        read_config({"LAVIE_PORT": "http"})
+
+
+@pytest.mark.parametrize("auth", ["me", "me:", ":secret"])
+def test_half_a_login_is_refused_without_repeating_it(auth):
+    with pytest.raises(ConfigError, match="user:password") as caught:
+        read_config({}, auth=auth)
+    assert "secret" not in str(caught.value)
+
+
+def test_reading_settings_creates_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert read_config({}).clips == Path("data/clips")
+    assert list(tmp_path.iterdir()) == []

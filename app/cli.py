@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import Annotated, Any
 import typer
 
 from app.config import StudioConfig, read_config
+from app.exits import exit_codes
+from app.train import train
 from lavie.errors import LavieError
 from lavie.request import (
     MAX_FPS,
@@ -40,6 +41,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+cli.add_typer(train, name="train")
 
 
 def _checked(values: Callable[[Any], object]) -> Callable[[Any], Any]:
@@ -94,7 +96,7 @@ def studio(
     if context.invoked_subcommand is not None:
         _refuse_misplaced(context, settings)
         return
-    with _exit_codes():
+    with exit_codes():
         config = read_config(os.environ, **settings)
         from app.ui import launch
 
@@ -126,7 +128,7 @@ def render(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Make one video from PROMPT and write it to a file."""
-    with _exit_codes():
+    with exit_codes():
         config = read_config(os.environ, data=data, model=model, device=device)
         request = Request(
             prompt,
@@ -174,36 +176,3 @@ def _refuse_misplaced(context: typer.Context, settings: dict) -> None:
     if given:
         command = context.invoked_subcommand
         raise typer.BadParameter(f"{', '.join(given)} stands before {command!r}: put options after the command")
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, taken the same way out as Ctrl-C so that nothing half-written stays behind."""
-
-
-def _terminate(*_) -> None:
-    raise _Terminated
-
-
-@contextlib.contextmanager
-def _exit_codes():
-    """Every way a command can end, as an exit code and at most one line on stderr."""
-    previous = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    except LavieError as error:
-        _stop(1, f"error: {error}")
-    except _Terminated:
-        _stop(143, "stopped: no unfinished file is left")
-    except KeyboardInterrupt:
-        _stop(130, "cancelled: no unfinished file is left")
-    except Exception as error:
-        if os.environ.get("LAVIE_DEBUG") == "1":
-            raise
-        _stop(1, f"error: something unexpected happened ({type(error).__name__}: {error}); LAVIE_DEBUG=1 shows where")
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _stop(code: int, message: str) -> None:
-    print(" ".join(message.split()), file=sys.stderr)
-    raise typer.Exit(code) from None

@@ -1,7 +1,8 @@
 """A folder of weights → the parts of a cascade: what is there, what is missing, what is damaged. Runs no network.
 
-The layout is that of diffusers, one sub-folder a component with `config.json` and safetensors, and `cascade.json` beside
-them with what belongs to the cascade as a whole: its name, its sizes and how each stage runs where a request is silent.
+The layout is that of diffusers, one sub-folder a component with `config.json` and safetensors, and `cascade.json`
+beside them with what belongs to the cascade as a whole: its name, its sizes and how each stage runs where a request is
+silent.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ FORMAT = 1
 MANIFEST = "cascade.json"
 NETWORK_FILE, TEXT_FILE = "diffusion_pytorch_model.safetensors", "model.safetensors"
 VAE, TEXT_ENCODER, TOKENIZER = "vae", "text_encoder", "tokenizer"
-UPSCALER_VAE, UPSCALER_TEXT, UPSCALER_TOKENIZER = (f"{SUPER_RESOLUTION}_{part}" for part in (VAE, TEXT_ENCODER, TOKENIZER))
+UPSCALER_VAE, UPSCALER_TEXT, UPSCALER_TOKENIZER = (
+    f"{SUPER_RESOLUTION}_{part}" for part in (VAE, TEXT_ENCODER, TOKENIZER)
+)
 CLASSES = {
     BASE: BaseUNet,
     INTERPOLATION: InterpolationUNet,
@@ -83,7 +86,9 @@ class Bundle:
             self.frames, self.fps = int(manifest["frames"]), float(manifest["fps"])
             self.defaults = {stage: _stage_defaults(stage, manifest[stage]) for stage in STAGES if stage in manifest}
         except (KeyError, TypeError, ValueError, RequestError) as error:
-            raise BundleError(f"{self.folder / MANIFEST} is not what a cascade needs ({error!r}): {HOW_TO_GET}") from None
+            raise BundleError(
+                f"{self.folder / MANIFEST} is not what a cascade needs ({error!r}): {HOW_TO_GET}"
+            ) from None
 
     def missing(self, stage: str) -> list[str]:
         """Files that `stage` needs and that are not there, relative to the folder."""
@@ -111,7 +116,9 @@ class Bundle:
             try:
                 self._tokenizers[component] = TextEncoder(load_tokenizer(self.folder / component))
             except Exception as error:  # the library's parser raises bare exceptions
-                raise BundleError(f"{self.folder / component} is no tokenizer ({_short(error)}): {HOW_TO_GET}") from None
+                raise BundleError(
+                    f"{self.folder / component} is no tokenizer ({_short(error)}): {HOW_TO_GET}"
+                ) from None
         return self._tokenizers[component]
 
     @cached_property
@@ -134,7 +141,7 @@ class Bundle:
         return [name for name in CLASSES if self._file(name).is_file()]
 
     def downscale_factor(self, stage: str) -> int:
-        """How often the pixels of `stage` are halved on the way through its autoencoder and network, as a power of 2."""
+        """By how much the frames of `stage` shrink on the way through its autoencoder and network."""
         vae = VAE if stage != SUPER_RESOLUTION else UPSCALER_VAE
         return self.halvings(stage) * self.halvings(vae)
 
@@ -197,6 +204,8 @@ def _stage_defaults(stage: str, values: dict) -> StageDefaults:
     """The values of the manifest, checked as a request's would be. Raises KeyError, TypeError, ValueError."""
     values = dict(values)
     sampling = Sampling(**{name: values.pop(name) for name in ("sampler", "steps", "guidance")})
+    if None in (sampling.sampler, sampling.steps, sampling.guidance):
+        raise ValueError(f"{stage} leaves sampler, steps or guidance open")
     if stage == INTERPOLATION:
         Interpolation(sampling)
     if stage == SUPER_RESOLUTION:

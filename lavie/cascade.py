@@ -33,7 +33,7 @@ from lavie.events import (
     StageStarted,
     Step,
 )
-from lavie.request import MAX_SEED, Interpolation, Request, Sampling, SuperResolution
+from lavie.request import MAX_SEED, MAX_SIZE, Interpolation, Request, Sampling, SuperResolution
 from lavie.residency import Residency, pick_device, pick_dtype
 from lavie.stages.base import sample_base
 from lavie.stages.interpolation import RATE, interpolate, interpolated_frames
@@ -41,6 +41,8 @@ from lavie.stages.super_resolution import super_resolve
 from lavie.stages.windowed import total_steps
 from lavie.text import unconditional_first
 from lavie.video import Video
+
+SIZE = ("width", "height", "frames", "fps")  # what a request says of the base stage's clip, and a source of itself
 
 
 class Cascade:
@@ -77,20 +79,18 @@ class Cascade:
     def resolve(self, request: Request, source: Video | None = None) -> Request:
         """The request with every value decided: what it leaves open comes from the bundle, the seed is drawn.
 
+        With a source its width, height, frames and fps are None: they are those of the source.
+
         Raises RequestError for a size that the networks cannot make, BundleError for a stage whose weights are missing.
         """
         bundle = self.bundle
         stages = self._stages(request, source)
         for stage in stages:
             bundle.require(stage)
-        resolved = replace(
-            request,
-            seed=secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed,
-            width=source.width if source else request.width or bundle.width,
-            height=source.height if source else request.height or bundle.height,
-            frames=len(source) if source else request.frames or bundle.frames,
-            fps=source.fps if source else request.fps or bundle.fps,
-        )
+        seed = secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed
+        # A source is of any length, size and rate, whatever limits a request of the base stage has.
+        size = {name: getattr(request, name) or getattr(bundle, name) if source is None else None for name in SIZE}
+        resolved = replace(request, seed=seed, **size)
         if BASE in stages:
             resolved = replace(resolved, base=_filled(request.base, bundle.defaults[BASE]))
         if INTERPOLATION in stages:
@@ -100,7 +100,7 @@ class Cascade:
             defaults, asked = bundle.defaults[SUPER_RESOLUTION], request.super_resolution
             level = defaults.noise_level if asked.noise_level is None else asked.noise_level
             resolved = replace(resolved, super_resolution=SuperResolution(_filled(asked.sampling, defaults), level))
-        self._check_size(resolved, stages)
+        self._check_size(resolved if source is None else source, stages)
         return resolved
 
     @torch.inference_mode()
@@ -117,6 +117,7 @@ class Cascade:
         began = time.monotonic()
         request = self.resolve(request, source)
         stages = self._stages(request, source)
+        count, fps = (request.frames, request.fps) if source is None else (len(source), source.fps)
         yield from map(Notice, self._notices(request, stages))
         latents, frames = None, None
         if source is None:
@@ -126,14 +127,14 @@ class Cascade:
         else:
             frames = self._pixels(source)
         if INTERPOLATION in stages:
-            steps = self._steps(INTERPOLATION, interpolated_frames(request.frames), request.interpolation.sampling)
+            steps = self._steps(INTERPOLATION, interpolated_frames(count), request.interpolation.sampling)
             latents = yield from self._make(INTERPOLATION, self._interpolate(request, latents), steps)
         if SUPER_RESOLUTION in stages:
             frames = self._decode(VAE, latents) if frames is None else frames
             steps = self._steps(SUPER_RESOLUTION, frames.shape[2], request.super_resolution.sampling)
             latents = yield from self._make(SUPER_RESOLUTION, self._super_resolve(request, frames), steps)
         made = self._decode(UPSCALER_VAE if SUPER_RESOLUTION in stages else VAE, latents, as_uint8=True)
-        fps = request.fps * RATE if INTERPOLATION in stages else request.fps
+        fps = fps * RATE if INTERPOLATION in stages else fps
         yield Finished(Video(made.numpy(), fps), request, time.monotonic() - began)
 
     def _stages(self, request: Request, source: Video | None) -> list[str]:
@@ -147,12 +148,14 @@ class Cascade:
             raise RequestError("a source video and no stage to run on it: ask for interpolation or super-resolution")
         return stages
 
-    def _check_size(self, request: Request, stages: list[str]) -> None:
+    def _check_size(self, sized: Request | Video, stages: list[str]) -> None:
         """Sizes must survive every halving of every network; a lone super-resolution takes any even size."""
         factors = [self.bundle.downscale_factor(stage) for stage in stages if stage != SUPER_RESOLUTION] or [2]
         factor = math.lcm(*factors)
         for name in ("width", "height"):
-            value = getattr(request, name)
+            value = getattr(sized, name)
+            if value > MAX_SIZE:
+                raise RequestError(f"{name} is {value}: give a video of at most {MAX_SIZE}")
             if value % factor:
                 near = max(factor, round(value / factor) * factor)
                 raise RequestError(f"{name} is {value}: {self.bundle.name} makes multiples of {factor}, such as {near}")
@@ -177,12 +180,10 @@ class Cascade:
         text = self._text(BASE, request.prompt, request.negative_prompt, request.base)
         with self.residency.on_device(BASE) as network:
             channels = network.config.out_channels
-            factor = 2 ** (len(self.bundle.config(VAE)["block_out_channels"]) - 1)
+            factor = self.bundle.halvings(VAE)
             shape = (channels, request.frames, request.height // factor, request.width // factor)
             return (
-                yield from sample_base(
-                    network, text, shape, request.base, self.bundle.defaults[BASE], request.seed
-                )
+                yield from sample_base(network, text, shape, request.base, self.bundle.defaults[BASE], request.seed)
             )
 
     def _interpolate(self, request: Request, keys: Tensor) -> Generator[Step, None, Tensor]:
@@ -207,10 +208,10 @@ class Cascade:
         """Embeddings for a stage: both halves of guidance, or the prompt alone where guidance is off."""
         encoder = self.bundle.text_encoder(stage)
         with self.residency.on_device(self.bundle.text_components(stage)[0]) as model:
-            conditional = encoder.encode(model, [prompt])
+            conditional = encoder.encode(model, [prompt], self.residency.device)
             if sampling.guidance == 1.0:
                 return conditional
-            return unconditional_first(encoder.encode(model, [negative]), conditional)
+            return unconditional_first(encoder.encode(model, [negative], self.residency.device), conditional)
 
     def _pixels(self, video: Video) -> Tensor:
         """uint8 F H W 3 → 1 3 F H W in -1 … 1 on the device."""

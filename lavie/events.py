@@ -1,4 +1,4 @@
-"""What happens while a video is made. `Cascade.generate` yields these in order; failure is an exception. No torch here."""
+"""What happens while a video is made, in the order of `Cascade.generate`. Failure is an exception. Needs no torch."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class StageDone:
 
 @dataclass(frozen=True)
 class Finished:
-    """The last event. `request` has every value decided: seed, size, samplers; the same request gives the same video."""
+    """The last event. `request` has every value decided; made again, it gives the same video."""
 
     video: Video
     request: Request

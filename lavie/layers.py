@@ -97,7 +97,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Nearest neighbours to `size` (twice the size, less one where that was odd on the way down), then a convolution."""
+    """Nearest neighbours to `size` (double, or one less where it was odd on the way down), then a convolution."""
 
     def __init__(self, channels: int):
         super().__init__()

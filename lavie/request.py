@@ -160,7 +160,7 @@ class Request:
         version = data.pop("schema", None)
         _check(
             version == SCHEMA_VERSION and isinstance(version, int) and not isinstance(version, bool),
-            f"the request has schema {_short(version)}, this version reads {SCHEMA_VERSION}: use the version that wrote it",
+            f"the request has schema {_short(version)}, this one reads {SCHEMA_VERSION}: use the version that wrote it",
         )
         return _from_dict(cls, data)
 

@@ -48,9 +48,9 @@ def pick_dtype(device: torch.device) -> torch.dtype:
 class Residency:
     """Hands out the components of a bundle, each on the device while its `with` block lasts.
 
-    offload: `none` keeps what was loaded on the device; `model` moves a component there for its block and back after it;
-    `sequential` moves it layer by layer (accelerate's hooks: slowest, smallest). `auto` takes the first of these that
-    free device memory allows for. On a CPU there is nothing to offload from.
+    offload: `none` keeps what was loaded on the device; `model` moves a component there for its block and back after
+    it; `sequential` moves it layer by layer (accelerate's hooks: slowest, smallest). `auto` takes the first of these
+    that free device memory allows for. On a CPU there is nothing to offload from.
     """
 
     def __init__(self, bundle: Bundle, device: torch.device, dtype: torch.dtype, offload: str = "auto"):
@@ -62,16 +62,17 @@ class Residency:
 
     @contextmanager
     def on_device(self, component: str) -> Iterator[nn.Module]:
-        """The component, ready to run; freed or moved back however the block ends. Memory that runs out is a DeviceError."""
+        """The component, ready to run; released however the block ends. Memory that runs out is a DeviceError."""
         try:
             module = self._ready(component)
             if self.offload != "sequential":
                 module.to(self.device)
             yield module
         except torch.OutOfMemoryError as error:
+            said = str(error).partition("\n")[0] or "no more is known"
             raise DeviceError(
-                f"{self.device} ran out of memory in {component} ({str(error).splitlines()[0]}): make the video smaller or "
-                "shorter, close what else uses the device, or run on the CPU"
+                f"{self.device} ran out of memory in {component} ({said}): make the video "
+                "smaller or shorter, close what else uses the device, or run on the CPU"
             ) from None
         finally:
             self._release(component)
@@ -92,7 +93,8 @@ class Residency:
             if self.offload == "sequential":
                 from accelerate import cpu_offload
 
-                module = cpu_offload(module, self.device)
+                # A transformer goes there whole: inside it weights are looked at before their layers are called.
+                module = cpu_offload(module, self.device, preload_module_classes=["Transformer"])
             self._loaded[component] = module
         return self._loaded[component]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -101,7 +102,7 @@ def training_alphas() -> Tensor:
 
 
 def add_noise(clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
-    """clean and noise B …, timestep B → the noisy sample of the forward process (Ho et al., arXiv 2006.11239, eq. 4)."""
+    """clean and noise B …, timestep B → the noisy sample (Ho et al., arXiv 2006.11239, eq. 4)."""
     alpha = _alpha_like(clean, timestep)
     return alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
 
@@ -116,7 +117,7 @@ def training_target(clean: Tensor, noise: Tensor, timestep: Tensor, prediction_t
 
 def predicted_clean(sample: Tensor, prediction: Tensor, timestep: Tensor, prediction_type: str) -> Tensor:
     """The clean latents that a prediction at `timestep` (one for the whole batch) implies."""
-    alpha = training_alphas()[int(round(float(timestep)))].item()
+    alpha = training_alphas()[round(float(timestep))].item()
     if prediction_type == EPSILON:
         return (sample - (1 - alpha) ** 0.5 * prediction) / alpha**0.5
     return alpha**0.5 * sample - (1 - alpha) ** 0.5 * prediction
@@ -167,13 +168,21 @@ class Guided:
         return guided
 
 
+class Denoised(NamedTuple):
+    """Where the loop stands after a step: its number from 0, the latents, and the clean latents as guessed now."""
+
+    index: int
+    latents: Tensor
+    clean: Tensor
+
+
 def denoise(
     predict: Predictor,
     latents: Tensor,
     scheduler,
     prediction_type: str = EPSILON,
     generator_at: Callable[[int], torch.Generator] | None = None,
-) -> Iterator[tuple[int, Tensor, Tensor]]:
+) -> Iterator[Denoised]:
     """The denoising loop: from standard normal noise to latents, one step of `scheduler` at a time.
 
     Args:
@@ -184,8 +193,7 @@ def denoise(
         generator_at: number of the step → the generator of its noise on the CPU; only `ddpm` draws any.
 
     Yields:
-        after each step: its number from 0, the latents, and the clean latents as they are guessed now (for a preview).
-        Whoever stops asking has cancelled.
+        where it stands after each step. Whoever stops asking has cancelled.
     """
     latents = latents * scheduler.init_noise_sigma
     for index, timestep in enumerate(scheduler.timesteps):
@@ -193,4 +201,4 @@ def denoise(
         prediction = predict(sample, timestep)
         draws = {"generator": generator_at(index)} if isinstance(scheduler, DDPMScheduler) else {}
         latents = scheduler.step(prediction, timestep, latents, **draws, return_dict=False)[0]
-        yield index, latents, predicted_clean(sample, prediction, timestep, prediction_type)
+        yield Denoised(index, latents, predicted_clean(sample, prediction, timestep, prediction_type))

@@ -27,7 +27,9 @@ class PromptReport:
             said.append(f"the {what} has {self.tokens} tokens of {self.limit}: “{self.cut}” was cut off, shorten it")
         if self.unknown:
             words = ", ".join(f"“{word}”" for word in self.unknown)
-            said.append(f"this model does not know {words} in the {what}: it has only learned the words of its own world")
+            said.append(
+                f"this model does not know {words} in the {what}: it has only learned the words of its own world"
+            )
         return said
 
 
@@ -60,9 +62,12 @@ class TextEncoder:
         )
         return encoded["input_ids"]
 
-    def encode(self, model, prompts: list[str]) -> Tensor:
-        """Embeddings B L C of `prompts` by `model`, a CLIP text model on its device. As published, padding is seen."""
-        return model(self.tokens(prompts).to(model.device)).last_hidden_state
+    def encode(self, model, prompts: list[str], device: torch.device | str) -> Tensor:
+        """Embeddings B L C of `prompts` by `model`, a CLIP text model that runs on `device`.
+
+        As published, padding is seen. The device is told: weights that are offloaded layer by layer are on none.
+        """
+        return model(self.tokens(prompts).to(device)).last_hidden_state
 
     @property
     def _has_closed_vocabulary(self) -> bool:

@@ -20,7 +20,9 @@ class ChunkedAttention:
     matrix products of a few thousand queries each it runs at the speed of the hardware.
     """
 
-    def __call__(self, attn, hidden_states: Tensor, encoder_hidden_states=None, attention_mask=None, temb=None) -> Tensor:
+    def __call__(
+        self, attn, hidden_states: Tensor, encoder_hidden_states=None, attention_mask=None, temb=None
+    ) -> Tensor:
         """hidden_states: B C H W → the same shape, with the residual of the published block."""
         batch, channels, height, width = hidden_states.shape
         tokens = attn.group_norm(hidden_states.flatten(2)).transpose(1, 2)

@@ -20,7 +20,7 @@ class Video:
     def __post_init__(self):
         if self.frames.dtype != np.uint8 or self.frames.ndim != 4 or self.frames.shape[-1] != 3:
             raise MediaError(
-                f"a video is uint8 frames of shape F H W 3, not {self.frames.dtype} {self.frames.shape}: convert it first"
+                f"a video is uint8 frames F H W 3, not {self.frames.dtype} {self.frames.shape}: convert it first"
             )
         if not len(self.frames) or not self.fps > 0:
             raise MediaError(f"a video has at least one frame and a positive rate, not {len(self)} at {self.fps} fps")

@@ -1,8 +1,8 @@
 """Overlapping windows on an absolute grid: how a network that sees a few frames works on a video of any length.
 
-Windows start at multiples of the stride, whatever the length, and a frame's value depends only on the one or two windows
-that cover it. So a result does not depend on chunks, order or restarts, and a longer video begins with the shorter one
-(up to its last overlap). Knows tensors, no network.
+Windows start at multiples of the stride, whatever the length, and a frame's value depends only on the one or two
+windows that cover it. So a result does not depend on chunks, order or restarts, and a longer video begins with the
+shorter one (up to its last overlap). Knows tensors, no network.
 """
 
 from __future__ import annotations

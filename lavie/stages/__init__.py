@@ -1,1 +1,1 @@
-"""The stages of the cascade, tensors in and tensors out. Each is a generator that yields `Step` events and returns latents."""
+"""The stages of the cascade, tensors in and tensors out: generators that yield `Step` events and return latents."""

@@ -40,13 +40,10 @@ def sample_base(
     scheduler = make_scheduler(sampling.sampler, defaults.prediction_type)
     set_steps(scheduler, sampling.steps, text.device)
     predict = Guided(network, text, sampling.guidance, sampling.rescale)
-    latents = noise.to(text)
-    for index, latents, clean in denoise(
-        predict,
-        latents,
-        scheduler,
-        defaults.prediction_type,
-        lambda step: torch.Generator().manual_seed(derive_seed(seed, BASE, STEP, step)),
-    ):
-        yield Step(BASE, index + 1, sampling.steps, preview(clean, defaults.preview))
-    return latents
+
+    def generator_at(step: int) -> torch.Generator:
+        return torch.Generator().manual_seed(derive_seed(seed, BASE, STEP, step))
+
+    for done in denoise(predict, noise.to(text), scheduler, defaults.prediction_type, generator_at):
+        yield Step(BASE, done.index + 1, sampling.steps, preview(done.clean, defaults.preview))
+    return done.latents

@@ -43,14 +43,14 @@ def denoise_windows(
     made = []
     for number, start in enumerate(starts):
         shown = range(start, start + windows.size)
-        latents = frame_noise(seed, (stage, INITIAL), shown, (channels, height, width)).to(like)
+        noise = frame_noise(seed, (stage, INITIAL), shown, (channels, height, width)).to(like)
         scheduler = make_scheduler(sampling.sampler, defaults.prediction_type, respaced=respaced)
         set_steps(scheduler, sampling.steps, like.device)
         predict = predictor_at(start, windows.frames(start, frames))
-        for index, latents, clean in denoise(predict, latents, scheduler, defaults.prediction_type):
-            done = number * sampling.steps + index + 1
-            yield Step(stage, done, len(starts) * sampling.steps, preview(clean, defaults.preview))
-        made.append(latents)
+        for done in denoise(predict, noise, scheduler, defaults.prediction_type):
+            count = number * sampling.steps + done.index + 1
+            yield Step(stage, count, len(starts) * sampling.steps, preview(done.clean, defaults.preview))
+        made.append(done.latents)
     return torch.cat(list(windows.blend(made, frames)), dim=2)
 
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -78,7 +78,8 @@ def fit(network: nn.Module, loss_at: Callable[[int], Tensor], plan: Plan, folder
         folder: where `checkpoint.safetensors` and `progress.jsonl` are written; a checkpoint found there is continued.
 
     Raises:
-        TrainingError: the loss is not a number. The last checkpoint stays as it was.
+        TrainingError: the loss or its gradient is not a number (the last checkpoint stays as it was), or the checkpoint
+            cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.safetensors"
@@ -92,7 +93,9 @@ def fit(network: nn.Module, loss_at: Callable[[int], Tensor], plan: Plan, folder
         done = step + 1
         if done % plan.report_every == 0 or done == plan.steps:
             pace = (time.monotonic() - clock) / len(losses)
-            progress = Progress(done, plan.steps, sum(losses) / len(losses), plan.learning_rate * plan.share_at(step), pace)
+            progress = Progress(
+                done, plan.steps, sum(losses) / len(losses), plan.learning_rate * plan.share_at(step), pace
+            )
             with (folder / "progress.jsonl").open("a") as log:
                 log.write(json.dumps(asdict(progress)) + "\n")
             yield progress
@@ -108,19 +111,24 @@ def _step(parameters, average, optimizer, loss_at, plan: Plan, step: int) -> flo
     device = next(iter(parameters.values())).device
     with torch.autocast(device.type, torch.bfloat16, enabled=plan.autocast):
         loss = loss_at(step)
-    if not math.isfinite(value := loss.item()):
-        raise TrainingError(
-            f"the loss is {value} at step {step}: lower the learning rate ({plan.learning_rate:g}) and run the same "
-            "command again, it goes on from the last checkpoint"
-        )
+    _check_finite("loss", value := loss.item(), step, plan)
     loss.backward()
-    nn.utils.clip_grad_norm_(parameters.values(), plan.clip)
+    norm = nn.utils.clip_grad_norm_(parameters.values(), plan.clip)
+    _check_finite("norm of the gradient", norm.item(), step, plan)  # before it reaches the weights, and a checkpoint
     optimizer.step(plan.share_at(step))
     optimizer.zero_grad()
     # The average follows quickly at first, so that a short run is not held back by its random start.
     decay = min(plan.ema, (1 + step) / (10 + step))
     torch._foreach_lerp_(list(average.values()), [p.detach() for p in parameters.values()], 1 - decay)
     return value
+
+
+def _check_finite(what: str, value: float, step: int, plan: Plan) -> None:
+    if not math.isfinite(value):
+        raise TrainingError(
+            f"the {what} is {value} at step {step}: lower the learning rate ({plan.learning_rate:g}) and run the same "
+            "command again, it goes on from the last checkpoint"
+        )
 
 
 def _save(path: Path, step: int, parameters, average, optimizer) -> None:
@@ -138,6 +146,17 @@ def _save(path: Path, step: int, parameters, average, optimizer) -> None:
 
 
 def _restore(path: Path, parameters, average, optimizer) -> int:
+    """The step to go on from. Raises TrainingError: the file is damaged, or is of another network."""
+    try:
+        return _read(path, parameters, average, optimizer)
+    except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrainingError(
+            f"{path} is damaged or belongs to another network ({reason}): delete it to start again"
+        ) from None
+
+
+def _read(path: Path, parameters, average, optimizer) -> int:
     with safe_open(path, "pt") as file:
         for name, p in parameters.items():
             p.data.copy_(file.get_tensor(f"weight.{name}"))

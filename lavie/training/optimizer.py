@@ -1,7 +1,8 @@
 """One optimiser of two kinds: Muon for weights that are matrices, AdamW for everything else.
 
-Muon (Jordan et al. 2024; scaled as in Liu et al., arXiv 2502.16982, section 2.2) moves all directions of a matrix alike.
-On Nano's autoencoder it needs a third of AdamW's steps. A convolution counts as the matrix out × (in · height · width).
+Muon (Jordan et al. 2024; scaled as in Liu et al., arXiv 2502.16982, section 2.2) moves all directions of a matrix
+alike. On Nano's autoencoder it needs a third of AdamW's steps. A convolution counts as the matrix out × (in · height ·
+width).
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ class MatrixOptimizer:
         for key, value in state.items():
             kind, name = key.split(".", 1)
             parameter, part = named[name]
-            part.state.setdefault(parameter, {})[kind] = value.clone()
+            # In the parameter's own memory layout: the fused update walks both as plain memory.
+            own = torch.empty_like(parameter, dtype=value.dtype) if value.shape == parameter.shape else value
+            part.state.setdefault(parameter, {})[kind] = own.copy_(value)
 
     def _owners(self):
         for part in self._parts:

@@ -2,8 +2,8 @@
 
 Rombach et al. 2022 (latent diffusion), section 3.1, with the reconstruction as squared and absolute error and a slight
 KL penalty. There is no adversary: the procedural world has no texture that a critic would have to bring back. What is
-added is a pull of the latents' covariance over channels towards the identity: without it four channels soon say the same
-(measured: correlations of 0.99 between pairs after 2 000 steps), and colours have no room.
+added is a pull of the latents' covariance over channels towards the identity: without it four channels soon say the
+same (measured: correlations of 0.99 between pairs after 2 000 steps), and colours have no room.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from lavie.noise import derive_seed
+
 KL_WEIGHT = 1e-4
 WHITENING_WEIGHT = 0.02
 
@@ -23,7 +25,7 @@ def vae_loss(vae: AutoencoderKL, batch_at: Callable[[int], Tensor], seed: int) -
 
     def loss_at(step: int) -> Tensor:
         frames = batch_at(step)
-        generator = torch.Generator().manual_seed((seed << 32) + step)
+        generator = torch.Generator().manual_seed(derive_seed(seed, "autoencoder", step))
         posterior = vae.encode(frames).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=generator)
         error = vae.decode(posterior.mean + posterior.std * noise).sample.float() - frames

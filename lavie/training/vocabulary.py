@@ -38,7 +38,9 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def build_text_model(tokenizer: PreTrainedTokenizerFast, width: int = 128, layers: int = 3, heads: int = 4) -> CLIPTextModel:
+def build_text_model(
+    tokenizer: PreTrainedTokenizerFast, width: int = 128, layers: int = 3, heads: int = 4
+) -> CLIPTextModel:
     """A CLIP text model from scratch. Its word embeddings start far apart, so that words differ from the first step."""
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),

@@ -190,7 +190,10 @@ def _place(subject: Subject, room: tuple[float, float, float, float], rng: np.ra
     reach = radius * (GROWTH**0.5 if subject.motion in ("growing", "shrinking") else 1.0)
     return Placement(
         subject=subject,
-        centre=(_within(left, right, reach + abs(travel[0]) / 2, rng), _within(top, bottom, reach + abs(travel[1]) / 2, rng)),
+        centre=(
+            _within(left, right, reach + abs(travel[0]) / 2, rng),
+            _within(top, bottom, reach + abs(travel[1]) / 2, rng),
+        ),
         travel=travel,
         radius=radius,
         angle=rng.uniform(-0.15, 0.15),

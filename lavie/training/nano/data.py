@@ -36,8 +36,8 @@ def picture_batches(
 ) -> Callable[[int], Tensor]:
     """Step → frames B 3 h w for an autoencoder.
 
-    Mostly crops about the outlines, where everything is that is hard to encode, and at every sixth step whole frames, on
-    whose statistics the group norms will run; from step `only_whole_from` on nothing else.
+    Mostly crops about the outlines, where everything is that is hard to encode, and at every sixth step whole frames,
+    on whose statistics the group norms will run; from step `only_whole_from` on nothing else.
     """
 
     def batch_at(step: int) -> Tensor:
@@ -103,7 +103,7 @@ def encode_world(
 
 @torch.no_grad()
 def super_resolution_clips(vae: AutoencoderKL, tokenizer, count: int, seed: int) -> LargeClips:
-    """`count` windows of 8 frames filmed large and small; everything may appear, since detail has no motion to learn."""
+    """`count` windows of 8 frames filmed large and small; nothing is held out, since detail has no motion to learn."""
     latents, small, captions = [], [], []
     for index in range(count):
         staging = random_staging(seed, index, held_out=True)

@@ -19,8 +19,8 @@ LATENT_CHANNELS = 4
 def build_vae(widths: tuple[int, ...], size: int) -> AutoencoderKL:
     """An autoencoder that halves the size len(widths) − 1 times, with 4 latent channels and no attention.
 
-    Its posterior starts narrow (deviation 0.05). Started at 1, as by default, it drowns what the encoder first says, and
-    the encoder learns to say one thing in all four channels.
+    Its posterior starts narrow (deviation 0.05). Started at 1, as by default, it drowns what the encoder first says,
+    and the encoder learns to say one thing in all four channels.
     """
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * len(widths),
@@ -83,7 +83,7 @@ def start_time_at_zero(network: VideoUNet) -> VideoUNet:
 
 
 def inherit(network: VideoUNet, parent: dict[str, torch.Tensor]) -> VideoUNet:
-    """Start from the weights of another network: what has the same name is taken over, new input channels start at 0."""
+    """Start from the weights of another network, where names are the same; new input channels start at 0."""
     own = network.state_dict()
     for name, value in own.items():
         if name == "conv_in.weight":

@@ -1,8 +1,8 @@
 """The recipe: every stage of Nano's training in order, each in a folder of its own under the work folder.
 
-Autoencoders first, since nothing after them can be better than they are; then text-to-image on stills, joint image-video
-fine-tuning, interpolation from that, super-resolution, and the bundle. A stage that is done is skipped, one that was
-interrupted goes on from its checkpoint; so the whole can be run again at any time.
+Autoencoders first, since nothing after them can be better than they are; then text-to-image on stills, joint
+image-video fine-tuning, interpolation from that, super-resolution, and the bundle. A stage that is done is skipped, one
+that was interrupted goes on from its checkpoint; so the whole can be run again at any time.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class Amounts:
     """How much of everything: optimiser steps a stage, and items in the encoded sets."""
 
     vae_steps: int = 1000
-    upscaler_vae_steps: int = 900
-    still_steps: int = 2000
-    video_steps: int = 1500
-    interpolation_steps: int = 600
+    upscaler_vae_steps: int = 3000
+    still_steps: int = 1400
+    video_steps: int = 1100
+    interpolation_steps: int = 500
     super_resolution_steps: int = 600
     stills: int = 24_000
-    clips: int = 6_000
-    long_clips: int = 1_200
+    clips: int = 5_000
+    long_clips: int = 800
     large_clips: int = 400
 
 
@@ -52,7 +52,9 @@ class Recipe:
     def __init__(self, work: Path, amounts: Amounts | None = None):
         self.work, self.amounts = work, amounts or Amounts()
         self.tokenizer = build_tokenizer()
-        empty = self.tokenizer("", padding="max_length", max_length=self.tokenizer.model_max_length, return_tensors="pt")
+        empty = self.tokenizer(
+            "", padding="max_length", max_length=self.tokenizer.model_max_length, return_tensors="pt"
+        )
         self.empty = empty["input_ids"][0]
 
     def stages(self) -> dict[str, Callable[[], Iterator[Progress]]]:
@@ -77,9 +79,10 @@ class Recipe:
         yield from self._train_autoencoder(VAE, nano.build_vae(nano.VAE_WIDTHS, nano.HEIGHT), batches, steps)
 
     def train_upscaler_vae(self) -> Iterator[Progress]:
-        steps, height, width = self.amounts.upscaler_vae_steps, nano.SCALE * nano.HEIGHT, nano.SCALE * nano.WIDTH
-        batches = picture_batches(height, width, 64, 16, 1, seed=9, only_whole_from=int(0.95 * steps))
-        vae = nano.build_vae(nano.UPSCALER_VAE_WIDTHS, height)
+        """On frames of half the final size: edges look the same there, and so do the statistics of the group norms."""
+        steps, height, width = self.amounts.upscaler_vae_steps, 2 * nano.HEIGHT, 2 * nano.WIDTH
+        batches = picture_batches(height, width, 64, 20, 4, seed=9, only_whole_from=int(0.25 * steps))
+        vae = nano.build_vae(nano.UPSCALER_VAE_WIDTHS, nano.SCALE * nano.HEIGHT)
         yield from self._train_autoencoder(UPSCALER_VAE, vae, batches, steps)
 
     def train_stills(self) -> Iterator[Progress]:

@@ -1,0 +1,48 @@
+"""How a command ends: as an exit code and at most one line on stderr, never as a traceback.
+
+0 done · 1 it could not be done, one line says why · 2 wrong usage · 130 Ctrl-C · 143 SIGTERM.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+
+import typer
+
+from lavie.errors import LavieError
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, taken the same way out as Ctrl-C so that nothing half-written stays behind."""
+
+
+def _terminate(*_) -> None:
+    raise _Terminated
+
+
+@contextlib.contextmanager
+def exit_codes():
+    """Every way a command can end, as an exit code and at most one line on stderr."""
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    except LavieError as error:
+        _stop(1, f"error: {error}")
+    except _Terminated:
+        _stop(143, "stopped: no unfinished file is left")
+    except KeyboardInterrupt:
+        _stop(130, "cancelled: no unfinished file is left")
+    except Exception as error:
+        if os.environ.get("LAVIE_DEBUG") == "1":
+            raise
+        _stop(1, f"error: something unexpected happened ({type(error).__name__}: {error}); LAVIE_DEBUG=1 shows where")
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _stop(code: int, message: str) -> None:
+    print(" ".join(message.split()), file=sys.stderr)
+    raise typer.Exit(code) from None

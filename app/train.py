@@ -1,0 +1,52 @@
+"""The commands that train. Turns arguments into a recipe and its progress into lines; knows no network."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.exits import exit_codes
+from lavie.errors import TrainingError
+
+train = typer.Typer(help="Train the networks of the cascade.", rich_markup_mode=None, no_args_is_help=True)
+
+
+@train.callback()
+def _group() -> None:
+    """Train the networks of the cascade."""
+
+
+@train.command()
+def nano(
+    work: Annotated[Path, typer.Option(help="Folder of checkpoints; what is done there is not done again.")] = Path(
+        "runs/nano"
+    ),
+    bundle: Annotated[Path, typer.Option(help="Where the finished bundle goes.")] = Path("assets/nano"),
+    stage: Annotated[str | None, typer.Option(help="Train only this stage, and write no bundle.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads to compute with: one, if anything else runs.")] = 1,
+) -> None:
+    """Train Nano from nothing on the procedural world; stopped and run again, it goes on where it was."""
+    with exit_codes():
+        import torch
+
+        from lavie.training.nano.recipe import Recipe
+
+        torch.set_num_threads(threads)
+        recipe = Recipe(work)
+        stages = list(recipe.stages())
+        if stage is not None and stage not in stages:
+            raise TrainingError(f"stage is {stage!r}: choose one of {', '.join(stages)}")
+        for name in stages if stage is None else [stage]:
+            for progress in recipe.run(name):
+                print(
+                    f"{name} {progress.step}/{progress.steps}  loss {progress.loss:.5f}  "
+                    f"{progress.seconds_a_step:.2f} s a step  {progress.eta_seconds / 60:.0f} min left",
+                    file=sys.stderr,
+                    flush=True,
+                )
+        if stage is None:
+            recipe.write(bundle)
+            print(bundle)

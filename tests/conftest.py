@@ -1,0 +1,19 @@
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory) -> Path:
+    """A folder with a whole bundle at toy size. Copy it before you damage it."""
+    from tests.tiny import write_tiny_bundle
+
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_cascade(tiny_bundle):
+    """A cascade over `tiny_bundle`, loaded once: results must not depend on what ran before, so tests may share it."""
+    from lavie import Cascade
+
+    return Cascade.from_bundle(tiny_bundle, device="cpu")

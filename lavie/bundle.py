@@ -131,7 +131,7 @@ class Bundle:
         file = self._file(component)
         with _weights(file) as weights:
             _check_shapes(file, {name: weights.get_slice(name).get_shape() for name in weights.keys()}, network)
-            state = {name: weights.get_tensor(name).to(dtype) for name in weights.keys()}
+            state = {name: weights.get_tensor(name).to(stored_type(name, dtype)) for name in weights.keys()}
         network.load_state_dict(state, strict=True, assign=True)
         network = use_channels_last(network.requires_grad_(False).eval())
         return vae_module.prepare(network) if isinstance(network, AutoencoderKL) else network
@@ -190,6 +190,11 @@ class Bundle:
             raise BundleError(
                 f"{self.folder / component / 'config.json'} builds no {component} ({_short(error)}): {HOW_TO_GET}"
             ) from None
+
+
+def stored_type(name: str, dtype: torch.dtype) -> torch.dtype:
+    """Rotary frequencies stay in float32: they are multiplied by the frame's number, and so are their errors."""
+    return torch.float32 if name.endswith("rotary_emb.freqs") else dtype
 
 
 def use_channels_last(network: torch.nn.Module) -> torch.nn.Module:

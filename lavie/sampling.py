@@ -152,11 +152,15 @@ class Guided:
         self._halves = halves
 
     def __call__(self, sample: Tensor, timestep: Tensor) -> Tensor:
-        """B C F H W and a timestep → the guided prediction, of the same shape."""
+        """B C F H W in float32 and a timestep → the guided prediction, of the same shape and type.
+
+        Only the network works in its own number type; what the sampler adds up over the steps stays in float32.
+        """
+        sample = sample.to(self.text.dtype)
         if self.concatenate is not None:
             sample = torch.cat([sample, self.concatenate], dim=1)
         sample = torch.cat([sample] * self._halves)
-        prediction = self.network(sample, timestep, self._context, **self._conditions)
+        prediction = self.network(sample, timestep, self._context, **self._conditions).float()
         if self._halves == 1:
             return prediction
         unconditional, conditional = prediction.chunk(2)

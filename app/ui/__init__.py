@@ -19,7 +19,11 @@ if typing.TYPE_CHECKING:
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _CSS = """
 .lv-stage { display: grid; grid-template-columns: 9rem 1fr 6rem; gap: .75rem; align-items: center; margin: .25rem 0 }
-.lv-stage progress { width: 100%; accent-color: var(--color-accent) }
+.lv-stage progress { width: 100%; height: .5rem; appearance: none; border: none; border-radius: 1rem; overflow: hidden;
+  background: var(--border-color-primary) }
+.lv-stage progress::-webkit-progress-bar { background: var(--border-color-primary) }
+.lv-stage progress::-webkit-progress-value { background: var(--color-accent); transition: width .3s }
+.lv-stage progress::-moz-progress-bar { background: var(--color-accent) }
 .lv-stage span:last-child { text-align: right; font-variant-numeric: tabular-nums }
 .lv-preview { width: 100%; max-width: 24rem; image-rendering: pixelated; border-radius: .5rem; margin-top: .75rem }
 .lv-error { color: var(--error-text-color, #b91c1c); font-weight: 600 }

@@ -44,6 +44,6 @@ def sample_base(
     def generator_at(step: int) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(seed, BASE, STEP, step))
 
-    for done in denoise(predict, noise.to(text), scheduler, defaults.prediction_type, generator_at):
+    for done in denoise(predict, noise.to(text.device), scheduler, defaults.prediction_type, generator_at):
         yield Step(BASE, done.index + 1, sampling.steps, preview(done.clean, defaults.preview))
     return done.latents

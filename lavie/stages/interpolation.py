@@ -48,5 +48,7 @@ def interpolate(
 
     shape = (channels, interpolated_frames(count), height, width)
     return (
-        yield from denoise_windows(INTERPOLATION, predictor_at, shape, sampling, defaults, seed, text, respaced=True)
+        yield from denoise_windows(
+            INTERPOLATION, predictor_at, shape, sampling, defaults, seed, text.device, respaced=True
+        )
     )

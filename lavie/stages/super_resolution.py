@@ -58,4 +58,4 @@ def super_resolve(
         return Guided(network, text, sampling.guidance, sampling.rescale, conditions)
 
     shape = (network.config.out_channels, count, height, width)
-    return (yield from denoise_windows(SUPER_RESOLUTION, predictor_at, shape, sampling, defaults, seed, text))
+    return (yield from denoise_windows(SUPER_RESOLUTION, predictor_at, shape, sampling, defaults, seed, text.device))

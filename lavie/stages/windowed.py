@@ -25,7 +25,7 @@ def denoise_windows(
     sampling: Sampling,
     defaults: StageDefaults,
     seed: int,
-    like: Tensor,
+    device: torch.device,
     *,
     respaced: bool = False,
 ) -> Generator[Step, None, Tensor]:
@@ -35,7 +35,7 @@ def denoise_windows(
         stage: its name, for events and noise keys.
         predictor_at: makes the network's predictor for a window.
         shape: C F h w of the whole result.
-        like: a tensor of the device and number type to work in.
+        device: where to work.
     """
     channels, frames, height, width = shape
     windows = defaults.windows
@@ -43,9 +43,9 @@ def denoise_windows(
     made = []
     for number, start in enumerate(starts):
         shown = range(start, start + windows.size)
-        noise = frame_noise(seed, (stage, INITIAL), shown, (channels, height, width)).to(like)
+        noise = frame_noise(seed, (stage, INITIAL), shown, (channels, height, width)).to(device)
         scheduler = make_scheduler(sampling.sampler, defaults.prediction_type, respaced=respaced)
-        set_steps(scheduler, sampling.steps, like.device)
+        set_steps(scheduler, sampling.steps, device)
         predict = predictor_at(start, windows.frames(start, frames))
         for done in denoise(predict, noise, scheduler, defaults.prediction_type):
             count = number * sampling.steps + done.index + 1

@@ -11,7 +11,7 @@ from diffusers import ConfigMixin
 from safetensors.torch import save_file
 from torch import nn
 
-from lavie.bundle import FORMAT, MANIFEST, NETWORK_FILE, TEXT_FILE
+from lavie.bundle import FORMAT, MANIFEST, NETWORK_FILE, TEXT_FILE, stored_type
 
 
 def write_bundle(folder: Path, components: dict[str, nn.Module], tokenizer, manifest: dict) -> None:
@@ -40,5 +40,7 @@ def _write_component(folder: Path, module: nn.Module) -> None:
     else:
         module.config.architectures = [type(module).__name__]
         module.config.save_pretrained(folder)
-    weights = {name: tensor.to(torch.float16).contiguous() for name, tensor in module.state_dict().items()}
+    weights = {
+        name: tensor.to(stored_type(name, torch.float16)).contiguous() for name, tensor in module.state_dict().items()
+    }
     save_file(weights, folder / (NETWORK_FILE if ours else TEXT_FILE), metadata={"format": "pt"})

@@ -1,0 +1,103 @@
+"""The same request gives the same pixels: after anything, in any order, in any chunks. Other seeds give others."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from lavie import Cascade, Sampling, vae
+from lavie.events import INTERPOLATION, SUPER_RESOLUTION, Step
+from tests.cascades import clip, finish, request
+
+WHOLE = {"interpolate": True, "upscale": True}
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_cascade):
+    return finish(tiny_cascade, request(**WHOLE)).video.frame_hash
+
+
+def _hash(cascade: Cascade, **values) -> str:
+    return finish(cascade, request(**{**WHOLE, **values})).video.frame_hash
+
+
+def test_the_same_request_gives_the_same_frames_twice(tiny_cascade, expected):
+    assert _hash(tiny_cascade) == expected
+
+
+def test_a_fresh_cascade_gives_the_same_frames(tiny_bundle, expected):
+    assert _hash(Cascade.from_bundle(tiny_bundle, device="cpu")) == expected
+
+
+def test_requests_give_the_same_frames_in_any_order(tiny_cascade, expected):
+    seeds = [1, 2, 3]
+    forwards = [_hash(tiny_cascade, seed=seed) for seed in seeds]
+    backwards = [_hash(tiny_cascade, seed=seed) for seed in reversed(seeds)]
+    assert forwards == backwards[::-1]
+    assert _hash(tiny_cascade) == expected
+    assert len({expected, *forwards}) == 4
+
+
+def test_requests_that_run_in_turns_do_not_disturb_each_other(tiny_cascade, expected):
+    runs = [tiny_cascade.generate(request(**WHOLE, seed=seed)) for seed in (7, 8)]
+    *_, lasts = zip(*runs, strict=True)
+    assert [last.video.frame_hash for last in lasts] == [expected, _hash(tiny_cascade, seed=8)]
+
+
+@pytest.mark.parametrize("stage", ["base", INTERPOLATION, SUPER_RESOLUTION])
+def test_a_run_that_was_cancelled_in_the_middle_of_a_stage_leaves_no_trace(tiny_cascade, expected, stage):
+    run = tiny_cascade.generate(request(**WHOLE, seed=99))
+    for event in run:
+        if isinstance(event, Step) and event.stage == stage:
+            break
+    run.close()
+    assert _hash(tiny_cascade) == expected
+
+
+def test_a_run_that_failed_leaves_no_trace(tiny_cascade, expected, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+        patched.setattr(vae, "to_uint8", broken)
+        _hash(tiny_cascade)
+    assert _hash(tiny_cascade) == expected
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+def test_the_autoencoders_slices_do_not_show(tiny_cascade, expected, monkeypatch, at_once):
+    source = clip(5)
+    refined = finish(tiny_cascade, request(**WHOLE), source).video.frame_hash
+    monkeypatch.setattr(vae, "encode", partial(vae.encode, at_once=at_once))
+    monkeypatch.setattr(vae, "decode", partial(vae.decode, at_once=at_once))
+    assert _hash(tiny_cascade) == expected
+    assert finish(tiny_cascade, request(**WHOLE), source).video.frame_hash == refined
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "ddpm"])
+def test_the_global_generator_is_neither_used_nor_moved(tiny_bundle, sampler):
+    """A fresh cascade: nor does loading draw from it."""
+    hashes = []
+    for global_seed in (1, 2):
+        torch.manual_seed(global_seed)
+        before = torch.random.get_rng_state()
+        cascade = Cascade.from_bundle(tiny_bundle, device="cpu")
+        hashes.append(_hash(cascade, base=Sampling(sampler)))
+        assert torch.equal(torch.random.get_rng_state(), before)
+    assert hashes[0] == hashes[1]
+
+
+def test_another_seed_gives_other_frames_in_every_stage(tiny_cascade):
+    source = clip(4)
+    for stages in ({}, {"interpolate": True}, {"upscale": True}):
+        given = source if stages else None
+        hashes = {finish(tiny_cascade, request(**stages, seed=seed), given).video.frame_hash for seed in (1, 2)}
+        assert len(hashes) == 2
+
+
+def test_nothing_that_generate_leaves_behind_changes_the_callers_modes(tiny_cascade):
+    run = tiny_cascade.generate(request())
+    next(run)
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
+    run.close()

@@ -31,6 +31,16 @@ ATTENTION_DOWN, PLAIN_DOWN = "CrossAttnDownBlock3D", "DownBlock3D"
 ATTENTION_UP, PLAIN_UP = "CrossAttnUpBlock3D", "UpBlock3D"
 
 
+def _attends(block_type: str) -> bool:
+    """Whether a level of this type attends. The 2-D names are those of the image models that the networks grew from."""
+    kind = block_type.removesuffix("2D").removesuffix("3D")
+    if kind not in ("CrossAttnDownBlock", "DownBlock", "CrossAttnUpBlock", "UpBlock"):
+        raise ValueError(
+            f"block type {block_type!r} is not known: give {ATTENTION_DOWN}, {PLAIN_DOWN}, {ATTENTION_UP} or {PLAIN_UP}"
+        )
+    return kind.startswith("CrossAttn")
+
+
 class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
     """The skeleton: down, middle and up levels with skips between them, for videos of any length and even odd sizes."""
 
@@ -78,7 +88,7 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         for level, width in enumerate(widths):
             before = widths[max(level - 1, 0)]
             pairs = [(before if i == 0 else width, width) for i in range(self.config.layers_per_block)]
-            attends = self.config.down_block_types[level] == ATTENTION_DOWN
+            attends = _attends(self.config.down_block_types[level])
             block = Level(self, pairs, attends, self._only_cross_attention(level))
             if level < len(widths) - 1:
                 block.downsamplers = nn.ModuleList([Downsample(width)])
@@ -90,7 +100,7 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
             width, below, above = widths[level], widths[min(level + 1, len(widths) - 1)], widths[max(level - 1, 0)]
             skips = [width] * (layers - 1) + [above]
             pairs = [((below if i == 0 else width) + skip, width) for i, skip in enumerate(skips)]
-            attends = self.config.up_block_types[index] == ATTENTION_UP
+            attends = _attends(self.config.up_block_types[index])
             block = Level(self, pairs, attends, self._only_cross_attention(level))
             if level > 0:
                 block.upsamplers = nn.ModuleList([Upsample(width)])
@@ -101,7 +111,7 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         sample: Tensor,
         timestep: Tensor | float,
         encoder_hidden_states: Tensor | TextContext,
-        class_labels: Tensor | None = None,
+        class_labels: Tensor | int | None = None,
         image_frames: int = 0,
     ) -> Tensor:
         """Predict noise (or velocity: as the network was trained) for every frame.
@@ -111,7 +121,7 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
             timestep: 0 … 999, one number or one a clip (B).
             encoder_hidden_states: B L C text embeddings (B F L C: one prompt a frame), or a `TextContext` of them,
                 which keeps each layer's keys and values from step to step.
-            class_labels: B, the noise level of the low-resolution input (super-resolution only).
+            class_labels: the noise level of the low-resolution input, one number or B (super-resolution only).
             image_frames: how many frames at the end of each clip are single images: they bypass all that mixes time
                 but the statistics of the residual blocks' group norms. All of them: each image is computed alone.
 
@@ -131,12 +141,13 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         x = self.conv_out(nn.functional.silu(self.conv_norm_out(x, frames)))
         return x.unflatten(0, (batch, clip)).transpose(1, 2).contiguous()
 
-    def _embed_time(self, sample: Tensor, timestep: Tensor | float, class_labels: Tensor | None) -> Tensor:
+    def _embed_time(self, sample: Tensor, timestep: Tensor | float, class_labels: Tensor | int | None) -> Tensor:
         """B T, after the activation that every residual block applies."""
         timestep = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
         time = self.time_embedding(self.time_proj(timestep).to(sample.dtype))
         if class_labels is not None:
-            time = time + self.class_embedding(class_labels).to(sample.dtype)
+            levels = torch.as_tensor(class_labels, device=sample.device).expand(sample.shape[0])
+            time = time + self.class_embedding(levels).to(sample.dtype)
         return nn.functional.silu(time)
 
     def _levels(self, x: Tensor, time: Tensor, context: TextContext, frames: int, image_frames: int) -> Tensor:
@@ -264,7 +275,7 @@ class SuperResolutionUNet(VideoUNet):
         sample: Tensor,
         timestep: Tensor | float,
         encoder_hidden_states: Tensor | TextContext,
-        class_labels: Tensor | None = None,
+        class_labels: Tensor | int | None = None,
         image_frames: int = 0,
         *,
         low_res: Tensor,

@@ -194,12 +194,28 @@ def test_any_size_and_length(kind, size):
         ({"up_block_types": (ATTENTION_UP,)}, "up_block_types has 1 entries"),
         ({"norm_num_groups": 12}, "norm_num_groups=12"),
         ({"attention_head_dim": 5}, "attention_head_dim=5"),
+        ({"down_block_types": ("AttnDownBlock3D", "DownBlock3D")}, "'AttnDownBlock3D' is not known"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_wrong_config_is_named(changes, said):
     with pytest.raises(ValueError, match=said):
         BaseUNet(**{**SMALL, **changes})
+
+
+def test_the_image_models_block_names_build_the_same_network():
+    names = {key: [name.replace("3D", "2D") for name in SMALL[key]] for key in ("down_block_types", "up_block_types")}
+    assert BaseUNet(**{**SMALL, **names}).state_dict().keys() == BaseUNet(**SMALL).state_dict().keys()
+
+
+@torch.no_grad()
+def test_one_noise_level_serves_the_whole_batch():
+    net = network(SuperResolutionUNet)
+    arguments, conditions = inputs(net)
+    low_res, levels = conditions["low_res"], torch.full((len(arguments[0]),), 50)
+    expected = net(*arguments, levels, low_res=low_res)
+    for level in (50, torch.tensor(50), torch.tensor([50])):
+        assert torch.equal(net(*arguments, level, low_res=low_res), expected)
 
 
 @torch.no_grad()

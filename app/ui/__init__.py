@@ -82,7 +82,9 @@ def _serve(page: gr.Blocks, config: StudioConfig) -> None:
         max_file_size="1mb",  # this page takes no files
         app_kwargs={"middleware": _middleware(config.host), "openapi_url": None},
         prevent_thread_lock=True,
+        quiet=True,  # gradio's own lines offer a public link, which this studio never makes
     )
+    print(f"LaVie Studio is open at {page.local_url} (Ctrl-C stops it)", flush=True)
 
 
 def _middleware(host: str) -> list:

@@ -37,7 +37,7 @@ class Amounts:
     vae_steps: int = 1000
     upscaler_vae_steps: int = 3000
     still_steps: int = 1400
-    video_steps: int = 1100
+    video_steps: int = 1400
     interpolation_steps: int = 500
     super_resolution_steps: int = 600
     stills: int = 24_000

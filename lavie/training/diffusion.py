@@ -43,24 +43,22 @@ class LatentSet:
 class LargeClips:
     """Encoded large clips beside the small ones. latents: N C F h w. small: uint8 N F h w 3. tokens: N L.
 
-    The latents of a ×4 autoencoder are as large as the small frames, so one crop serves both.
+    The latents of a ×4 autoencoder are as large as the small frames. Whole frames are shown, since the group norms run
+    on their statistics when the network is used; a few of a clip's frames at once, for the sake of more clips a step.
     """
 
     latents: Tensor
     small: Tensor
     tokens: Tensor
-    crop: tuple[int, int]
 
-    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents B C F h w, small frames B 3 F h w in -1 … 1, and tokens B L, of crops at random places."""
-        height, width = self.crop
+    def draw(self, count: int, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents B C f h w, small frames B 3 f h w in -1 … 1, and tokens B L, of `frames` consecutive frames."""
         latents, small = [], []
         chosen = torch.randint(len(self.latents), (count,), generator=generator)
         for index in chosen.tolist():
-            top = int(torch.randint(self.latents.shape[3] - height + 1, (), generator=generator))
-            left = int(torch.randint(self.latents.shape[4] - width + 1, (), generator=generator))
-            latents.append(self.latents[index, :, :, top : top + height, left : left + width].float())
-            small.append(self.small[index, :, top : top + height, left : left + width].permute(3, 0, 1, 2))
+            first = int(torch.randint(self.latents.shape[2] - frames + 1, (), generator=generator))
+            latents.append(self.latents[index, :, first : first + frames].float())
+            small.append(self.small[index, first : first + frames].permute(3, 0, 1, 2))
         return torch.stack(latents), torch.stack(small).float() / 127.5 - 1, self.tokens[chosen]
 
 
@@ -133,29 +131,46 @@ def _one_batch(networks, media: LatentSet, empty: Tensor, batch: int, generator,
 
 
 def interpolation_loss(
-    network: nn.Module, text_model: nn.Module, clips: LatentSet, empty: Tensor, batch: int, seed: int
+    network: nn.Module,
+    text_model: nn.Module,
+    clips: LatentSet,
+    empty: Tensor,
+    batch: int,
+    seed: int,
+    frames: int,
+    prediction_type: str = EPSILON,
 ) -> Callable[[int], Tensor]:
-    """Frames between frames (LaVie, section 4.2). `clips` hold every output frame; each fourth is a key frame."""
-    near = torch.tensor(nearest_keys(clips.latents.shape[2]))
+    """Frames between frames (LaVie, section 4.2). `clips` hold every output frame; each fourth is a key frame.
+
+    frames: how many consecutive ones are shown at once, 4 n + 1; the network, which knows no positions, takes any
+    number later. Many short pieces a step teach more than one long one, since each has its own noise level.
+
+    With `v_prediction` the key frames can be answered with as they are where noise is strong; with `epsilon`, as
+    published, every slip there is blown up, which takes far longer training to outgrow.
+    """
+    near = torch.tensor(nearest_keys(frames))
+    pieces = (clips.latents.shape[2] - frames) // RATE + 1
 
     def loss_at(step: int) -> Tensor:
         generator = step_generator(seed, step)
         clean, tokens = clips.draw(batch, generator)
+        first = RATE * int(torch.randint(pieces, (), generator=generator))
+        clean = clean[:, :, first : first + frames]
         text = text_model(drop_captions(tokens, empty, generator)).last_hidden_state
         keys = clean[:, :, ::RATE].index_select(2, near)
-        return noise_loss(network, clean, text, generator, beside=keys)
+        return noise_loss(network, clean, text, generator, prediction_type, beside=keys)
 
     return loss_at
 
 
 def super_resolution_loss(
-    network: nn.Module, text_model: nn.Module, clips: LargeClips, empty: Tensor, batch: int, seed: int
+    network: nn.Module, text_model: nn.Module, clips: LargeClips, empty: Tensor, batch: int, seed: int, frames: int
 ) -> Callable[[int], Tensor]:
-    """Detail for noised small frames (LaVie, section 4.3), on crops."""
+    """Detail for noised small frames (LaVie, section 4.3), `frames` of a clip at once."""
 
     def loss_at(step: int) -> Tensor:
         generator = step_generator(seed, step)
-        clean, small, tokens = clips.draw(batch, generator)
+        clean, small, tokens = clips.draw(batch, frames, generator)
         text = text_model(drop_captions(tokens, empty, generator)).last_hidden_state
         level = torch.randint(MAX_TRAINED_NOISE_LEVEL, (batch,), generator=generator)
         low_res = noised_low_res(small, torch.randn(small.shape, generator=generator), level)

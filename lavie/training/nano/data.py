@@ -17,7 +17,6 @@ TWO_SUBJECTS = 0.2  # share of scenes with two subjects
 RECOLOURED = 0.6  # share of the autoencoders' pictures in colours that no caption names
 ENCODED_AT_ONCE = 256  # frames
 WINDOW = 8  # frames that super-resolution sees at once
-LARGE_CROP = (32, 48)  # in latents
 
 
 def frames_to_tensor(frames: np.ndarray) -> Tensor:
@@ -116,4 +115,4 @@ def super_resolution_clips(vae: AutoencoderKL, tokenizer, count: int, seed: int)
         small.append(torch.from_numpy(staging.at(moments, HEIGHT, WIDTH)))
         captions.append(staging.scene.caption)
     tokens = tokenizer(captions, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
-    return LargeClips(torch.stack(latents), torch.stack(small), tokens["input_ids"], LARGE_CROP)
+    return LargeClips(torch.stack(latents), torch.stack(small), tokens["input_ids"])

@@ -28,6 +28,7 @@ from lavie.training.vocabulary import build_text_model, build_tokenizer
 from lavie.unet import InterpolationUNet
 
 STILLS, VIDEO = "stills", "video"
+PIECE = 17  # frames that interpolation is trained on at once
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,12 @@ class Amounts:
     upscaler_vae_steps: int = 3000
     still_steps: int = 1400
     video_steps: int = 1400
-    interpolation_steps: int = 500
-    super_resolution_steps: int = 600
+    interpolation_steps: int = 650
+    super_resolution_steps: int = 2130
     stills: int = 24_000
     clips: int = 5_000
     long_clips: int = 800
-    large_clips: int = 400
+    large_clips: int = 200
 
 
 class Recipe:
@@ -109,14 +110,14 @@ class Recipe:
         self._keep(VIDEO, networks)
 
     def train_interpolation(self) -> Iterator[Progress]:
-        plan = Plan(self.amounts.interpolation_steps, learning_rate=1e-3, ema=0.99, seed=4)
+        plan = Plan(self.amounts.interpolation_steps, learning_rate=1e-3, matrix_learning_rate=4e-3, ema=0.98, seed=4)
         text, parent = self._trained_text_and_weights()
         network = nano.build_network(InterpolationUNet, in_channels=8)
         nano.inherit(network, parent)
         frames = interpolated_frames(nano.FRAMES)
         clips = self.encoded("long_clips", self.amounts.long_clips, clips=True, frames=frames)
         with nano.quick_attention():
-            loss = interpolation_loss(network, text, clips, self.empty, batch=2, seed=plan.seed)
+            loss = interpolation_loss(network, text, clips, self.empty, 5, plan.seed, PIECE, VELOCITY)
             yield from fit(network, loss, plan, self._run(INTERPOLATION))
         self._keep(INTERPOLATION, network)
 
@@ -126,7 +127,7 @@ class Recipe:
         text, _ = self._trained_text_and_weights()
         network = nano.start_time_at_zero(nano.build_super_resolution())
         clips = super_resolution_clips(self.autoencoder(UPSCALER_VAE), self.tokenizer, self.amounts.large_clips, seed=6)
-        loss = super_resolution_loss(network, text, clips, self.empty, batch=2, seed=plan.seed)
+        loss = super_resolution_loss(network, text, clips, self.empty, 3, plan.seed, frames=3)
         yield from fit(network, loss, plan, self._run(SUPER_RESOLUTION))
         self._keep(SUPER_RESOLUTION, network)
 
@@ -199,11 +200,12 @@ class Recipe:
             "height": nano.HEIGHT,
             "frames": nano.FRAMES,
             "fps": nano.FPS,
-            BASE: {"sampler": "ddim", "steps": 25, "guidance": 4.0, "preview": self._preview(VAE)},
+            BASE: {"sampler": "ddim", "steps": 25, "guidance": 2.5, "preview": self._preview(VAE)},
             INTERPOLATION: {
                 "sampler": "ddim",
                 "steps": 8,
                 "guidance": 1.0,
+                "prediction_type": VELOCITY,
                 "windows": {"size": 61, "stride": 40, "trim": 4},
                 "preview": self._preview(VAE),
             },

@@ -15,7 +15,7 @@ from lavie.request import Sampling
 from lavie.sampling import Guided
 from lavie.stages.windowed import denoise_windows
 
-SCALE = 4
+SCALE = 4  # output pixels for each input pixel, across and down
 # The noise on the small frames has a schedule of its own, that of the published upscaler.
 LOW_RES_SCHEDULE = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 2e-2, "beta_schedule": "scaled_linear"}
 

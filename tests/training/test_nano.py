@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lavie import Cascade, Finished, Interpolation, Request, SuperResolution
+from lavie.stages.super_resolution import SCALE
 from lavie.training.nano import networks as nano
 from lavie.training.nano.data import picture_batches, random_staging
 from lavie.training.nano.recipe import Amounts, Recipe
@@ -28,7 +29,7 @@ FEW = Amounts(
 def test_all_weights_fit_the_budget():
     networks = [
         nano.build_vae(nano.VAE_WIDTHS, nano.HEIGHT),
-        nano.build_vae(nano.UPSCALER_VAE_WIDTHS, nano.SCALE * nano.HEIGHT),
+        nano.build_vae(nano.UPSCALER_VAE_WIDTHS, SCALE * nano.HEIGHT),
         nano.build_network(),
         nano.build_network(in_channels=9),
         nano.build_network(InterpolationUNet, in_channels=8),

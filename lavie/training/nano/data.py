@@ -9,8 +9,9 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from lavie.stages.super_resolution import SCALE
 from lavie.training.diffusion import LargeClips, LatentSet
-from lavie.training.nano.networks import FRAMES, HEIGHT, SCALE, WIDTH
+from lavie.training.nano.networks import FRAMES, HEIGHT, WIDTH
 from lavie.training.world import Staging, random_scene, stage
 
 TWO_SUBJECTS = 0.2  # share of scenes with two subjects

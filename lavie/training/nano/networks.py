@@ -10,7 +10,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lavie.unet import ATTENTION_DOWN, ATTENTION_UP, PLAIN_DOWN, PLAIN_UP, BaseUNet, SuperResolutionUNet, VideoUNet
 
 HEIGHT, WIDTH, FRAMES, FPS = 64, 96, 16, 8
-SCALE = 4  # of super-resolution
 TEXT_WIDTH = 128
 VAE_WIDTHS, UPSCALER_VAE_WIDTHS = (32, 64, 128, 128), (16, 32, 64)
 LATENT_CHANNELS = 4

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lavie.bundle import BASE, INTERPOLATION, SUPER_RESOLUTION, TEXT_ENCODER, UPSCALER_VAE, VAE
 from lavie.sampling import VELOCITY
 from lavie.stages.interpolation import interpolated_frames
+from lavie.stages.super_resolution import SCALE
 from lavie.training.assemble import write_bundle
 from lavie.training.diffusion import LatentSet, interpolation_loss, joint_loss, still_loss, super_resolution_loss
 from lavie.training.loop import Plan, Progress, fit
@@ -83,7 +84,7 @@ class Recipe:
         """On frames of half the final size: edges look the same there, and so do the statistics of the group norms."""
         steps, height, width = self.amounts.upscaler_vae_steps, 2 * nano.HEIGHT, 2 * nano.WIDTH
         batches = picture_batches(height, width, 64, 20, 4, seed=9, only_whole_from=int(0.25 * steps))
-        vae = nano.build_vae(nano.UPSCALER_VAE_WIDTHS, nano.SCALE * nano.HEIGHT)
+        vae = nano.build_vae(nano.UPSCALER_VAE_WIDTHS, SCALE * nano.HEIGHT)
         yield from self._train_autoencoder(UPSCALER_VAE, vae, batches, steps)
 
     def train_stills(self) -> Iterator[Progress]:
@@ -149,7 +150,7 @@ class Recipe:
         """A trained autoencoder, frozen."""
         widths, size = {
             VAE: (nano.VAE_WIDTHS, nano.HEIGHT),
-            UPSCALER_VAE: (nano.UPSCALER_VAE_WIDTHS, nano.SCALE * nano.HEIGHT),
+            UPSCALER_VAE: (nano.UPSCALER_VAE_WIDTHS, SCALE * nano.HEIGHT),
         }[name]
         vae = self._load(name, nano.build_vae(widths, size)).requires_grad_(False)
         vae.register_to_config(scaling_factor=1.0)
@@ -224,7 +225,7 @@ class Recipe:
     def _preview(self, name: str) -> list[list[float]]:
         """The linear map from latents (and a constant) to colours that fits best, by least squares on real frames."""
         vae = self.autoencoder(name)
-        scale = 1 if name == VAE else nano.SCALE
+        scale = 1 if name == VAE else SCALE
         batches = picture_batches(scale * nano.HEIGHT, scale * nano.WIDTH, 0, 0, 8, seed=7, only_whole_from=0)
         pictures = batches(0)
         latents = vae.encode(pictures).latent_dist.mode()

@@ -1,4 +1,4 @@
-"""Frames ↔ latents, a few frames at a time, so that memory does not grow with the length. Knows AutoencoderKL only."""
+"""Frames ↔ latents, one frame at a time, so that memory does not grow with the length. Knows AutoencoderKL only."""
 
 from __future__ import annotations
 
@@ -53,22 +53,23 @@ def prepare(vae: AutoencoderKL) -> AutoencoderKL:
     return vae
 
 
-def encode(vae: AutoencoderKL, frames: Tensor, at_once: int = 4) -> Tensor:
+def encode(vae: AutoencoderKL, frames: Tensor) -> Tensor:
     """Frames B 3 F H W in -1 … 1 → latents B C F h w, scaled as the networks see them.
 
-    The posterior's mode, not a draw: the same frames always give the same latents.
+    The posterior's mode, not a draw: the same frames always give the same latents. Frame by frame, here and in
+    `decode`: kernels choose their order of summing by the batch, so a frame's bits would depend on its neighbours.
     """
     flat = frames.transpose(1, 2).flatten(0, 1).to(vae.dtype)
-    parts = [vae.encode(part).latent_dist.mode() for part in flat.split(at_once)]
+    parts = [vae.encode(frame).latent_dist.mode() for frame in flat.split(1)]
     latents = torch.cat(parts) * vae.config.scaling_factor
     return latents.unflatten(0, (frames.shape[0], -1)).transpose(1, 2)
 
 
-def decode(vae: AutoencoderKL, latents: Tensor, at_once: int = 1) -> Iterator[Tensor]:
-    """Latents 1 C F h w → pieces of frames F 3 H W in -1 … 1, in order, `at_once` frames each."""
+def decode(vae: AutoencoderKL, latents: Tensor) -> Iterator[Tensor]:
+    """Latents 1 C F h w → the frames in order, each 1 3 H W in -1 … 1."""
     flat = latents[0].transpose(0, 1).to(vae.dtype) / vae.config.scaling_factor
-    for part in flat.split(at_once):
-        yield vae.decode(part).sample.float().clamp(-1, 1)
+    for frame in flat.split(1):
+        yield vae.decode(frame).sample.float().clamp(-1, 1)
 
 
 def to_uint8(frames: Tensor) -> Tensor:

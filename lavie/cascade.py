@@ -10,7 +10,7 @@ import math
 import platform
 import secrets
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,38 +104,38 @@ class Cascade:
         return resolved
 
     @torch.inference_mode()
-    def generate(self, request: Request, source: Video | None = None) -> Iterator[Event]:
+    def generate(
+        self, request: Request, source: Video | None = None, done: Mapping[str, Tensor] | None = None
+    ) -> Iterator[Event]:
         """Make a video, telling what happens; the last event is `Finished`.
 
         Args:
             request: what to make; whatever it leaves open is decided by `resolve`.
             source: a video to refine instead of making one: its frames are the key frames of interpolation, or the
                 small frames of super-resolution. The base stage does not run then.
+            done: latents that `StageDone` gave for this same request before. The work goes on behind the last of these
+                stages and ends with the same frames, bit for bit.
 
         Closing the generator cancels: at most one denoising step is finished after that.
         """
         began = time.monotonic()
         request = self.resolve(request, source)
         stages = self._stages(request, source)
-        count, fps = (request.frames, request.fps) if source is None else (len(source), source.fps)
         yield from map(Notice, self._notices(request, stages))
-        latents, frames = None, None
-        if source is None:
-            latents = yield from self._make(BASE, self._base(request), request.base.steps)
-        elif INTERPOLATION in stages:
-            latents = self._encode(source)
-        else:
-            frames = self._pixels(source)
-        if INTERPOLATION in stages:
-            steps = self._steps(INTERPOLATION, interpolated_frames(count), request.interpolation.sampling)
-            latents = yield from self._make(INTERPOLATION, self._interpolate(request, latents), steps)
-        if SUPER_RESOLUTION in stages:
-            frames = self._decode(VAE, latents) if frames is None else frames
-            steps = self._steps(SUPER_RESOLUTION, frames.shape[2], request.super_resolution.sampling)
-            latents = yield from self._make(SUPER_RESOLUTION, self._super_resolve(request, frames), steps)
+        fps = request.fps if source is None else source.fps
+        latents, left = self._where_it_stands(stages, done or {})
+        for stage in left:
+            work = {BASE: self._base, INTERPOLATION: self._interpolate, SUPER_RESOLUTION: self._super_resolve}[stage]
+            latents = yield from self._make(stage, work(request, latents, source), self._steps(stage, request, source))
         made = self._decode(UPSCALER_VAE if SUPER_RESOLUTION in stages else VAE, latents, as_uint8=True)
         fps = fps * RATE if INTERPOLATION in stages else fps
         yield Finished(Video(made.numpy(), fps), request, time.monotonic() - began)
+
+    def _where_it_stands(self, stages: list[str], done: Mapping[str, Tensor]) -> tuple[Tensor | None, list[str]]:
+        """The latents to go on from, and the stages that are left."""
+        reached = max((number for number, stage in enumerate(stages, 1) if stage in done), default=0)
+        latents = done[stages[reached - 1]].to(self.residency.device) if reached else None
+        return latents, stages[reached:]
 
     def _stages(self, request: Request, source: Video | None) -> list[str]:
         asked = {
@@ -173,10 +173,15 @@ class Cascade:
         yield StageDone(stage, time.monotonic() - began, latents.float().cpu())
         return latents
 
-    def _steps(self, stage: str, frames: int, sampling: Sampling) -> int:
+    def _steps(self, stage: str, request: Request, source: Video | None) -> int:
+        if stage == BASE:
+            return request.base.steps
+        frames = request.frames if source is None else len(source)
+        frames = interpolated_frames(frames) if request.interpolation is not None else frames
+        sampling = (request.interpolation if stage == INTERPOLATION else request.super_resolution).sampling
         return total_steps(frames, sampling, self.bundle.defaults[stage])
 
-    def _base(self, request: Request) -> Generator[Step, None, Tensor]:
+    def _base(self, request: Request, *_) -> Generator[Step, None, Tensor]:
         text = self._text(BASE, request.prompt, request.negative_prompt, request.base)
         with self.residency.on_device(BASE) as network:
             channels = network.config.out_channels
@@ -186,15 +191,21 @@ class Cascade:
                 yield from sample_base(network, text, shape, request.base, self.bundle.defaults[BASE], request.seed)
             )
 
-    def _interpolate(self, request: Request, keys: Tensor) -> Generator[Step, None, Tensor]:
+    def _interpolate(
+        self, request: Request, keys: Tensor | None, source: Video | None
+    ) -> Generator[Step, None, Tensor]:
         defaults, sampling = self.bundle.defaults[INTERPOLATION], request.interpolation.sampling
+        keys = self._encode(source) if keys is None else keys
         prompt = request.prompt + defaults.prompt_suffix
         text = self._text(INTERPOLATION, prompt, defaults.negative_prompt, sampling)
         with self.residency.on_device(INTERPOLATION) as network:
             return (yield from interpolate(network, text, keys, sampling, defaults, request.seed))
 
-    def _super_resolve(self, request: Request, frames: Tensor) -> Generator[Step, None, Tensor]:
+    def _super_resolve(
+        self, request: Request, latents: Tensor | None, source: Video | None
+    ) -> Generator[Step, None, Tensor]:
         defaults, asked = self.bundle.defaults[SUPER_RESOLUTION], request.super_resolution
+        frames = self._pixels(source) if latents is None else self._decode(VAE, latents)
         prompt = request.prompt + defaults.prompt_suffix
         text = self._text(SUPER_RESOLUTION, prompt, defaults.negative_prompt, asked.sampling)
         with self.residency.on_device(SUPER_RESOLUTION) as network:

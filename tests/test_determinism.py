@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lavie import Cascade, Sampling, vae
-from lavie.events import INTERPOLATION, SUPER_RESOLUTION, Step
+from lavie.events import INTERPOLATION, SUPER_RESOLUTION, StageDone, Step
 from tests.cascades import clip, finish, request
 
 WHOLE = {"interpolate": True, "upscale": True}
@@ -60,6 +60,25 @@ def test_a_run_that_failed_leaves_no_trace(tiny_cascade, expected, monkeypatch):
         patched.setattr(vae, "to_uint8", broken)
         _hash(tiny_cascade)
     assert _hash(tiny_cascade) == expected
+
+
+@pytest.mark.parametrize("kept", [["base"], [INTERPOLATION], ["base", INTERPOLATION], [SUPER_RESOLUTION]])
+def test_going_on_from_kept_latents_gives_the_same_frames_and_runs_only_what_is_left(tiny_cascade, expected, kept):
+    stages = ["base", INTERPOLATION, SUPER_RESOLUTION]
+    whole = list(tiny_cascade.generate(request(**WHOLE)))
+    latents = {event.stage: event.latents for event in whole if isinstance(event, StageDone)}
+    resumed = list(tiny_cascade.generate(request(**WHOLE), done={stage: latents[stage] for stage in kept}))
+    assert [event.stage for event in resumed if isinstance(event, StageDone)] == stages[stages.index(kept[-1]) + 1 :]
+    assert resumed[-1].video.frame_hash == expected
+
+
+def test_a_refined_source_goes_on_from_kept_latents_too(tiny_cascade):
+    source = clip(5)
+    whole = list(tiny_cascade.generate(request(**WHOLE), source))
+    latents = {event.stage: event.latents for event in whole if isinstance(event, StageDone)}
+    again = list(tiny_cascade.generate(request(**WHOLE), source, {INTERPOLATION: latents[INTERPOLATION]}))
+    assert [event.stage for event in again if isinstance(event, StageDone)] == [SUPER_RESOLUTION]
+    assert again[-1].video.frame_hash == whole[-1].video.frame_hash
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "ddpm"])

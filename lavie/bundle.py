@@ -23,7 +23,7 @@ from lavie import vae as vae_module
 from lavie.errors import BundleError, RequestError
 from lavie.events import BASE, INTERPOLATION, STAGES, SUPER_RESOLUTION
 from lavie.request import Interpolation, Sampling, SuperResolution
-from lavie.sampling import EPSILON, VELOCITY
+from lavie.sampling import EPSILON, PREDICTION_TYPES
 from lavie.text import TextEncoder, load_tokenizer
 from lavie.unet import BaseUNet, InterpolationUNet, SuperResolutionUNet
 from lavie.windows import Windows
@@ -217,7 +217,7 @@ def _stage_defaults(stage: str, values: dict) -> StageDefaults:
         SuperResolution(sampling, values.get("noise_level"))
     if "windows" in values:
         values["windows"] = Windows(**values["windows"])
-    if values.get("prediction_type", EPSILON) not in (EPSILON, VELOCITY):
+    if values.get("prediction_type", EPSILON) not in PREDICTION_TYPES:
         raise ValueError(f"prediction_type {values['prediction_type']!r}")
     if values.get("preview"):
         values["preview"] = tuple((float(r), float(g), float(b)) for r, g, b in values["preview"])

@@ -226,8 +226,8 @@ class Cascade:
 
     def _pixels(self, video: Video) -> Tensor:
         """uint8 F H W 3 → 1 3 F H W in -1 … 1 on the device."""
-        frames = torch.from_numpy(video.frames).to(self.residency.device).permute(3, 0, 1, 2)[None]
-        return frames.to(self.residency.dtype) / 127.5 - 1
+        frames = torch.from_numpy(video.frames).to(self.residency.device)
+        return vae.from_uint8(frames).transpose(0, 1)[None].to(self.residency.dtype)
 
     def _encode(self, video: Video) -> Tensor:
         with self.residency.on_device(VAE) as autoencoder:

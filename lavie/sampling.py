@@ -25,7 +25,7 @@ from lavie.layers import TextContext
 
 TRAIN_STEPS = 1000
 SCHEDULE = {"num_train_timesteps": TRAIN_STEPS, "beta_start": 1e-4, "beta_end": 2e-2, "beta_schedule": "linear"}
-EPSILON, VELOCITY = "epsilon", "v_prediction"
+EPSILON, VELOCITY, SAMPLE = PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 
 # A denoiser as the loop sees it: noisy latents scaled for the network, and the timestep → its prediction.
 Predictor = Callable[[Tensor, Tensor], Tensor]
@@ -66,7 +66,7 @@ def make_scheduler(sampler: str, prediction_type: str = EPSILON, *, respaced: bo
     Args:
         sampler: `ddpm`, `ddim` and `euler` step as the published runs did (diffusers 0.16: DDPM without a steps offset,
             DDIM with one, Euler over linspace); `dpm++` is DPM-Solver++ 2M, `unipc` UniPC of order 2.
-        prediction_type: what the network predicts, `epsilon` or `v_prediction`.
+        prediction_type: what the network predicts, one of `PREDICTION_TYPES`.
         respaced: take DDIM's timesteps as the interpolation network's own code does.
     """
     if sampler == "ddim" and respaced:
@@ -108,15 +108,20 @@ def add_noise(clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
 
 
 def training_target(clean: Tensor, noise: Tensor, timestep: Tensor, prediction_type: str) -> Tensor:
-    """What the network should say: the noise, or the velocity (Salimans & Ho, arXiv 2202.00512, section 4)."""
+    """What the network should say: the noise, the clean sample, or the velocity between the two (Salimans & Ho,
+    arXiv 2202.00512, section 4)."""
     if prediction_type == EPSILON:
         return noise
+    if prediction_type == SAMPLE:
+        return clean
     alpha = _alpha_like(clean, timestep)
     return alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
 
 
 def predicted_clean(sample: Tensor, prediction: Tensor, timestep: Tensor, prediction_type: str) -> Tensor:
     """The clean latents that a prediction at `timestep` (one for the whole batch) implies."""
+    if prediction_type == SAMPLE:
+        return prediction
     alpha = training_alphas()[round(float(timestep))].item()
     if prediction_type == EPSILON:
         return (sample - (1 - alpha) ** 0.5 * prediction) / alpha**0.5

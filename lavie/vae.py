@@ -72,6 +72,11 @@ def decode(vae: AutoencoderKL, latents: Tensor) -> Iterator[Tensor]:
         yield vae.decode(frame).sample.float().clamp(-1, 1)
 
 
+def from_uint8(frames: Tensor) -> Tensor:
+    """Frames … H W 3 in 0 … 255 → float32 … 3 H W in -1 … 1, where they are."""
+    return frames.movedim(-1, -3).float() / 127.5 - 1
+
+
 def to_uint8(frames: Tensor) -> Tensor:
     """Frames F 3 H W in -1 … 1 → uint8 F H W 3 on the CPU."""
     return ((frames + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu()

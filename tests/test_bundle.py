@@ -74,7 +74,7 @@ BASE = tiny.MANIFEST["base"]
         {"base": {"sampler": "ddim", "steps": None, "guidance": 3.0}},
         {"base": {**BASE, "colour": "red"}},
         {"base": {**BASE, "preview": [[0.1, 0.2]] * 4}},
-        {"base": {**BASE, "prediction_type": "sample"}},
+        {"base": {**BASE, "prediction_type": "noise"}},
         {"interpolation": {**BASE, "sampler": "ddpm"}},
         {"interpolation": {**BASE, "windows": {"size": 8, "stride": 2}}},
         {"interpolation": {**BASE, "windows": 8}},

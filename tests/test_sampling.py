@@ -11,7 +11,8 @@ from lavie import sampling
 from lavie.request import SAMPLERS
 from lavie.sampling import (
     EPSILON,
-    VELOCITY,
+    PREDICTION_TYPES,
+    SAMPLE,
     Guided,
     RespacedDDIM,
     add_noise,
@@ -37,6 +38,8 @@ def gaussian(prediction_type: str):
         variance = alpha * DEVIATION**2 + 1 - alpha
         clean = MEAN + alpha.sqrt() * DEVIATION**2 / variance * (sample - alpha.sqrt() * MEAN)
         noise = (sample - alpha.sqrt() * clean) / (1 - alpha).sqrt()
+        if prediction_type == SAMPLE:
+            return clean
         return noise if prediction_type == EPSILON else alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
 
     return predict
@@ -88,7 +91,7 @@ def test_the_settings_that_would_be_silently_wrong_are_off():
     assert not make_scheduler("dpm++").config.get("thresholding", False)
 
 
-@pytest.mark.parametrize("kind", [EPSILON, VELOCITY])
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_the_scheduler_is_told_what_the_network_predicts(name, kind):
     assert make_scheduler(name, kind).config.prediction_type == kind
@@ -102,7 +105,7 @@ def test_any_number_of_steps_within_the_limits_runs_and_stays_finite(name, respa
     assert latents.abs().max() < 10
 
 
-@pytest.mark.parametrize("kind", [EPSILON, VELOCITY])
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
 @pytest.mark.parametrize(("name", "respaced"), DETERMINISTIC, ids=IDS[1:])
 def test_with_many_steps_a_sampler_finds_the_solution_known_in_closed_form(name, respaced, kind):
     """The flow of a Gaussian maps noise to mean + deviation · noise. All 1000 steps are the finest there are."""
@@ -132,7 +135,7 @@ def test_ddpm_depends_on_its_generators_alone():
     assert not torch.equal(one, other)
 
 
-@pytest.mark.parametrize("kind", [EPSILON, VELOCITY])
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
 @pytest.mark.parametrize(("name", "respaced"), KINDS, ids=IDS)
 def test_the_preview_is_the_clean_sample_that_the_prediction_implies(name, respaced, kind):
     """For the analytic denoiser it is between the data's mean (at pure noise) and the result (at the end)."""
@@ -164,7 +167,7 @@ def test_only_ddim_is_respaced():
     assert type(make_scheduler("dpm++", respaced=True)) is type(make_scheduler("dpm++"))
 
 
-@pytest.mark.parametrize("kind", [EPSILON, VELOCITY])
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
 def test_the_training_target_is_what_gives_back_the_clean_sample(kind):
     clean, noise = torch.randn(2, 3, 4, 2, 8, 8, generator=torch.Generator().manual_seed(0))
     timestep = torch.tensor([1, 400, 900])

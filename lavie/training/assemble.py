@@ -11,21 +11,34 @@ from diffusers import ConfigMixin
 from safetensors.torch import save_file
 from torch import nn
 
-from lavie.bundle import FORMAT, MANIFEST, NETWORK_FILE, TEXT_FILE, stored_type
+from lavie.bundle import (
+    FORMAT,
+    MANIFEST,
+    NETWORK_FILE,
+    TEXT_ENCODER,
+    TEXT_FILE,
+    TOKENIZER,
+    UPSCALER_TEXT,
+    UPSCALER_TOKENIZER,
+    stored_type,
+)
 
 
 def write_bundle(folder: Path, components: dict[str, nn.Module], tokenizer, manifest: dict) -> None:
     """Write a bundle that `lavie.bundle.Bundle` reads; one that was there is replaced once the new one is whole.
 
     Args:
-        components: by their names in a bundle; weights are stored in float16, the modules stay as they are.
+        components: by their names in a bundle; weights are stored in float16, the modules stay as they are. Every text
+            encoder gets the tokenizer beside it.
         manifest: what `cascade.json` says, without the format.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     for name, module in components.items():
         _write_component(partial / name, module)
-    tokenizer.save_pretrained(partial / "tokenizer")
+    for encoder, name in ((TEXT_ENCODER, TOKENIZER), (UPSCALER_TEXT, UPSCALER_TOKENIZER)):
+        if encoder in components:
+            tokenizer.save_pretrained(partial / name)
     (partial / MANIFEST).write_text(json.dumps({"format": FORMAT, **manifest}, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)

@@ -20,7 +20,9 @@ KL_WEIGHT = 1e-4
 WHITENING_WEIGHT = 0.02
 
 
-def vae_loss(vae: AutoencoderKL, batch_at: Callable[[int], Tensor], seed: int) -> Callable[[int], Tensor]:
+def vae_loss(
+    vae: AutoencoderKL, batch_at: Callable[[int], Tensor], seed: int, whitening: float = WHITENING_WEIGHT
+) -> Callable[[int], Tensor]:
     """The loss of a step. `batch_at(step)` gives frames B C H W in -1 … 1."""
 
     def loss_at(step: int) -> Tensor:
@@ -29,7 +31,7 @@ def vae_loss(vae: AutoencoderKL, batch_at: Callable[[int], Tensor], seed: int) -
         posterior = vae.encode(frames).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=generator)
         error = vae.decode(posterior.mean + posterior.std * noise).sample.float() - frames
-        penalty = KL_WEIGHT * posterior.kl().mean() / error[0].numel() + WHITENING_WEIGHT * _colouring(posterior.mean)
+        penalty = KL_WEIGHT * posterior.kl().mean() / error[0].numel() + whitening * _colouring(posterior.mean)
         return error.square().mean() + 0.2 * error.abs().mean() + penalty
 
     return loss_at

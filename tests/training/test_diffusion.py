@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lavie.sampling import EPSILON, VELOCITY
+from lavie.sampling import EPSILON, PREDICTION_TYPES, SAMPLE, VELOCITY
 from lavie.training.diffusion import CAPTION_DROPOUT, LatentSet, drop_captions, joint_loss, noise_loss, still_loss
 from tests import tiny
 
@@ -57,7 +57,7 @@ def test_stills_train_nothing_that_mixes_time(networks):
     networks.zero_grad()
 
 
-@pytest.mark.parametrize("kind", [EPSILON, VELOCITY])
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
 def test_a_network_that_knows_the_clean_latents_has_no_loss(kind):
     """Driven with clean latents of zero the noisy sample is √(1−ᾱ) · noise, and the velocity √ᾱ · noise."""
     from lavie.sampling import training_alphas
@@ -65,7 +65,7 @@ def test_a_network_that_knows_the_clean_latents_has_no_loss(kind):
     def oracle(noisy, timestep, text):
         alpha = training_alphas()[timestep].view(-1, 1, 1, 1, 1)
         noise = noisy / (1 - alpha).sqrt()
-        return noise if kind == EPSILON else alpha.sqrt() * noise
+        return {EPSILON: noise, VELOCITY: alpha.sqrt() * noise, SAMPLE: torch.zeros_like(noise)}[kind]
 
     clean = torch.zeros(3, 4, 2, 4, 4)
     loss = noise_loss(oracle, clean, None, torch.Generator().manual_seed(0), kind)

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from lavie import Cascade, Finished, Interpolation, Request, SuperResolution
-from lavie.stages.super_resolution import SCALE
 from lavie.training.nano import networks as nano
 from lavie.training.nano.data import picture_batches, random_staging
 from lavie.training.nano.recipe import Amounts, Recipe
@@ -18,7 +17,10 @@ FEW = Amounts(
     still_steps=2,
     video_steps=1,
     interpolation_steps=1,
+    super_resolution_still_steps=1,
     super_resolution_steps=1,
+    upscaler_decoder_steps=1,
+    large_stills=8,
     stills=4,
     clips=2,
     long_clips=1,
@@ -29,7 +31,7 @@ FEW = Amounts(
 def test_all_weights_fit_the_budget():
     networks = [
         nano.build_vae(nano.VAE_WIDTHS, nano.HEIGHT),
-        nano.build_vae(nano.UPSCALER_VAE_WIDTHS, SCALE * nano.HEIGHT),
+        nano.build_upscaler_vae(),
         nano.build_network(),
         nano.build_network(in_channels=9),
         nano.build_network(InterpolationUNet, in_channels=8),

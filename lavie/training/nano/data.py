@@ -13,16 +13,17 @@ from lavie.stages.super_resolution import SCALE
 from lavie.training.diffusion import LargeClips, LatentSet
 from lavie.training.nano.networks import FRAMES, HEIGHT, WIDTH
 from lavie.training.world import Staging, random_scene, stage
+from lavie.vae import from_uint8
 
 TWO_SUBJECTS = 0.2  # share of scenes with two subjects
 RECOLOURED = 0.6  # share of the autoencoders' pictures in colours that no caption names
 ENCODED_AT_ONCE = 256  # frames
-WINDOW = 8  # frames that super-resolution sees at once
+OUTPUT_FRAMES = 60  # steps between the first and the last frame of an interpolated clip
 
 
 def frames_to_tensor(frames: np.ndarray) -> Tensor:
     """Frames F H W 3 in 0 … 255 → float32 F 3 H W in -1 … 1."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return from_uint8(torch.from_numpy(np.ascontiguousarray(frames)))
 
 
 def random_staging(seed: int, index: int, *, held_out: bool) -> Staging:
@@ -102,18 +103,22 @@ def encode_world(
 
 
 @torch.no_grad()
-def super_resolution_clips(vae: AutoencoderKL, tokenizer, count: int, seed: int) -> LargeClips:
-    """`count` windows of 8 frames filmed large and small; nothing is held out, since detail has no motion to learn."""
+def super_resolution_clips(
+    vae: AutoencoderKL, tokenizer, count: int, seed: int, frames: int, height: int = HEIGHT, width: int = WIDTH
+) -> LargeClips:
+    """`count` windows of neighbouring output frames, filmed at `height` × `width` and `SCALE` times as large.
+
+    Nothing is held out, since detail has no motion to learn.
+    """
     latents, small, captions = [], [], []
     for index in range(count):
         staging = random_staging(seed, index, held_out=True)
-        first = np.random.default_rng([seed, index, 1]).uniform(0, 1 - WINDOW / 60)
-        moments = first + np.arange(WINDOW) / 60
-        pixels = frames_to_tensor(staging.at(moments, SCALE * HEIGHT, SCALE * WIDTH))
-        with torch.autocast("cpu", torch.bfloat16):
-            encoded = vae.encode(pixels.contiguous(memory_format=torch.channels_last)).latent_dist.mode()
+        first = np.random.default_rng([seed, index, 1]).uniform(0, 1 - frames / OUTPUT_FRAMES)
+        moments = first + np.arange(frames) / OUTPUT_FRAMES
+        pixels = frames_to_tensor(staging.at(moments, SCALE * height, SCALE * width))
+        encoded = vae.encode(pixels.contiguous(memory_format=torch.channels_last)).latent_dist.mode()
         latents.append(encoded.to(torch.float16).transpose(0, 1))
-        small.append(torch.from_numpy(staging.at(moments, HEIGHT, WIDTH)))
+        small.append(torch.from_numpy(staging.at(moments, height, width)))
         captions.append(staging.scene.caption)
     tokens = tokenizer(captions, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
     return LargeClips(torch.stack(latents), torch.stack(small), tokens["input_ids"])

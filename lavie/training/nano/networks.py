@@ -7,6 +7,8 @@ from diffusers import AutoencoderKL
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lavie.stages.super_resolution import SCALE
+from lavie.training.nano.start import start_as_resampling
 from lavie.unet import ATTENTION_DOWN, ATTENTION_UP, PLAIN_DOWN, PLAIN_UP, BaseUNet, SuperResolutionUNet, VideoUNet
 
 HEIGHT, WIDTH, FRAMES, FPS = 64, 96, 16, 8
@@ -15,7 +17,7 @@ VAE_WIDTHS, UPSCALER_VAE_WIDTHS = (32, 64, 128, 128), (16, 32, 64)
 LATENT_CHANNELS = 4
 
 
-def build_vae(widths: tuple[int, ...], size: int) -> AutoencoderKL:
+def build_vae(widths: tuple[int, ...], size: int, groups: int = 8) -> AutoencoderKL:
     """An autoencoder that halves the size len(widths) − 1 times, with 4 latent channels and no attention.
 
     Its posterior starts narrow (deviation 0.05). Started at 1, as by default, it drowns what the encoder first says,
@@ -27,7 +29,7 @@ def build_vae(widths: tuple[int, ...], size: int) -> AutoencoderKL:
         block_out_channels=widths,
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
-        norm_num_groups=8,
+        norm_num_groups=groups,
         sample_size=size,
         mid_block_add_attention=False,
     )
@@ -52,13 +54,18 @@ def build_network(kind: type[VideoUNet] = BaseUNet, in_channels: int = LATENT_CH
     )
 
 
+def build_upscaler_vae() -> AutoencoderKL:
+    """The ×4 autoencoder: four groups, so that each holds a colour's pair and its two constants (see `start`)."""
+    return start_as_resampling(build_vae(UPSCALER_VAE_WIDTHS, SCALE * HEIGHT, groups=4))
+
+
 def build_super_resolution() -> SuperResolutionUNet:
     """Narrow, since it works on sixty-four times as many pixels as the base network."""
     return SuperResolutionUNet(
         sample_size=HEIGHT,
-        block_out_channels=(16, 32, 48),
+        block_out_channels=(32, 48, 64),
         layers_per_block=1,
-        norm_num_groups=8,
+        norm_num_groups=4,
         cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=1,
         down_block_types=(PLAIN_DOWN, ATTENTION_DOWN, ATTENTION_DOWN),

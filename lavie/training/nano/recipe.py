@@ -1,8 +1,8 @@
 """The recipe: every stage of Nano's training in order, each in a folder of its own under the work folder.
 
-Autoencoders first, since nothing after them can be better than they are; then text-to-image on stills, joint
-image-video fine-tuning, interpolation from that, super-resolution, and the bundle. A stage that is done is skipped, one
-that was interrupted goes on from its checkpoint; so the whole can be run again at any time.
+Autoencoders first, since nothing after them can be better than they are; then text-to-image on stills,
+super-resolution (stills, then clips), joint image-video fine-tuning, interpolation from that, and the bundle. A stage
+that is done is skipped, one that was interrupted goes on from its checkpoint; so the whole can be run again any time.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lavie.bundle import BASE, INTERPOLATION, SUPER_RESOLUTION, TEXT_ENCODER, UPSCALER_VAE, VAE
-from lavie.sampling import VELOCITY
+from lavie.bundle import BASE, INTERPOLATION, SUPER_RESOLUTION, TEXT_ENCODER, UPSCALER_TEXT, UPSCALER_VAE, VAE
+from lavie.sampling import SAMPLE, VELOCITY
 from lavie.stages.interpolation import interpolated_frames
 from lavie.stages.super_resolution import SCALE
 from lavie.training.assemble import write_bundle
@@ -24,12 +24,15 @@ from lavie.training.diffusion import LatentSet, interpolation_loss, joint_loss, 
 from lavie.training.loop import Plan, Progress, fit
 from lavie.training.nano import networks as nano
 from lavie.training.nano.data import encode_world, picture_batches, super_resolution_clips
+from lavie.training.nano.start import start_as_passing_on
 from lavie.training.vae import normalise_latents, vae_loss
 from lavie.training.vocabulary import build_text_model, build_tokenizer
 from lavie.unet import InterpolationUNet
 
 STILLS, VIDEO = "stills", "video"
+SUPER_RESOLUTION_STILLS, UPSCALER_DECODER = "super_resolution_stills", "super_resolution_decoder"
 PIECE = 17  # frames that interpolation is trained on at once
+WINDOW = 8  # frames that super-resolution sees at once
 
 
 @dataclass(frozen=True)
@@ -37,14 +40,17 @@ class Amounts:
     """How much of everything: optimiser steps a stage, and items in the encoded sets."""
 
     vae_steps: int = 1000
-    upscaler_vae_steps: int = 3000
+    upscaler_vae_steps: int = 1500
+    upscaler_decoder_steps: int = 3000
     still_steps: int = 1400
     video_steps: int = 1400
     interpolation_steps: int = 650
-    super_resolution_steps: int = 2130
+    super_resolution_still_steps: int = 4000
+    super_resolution_steps: int = 400
     stills: int = 24_000
     clips: int = 5_000
     long_clips: int = 800
+    large_stills: int = 3000
     large_clips: int = 200
 
 
@@ -65,9 +71,11 @@ class Recipe:
             VAE: self.train_vae,
             UPSCALER_VAE: self.train_upscaler_vae,
             STILLS: self.train_stills,
+            SUPER_RESOLUTION_STILLS: self.train_super_resolution_on_stills,
+            SUPER_RESOLUTION: self.train_super_resolution,
+            UPSCALER_DECODER: self.train_upscaler_decoder,
             VIDEO: self.train_video,
             INTERPOLATION: self.train_interpolation,
-            SUPER_RESOLUTION: self.train_super_resolution,
         }
 
     def run(self, stage: str) -> Iterator[Progress]:
@@ -78,14 +86,29 @@ class Recipe:
     def train_vae(self) -> Iterator[Progress]:
         steps = self.amounts.vae_steps
         batches = picture_batches(nano.HEIGHT, nano.WIDTH, 40, 48, 14, seed=9, only_whole_from=int(0.85 * steps))
-        yield from self._train_autoencoder(VAE, nano.build_vae(nano.VAE_WIDTHS, nano.HEIGHT), batches, steps)
+        plan = Plan(steps, learning_rate=2e-3, warmup=40, decay=0.9, ema=0.995, seed=1)
+        vae = nano.build_vae(nano.VAE_WIDTHS, nano.HEIGHT)
+        yield from self._train_autoencoder(VAE, vae, vae_loss(vae, batches, plan.seed), batches, plan)
 
     def train_upscaler_vae(self) -> Iterator[Progress]:
         """On frames of half the final size: edges look the same there, and so do the statistics of the group norms."""
         steps, height, width = self.amounts.upscaler_vae_steps, 2 * nano.HEIGHT, 2 * nano.WIDTH
-        batches = picture_batches(height, width, 64, 20, 4, seed=9, only_whole_from=int(0.25 * steps))
-        vae = nano.build_vae(nano.UPSCALER_VAE_WIDTHS, SCALE * nano.HEIGHT)
-        yield from self._train_autoencoder(UPSCALER_VAE, vae, batches, steps)
+        batches = picture_batches(height, width, 64, 20, 4, seed=9, only_whole_from=int(0.4 * steps))
+        plan = Plan(steps, learning_rate=6e-4, matrix_learning_rate=3e-3, warmup=40, decay=0.9, ema=0.98, seed=1)
+        torch.manual_seed(0)
+        vae = nano.build_upscaler_vae()
+        loss = vae_loss(vae, batches, plan.seed, whitening=0)  # its channels begin as colours, and none can collapse
+        yield from self._train_autoencoder(UPSCALER_VAE, vae, loss, batches, plan)
+
+    def train_upscaler_decoder(self) -> Iterator[Progress]:
+        """The decoder alone, longer: super-resolution has been fitted to the encoder by now."""
+        steps, height, width = self.amounts.upscaler_decoder_steps, 2 * nano.HEIGHT, 2 * nano.WIDTH
+        batches = picture_batches(height, width, 64, 20, 5, seed=10, only_whole_from=int(0.7 * steps))
+        plan = Plan(steps, learning_rate=4e-4, matrix_learning_rate=2e-3, warmup=40, decay=0.9, ema=0.99, seed=1)
+        vae = self.autoencoder(UPSCALER_VAE)
+        vae.decoder.requires_grad_(True)
+        yield from fit(vae, vae_loss(vae, batches, plan.seed, whitening=0), plan, self._run(UPSCALER_DECODER))
+        self._keep(UPSCALER_DECODER, vae)
 
     def train_stills(self) -> Iterator[Progress]:
         """Text to image: a base network and the text encoder, both from scratch."""
@@ -122,13 +145,45 @@ class Recipe:
             yield from fit(network, loss, plan, self._run(INTERPOLATION))
         self._keep(INTERPOLATION, network)
 
-    def train_super_resolution(self) -> Iterator[Progress]:
-        plan = Plan(self.amounts.super_resolution_steps, learning_rate=1e-3, ema=0.99, seed=5)
+    def train_super_resolution_on_stills(self) -> Iterator[Progress]:
+        """Single frames of half the size, past all that mixes time: four cost what one of the final size does."""
+        plan = Plan(
+            self.amounts.super_resolution_still_steps,
+            learning_rate=6e-4,
+            matrix_learning_rate=3e-3,
+            warmup=30,
+            decay=0.9,
+            ema=0.99,
+            seed=5,
+        )
         torch.manual_seed(plan.seed)
-        text, _ = self._trained_text_and_weights()
-        network = nano.start_time_at_zero(nano.build_super_resolution())
-        clips = super_resolution_clips(self.autoencoder(UPSCALER_VAE), self.tokenizer, self.amounts.large_clips, seed=6)
-        loss = super_resolution_loss(network, text, clips, self.empty, 3, plan.seed, frames=3)
+        text, vae = self._text_of_stills(), self.autoencoder(UPSCALER_VAE)
+        stills = super_resolution_clips(
+            vae, self.tokenizer, self.amounts.large_stills, 6, 1, nano.HEIGHT // 2, nano.WIDTH // 2
+        )
+        small, latents = stills.draw(64, 1, torch.Generator().manual_seed(plan.seed))[1::-1]
+        network = start_as_passing_on(nano.build_super_resolution(), small[:, :, 0], latents[:, :, 0])
+        loss = super_resolution_loss(network, text, stills, self.empty, 24, plan.seed, 1, SAMPLE)
+        yield from fit(network, loss, plan, self._run(SUPER_RESOLUTION_STILLS))
+        self._keep(SUPER_RESOLUTION_STILLS, network)
+
+    def train_super_resolution(self) -> Iterator[Progress]:
+        """Clips of the final size, from what stills taught."""
+        plan = Plan(
+            self.amounts.super_resolution_steps,
+            learning_rate=3e-4,
+            matrix_learning_rate=1e-3,
+            decay=0.9,
+            ema=0.98,
+            seed=6,
+        )
+        network = nano.build_super_resolution()
+        network.load_state_dict(load_file(self._model(SUPER_RESOLUTION_STILLS)))
+        nano.start_time_at_zero(network)
+        vae = self.autoencoder(UPSCALER_VAE)
+        clips = super_resolution_clips(vae, self.tokenizer, self.amounts.large_clips, 7, WINDOW)
+        text = self._text_of_stills()
+        loss = super_resolution_loss(network, text, clips, self.empty, 3, plan.seed, 3, SAMPLE)
         yield from fit(network, loss, plan, self._run(SUPER_RESOLUTION))
         self._keep(SUPER_RESOLUTION, network)
 
@@ -140,21 +195,19 @@ class Recipe:
             BASE: networks["unet"],
             TEXT_ENCODER: networks["text_encoder"],
             VAE: self.autoencoder(VAE),
-            UPSCALER_VAE: self.autoencoder(UPSCALER_VAE),
+            UPSCALER_VAE: self.autoencoder(UPSCALER_DECODER),
+            UPSCALER_TEXT: self._text_of_stills(),
             INTERPOLATION: self._load(INTERPOLATION, nano.build_network(InterpolationUNet, in_channels=8)),
             SUPER_RESOLUTION: self._load(SUPER_RESOLUTION, nano.build_super_resolution()),
         }
         write_bundle(folder, components, self.tokenizer, self._manifest())
 
-    def autoencoder(self, name: str):
+    def autoencoder(self, stage: str):
         """A trained autoencoder, frozen."""
-        widths, size = {
-            VAE: (nano.VAE_WIDTHS, nano.HEIGHT),
-            UPSCALER_VAE: (nano.UPSCALER_VAE_WIDTHS, SCALE * nano.HEIGHT),
-        }[name]
-        vae = self._load(name, nano.build_vae(widths, size)).requires_grad_(False)
+        small = stage == VAE
+        vae = self._load(stage, nano.build_vae(nano.VAE_WIDTHS, nano.HEIGHT) if small else nano.build_upscaler_vae())
         vae.register_to_config(scaling_factor=1.0)
-        return vae.to(memory_format=torch.channels_last)
+        return vae.requires_grad_(False).to(memory_format=torch.channels_last)
 
     def encoded(self, name: str, count: int, *, clips: bool, frames: int = nano.FRAMES) -> LatentSet:
         """An encoded set of the world, made once and kept in the work folder."""
@@ -165,10 +218,9 @@ class Recipe:
         kept = load_file(file)
         return LatentSet(kept["latents"], kept["tokens"])
 
-    def _train_autoencoder(self, name: str, vae, batches: Callable[[int], Tensor], steps: int) -> Iterator[Progress]:
-        plan = Plan(steps, learning_rate=2e-3, warmup=40, decay=0.9, ema=0.995, seed=1)
-        yield from fit(vae, vae_loss(vae, batches, plan.seed), plan, self._run(name))
-        normalise_latents(vae, (batches(step) for step in range(steps, steps + 4)))
+    def _train_autoencoder(self, name: str, vae, loss, batches: Callable[[int], Tensor], plan: Plan):
+        yield from fit(vae, loss, plan, self._run(name))
+        normalise_latents(vae, (batches(step) for step in range(plan.steps, plan.steps + 4)))
         self._keep(name, vae)
 
     def _text_and_network(self) -> nn.ModuleDict:
@@ -180,6 +232,12 @@ class Recipe:
         networks = self._text_and_network()
         networks.load_state_dict(load_file(self._model(VIDEO)))
         return networks["text_encoder"].requires_grad_(False).eval(), networks["unet"].state_dict()
+
+    def _text_of_stills(self) -> nn.Module:
+        """Super-resolution keeps the text encoder as stills left it: joint training changes its own meanwhile."""
+        networks = self._text_and_network()
+        networks.load_state_dict(load_file(self._model(STILLS)))
+        return networks["text_encoder"].requires_grad_(False).eval()
 
     def _run(self, stage: str) -> Path:
         return self.work / stage
@@ -215,9 +273,9 @@ class Recipe:
                 "steps": 6,
                 "guidance": 1.0,
                 "noise_level": 20,
-                "prediction_type": VELOCITY,
-                "windows": {"size": 8, "stride": 6, "trim": 0},
-                "preview": self._preview(UPSCALER_VAE),
+                "prediction_type": SAMPLE,
+                "windows": {"size": WINDOW, "stride": 6, "trim": 0},
+                "preview": self._preview(UPSCALER_DECODER),
             },
         }
 

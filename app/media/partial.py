@@ -1,0 +1,132 @@
+"""Files that appear whole or not at all: written under a hidden name beside their place, synced, renamed.
+
+Knows the file system and what its errors mean to a person. Does not know what is in the files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from lavie.errors import MediaError
+
+_PROBE_BYTES = 1 << 16  # written to try an output: enough to need space on the disk, too little to take time
+_PARTIAL = re.compile(r"\.lavie-[0-9a-f]{16}\.partial\.[a-z0-9]+")
+_CAUSES = {
+    errno.ENOSPC: "the disk is full: free some space or write elsewhere",
+    errno.EDQUOT: "your quota of the disk is used up: free some space or write elsewhere",
+    errno.EFBIG: "the file would be larger than this system allows: write elsewhere or raise the limit",
+    errno.EACCES: "no permission: choose a folder that you may write to",
+    errno.EPERM: "no permission: choose a folder that you may write to",
+    errno.EROFS: "the disk is read-only: choose another folder",
+    errno.ENAMETOOLONG: "the name is too long: shorten it",
+    errno.EILSEQ: "the name holds a character that no file name can: rename it",
+}
+
+
+def is_partial(name: str) -> bool:
+    """Whether a file of this name (without its folder) is one of ours that is not yet whole."""
+    return _PARTIAL.fullmatch(name) is not None
+
+
+def sweep_partials(folder: Path) -> list[Path]:
+    """Remove what a killed process left unfinished in `folder` (not below it), and say what that was.
+
+    Only for who owns the folder: a file that another process is writing there would go too.
+    """
+    removed = []
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if is_partial(entry.name) and entry.is_file(follow_symlinks=False):
+                with contextlib.suppress(OSError):  # in use on Windows, or gone already: nothing to tell
+                    os.unlink(entry.path)
+                    removed.append(Path(entry.path))
+    return removed
+
+
+def check_output(path: Path, suffix: str = ".mp4", sources: tuple[Path, ...] = ()) -> None:
+    """Find out before any work is done whether `path` can be written, by writing beside it and removing that again.
+
+    `sources`: files that it must not replace. Raises MediaError naming the path and what is in the way. Leaves an
+    existing file as it is.
+    """
+    path = Path(path)
+    if os.path.isdir(path):  # unlike Path.is_dir, False for names that no system takes
+        raise MediaError(f"the output {path} is a folder: name a file in it, such as {path / f'clip{suffix}'}")
+    if path.suffix.lower() != suffix:
+        raise MediaError(f"the output {path} does not end in {suffix}: name it {path.with_suffix(suffix)}")
+    if not os.path.isdir(path.parent):
+        raise MediaError(f"the folder {path.parent} of the output {path.name} does not exist: create it first")
+    if os.path.exists(path) and any(os.path.exists(source) and os.path.samefile(path, source) for source in sources):
+        raise MediaError(f"the output {path} would replace what it is made from: choose another name")
+    with temporary(path) as partial, open(partial, "xb", buffering=0) as file:
+        file.write(bytes(_PROBE_BYTES))
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def temporary(path: Path) -> Iterator[Path]:
+    """A hidden name beside `path`, on the same disk so that the rename is one step. Gone afterwards, whatever happens.
+
+    Errors of the system become MediaError here, since they all mean that `path` could not be written.
+    """
+    import av
+
+    # Absolute: ffmpeg takes what stands before a colon in a relative name for a protocol.
+    folder = Path(os.path.abspath(path)).parent
+    partial = folder / f".lavie-{secrets.token_hex(8)}.partial{path.suffix.lower()}"
+    try:
+        _check_name(path.name)
+        yield partial
+    except (OSError, av.FFmpegError) as error:
+        raise MediaError(f"{path} cannot be written, {_cause(error)}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Give a finished file its name, in one step that a power cut cannot halve."""
+    _sync(partial)
+    os.replace(partial, path)
+    _sync(path.parent)
+
+
+def _check_name(name: str) -> None:
+    """Refuse now what the rename would refuse after all the work."""
+    try:
+        encoded = os.fsencode(name)
+    except UnicodeEncodeError:
+        raise OSError(errno.EILSEQ, "not a name") from None
+    if b"\0" in encoded:
+        raise OSError(errno.EILSEQ, "not a name")
+    if len(encoded) > 255:
+        raise OSError(errno.ENAMETOOLONG, "name too long")
+
+
+def _cause(error: Exception) -> str:
+    """What a person can do about an error of the system, or of ffmpeg, which tells the system's only in words."""
+    number = getattr(error, "errno", None)
+    if number in _CAUSES:
+        return _CAUSES[number]
+    for known, cause in _CAUSES.items():
+        if os.strerror(known) in str(error):
+            return cause
+    lines = str(getattr(error, "strerror", None) or error).strip().splitlines() or [type(error).__name__]
+    return f"{lines[-1]}: choose another place"
+
+
+def _sync(path: Path) -> None:
+    """Have the system put a file or folder on the disk, so that a rename never shows a name without its content."""
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no folders
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -270,7 +270,7 @@ class Recipe:
             },
             SUPER_RESOLUTION: {
                 "sampler": "ddim",
-                "steps": 6,
+                "steps": 3,
                 "guidance": 1.0,
                 "noise_level": 20,
                 "prediction_type": SAMPLE,

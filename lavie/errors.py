@@ -5,6 +5,7 @@ LavieError
 ├── BundleError       a folder of weights is missing, incomplete, damaged or of another architecture
 ├── DeviceError       the device asked for is not there, or its memory does not suffice
 ├── MediaError        a video or image cannot be read or written
+├── StorageError      the data folder or its database cannot be used
 └── TrainingError     a training run cannot start or go on
 """
 
@@ -27,6 +28,10 @@ class DeviceError(LavieError):
 
 class MediaError(LavieError):
     """A video or image cannot be read, or an output cannot be written."""
+
+
+class StorageError(LavieError):
+    """The data folder or the database in it cannot be used. What was stored stays as it was."""
 
 
 class TrainingError(LavieError):

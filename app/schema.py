@@ -1,0 +1,171 @@
+"""The tables, as a list of migrations that only ever grows: a change is a new function at the end, never an edit.
+
+Each runs in a transaction with the record of having run. Times are UTC in ISO 8601; paths are relative to the data
+folder where the file lies in it; JSON is text. Knows no connection and no file.
+"""
+
+from __future__ import annotations
+
+from sqlite_utils import Database, Migrations
+
+migrations = Migrations("studio")
+
+
+@migrations()
+def m001_jobs(db: Database) -> None:
+    """The queue. A render job and the clip it makes have one id; `recipe` is written before the first step."""
+    db.execute("""
+        CREATE TABLE jobs (
+            pk INTEGER PRIMARY KEY,
+            id TEXT NOT NULL UNIQUE,
+            kind TEXT NOT NULL,                       -- render, regenerate, …: who works it
+            state TEXT NOT NULL CHECK (state IN
+                ('queued', 'running', 'paused', 'done', 'failed', 'cancelled', 'interrupted')),
+            priority INTEGER NOT NULL DEFAULT 0,      -- higher first
+            position REAL NOT NULL,                   -- lower first among equals
+            job TEXT NOT NULL CHECK (json_valid(job)),
+            recipe TEXT CHECK (recipe IS NULL OR json_valid(recipe)),
+            parent TEXT,                              -- id of the clip it starts from
+            output TEXT,                              -- where the file goes; NULL: among the clips
+            asked TEXT CHECK (asked IN ('cancel', 'pause')),  -- of a running job, heeded at its next step
+            attempts INTEGER NOT NULL DEFAULT 0,
+            kept INTEGER,                             -- results on the way when it last went on by itself after a kill
+            error TEXT,
+            result TEXT CHECK (json_valid(result)),   -- of a job that makes no clip
+            stage TEXT,
+            step INTEGER NOT NULL DEFAULT 0,
+            steps INTEGER NOT NULL DEFAULT 0,
+            notices TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(notices)),
+            created TEXT NOT NULL,
+            started TEXT,                             -- the last time
+            finished TEXT                             -- of done, failed and cancelled ones, and of no others
+        ) STRICT""")
+    db.execute("CREATE INDEX jobs_by_state ON jobs (state, priority DESC, position)")
+    db.execute("CREATE INDEX jobs_by_end ON jobs (finished, id)")
+    db.execute("CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT")
+
+
+@migrations()
+def m002_clips(db: Database) -> None:
+    """The gallery. A clip's number is its age, so that the newest come first in every index without being sorted."""
+    db.execute("""
+        CREATE TABLE clips (
+            pk INTEGER PRIMARY KEY,                   -- microseconds from 1970 to its making
+            id TEXT NOT NULL UNIQUE,
+            parent TEXT,                              -- id of the clip it was made from, which may be gone
+            path TEXT NOT NULL,
+            prompt TEXT NOT NULL,
+            negative_prompt TEXT NOT NULL DEFAULT '',
+            notes TEXT NOT NULL DEFAULT '',
+            tags TEXT NOT NULL DEFAULT '',            -- the rows of clip_tags again, a line each
+            words TEXT NOT NULL,                      -- prompt, notes and tags as app.gallery.words has them
+            seed INTEGER NOT NULL,
+            model TEXT NOT NULL,
+            stages TEXT NOT NULL,                     -- base, base+interpolation, …
+            width INTEGER NOT NULL,
+            height INTEGER NOT NULL,
+            frames INTEGER NOT NULL,
+            fps REAL NOT NULL,
+            duration REAL NOT NULL,                   -- seconds it plays
+            bytes INTEGER NOT NULL,
+            seconds REAL NOT NULL,                    -- the making took
+            frame_hash TEXT NOT NULL,                 -- of the frames before encoding
+            file_hash TEXT NOT NULL,                  -- SHA-256 of the file
+            stack INTEGER NOT NULL,                   -- the same for clips whose recipes differ in the seed alone
+            rating INTEGER NOT NULL DEFAULT 0 CHECK (rating BETWEEN 0 AND 5),
+            favourite INTEGER NOT NULL DEFAULT 0 CHECK (favourite IN (0, 1)),
+            trashed TEXT,                             -- since when; files move only when purged
+            missing TEXT                              -- since when the file is gone from where it should be
+        ) STRICT""")
+    # Recipes are long and a list of clips needs none: apart from the rest, they do not make it slow.
+    db.execute("""
+        CREATE TABLE clip_recipes (
+            clip INTEGER PRIMARY KEY REFERENCES clips (pk) ON DELETE CASCADE,
+            recipe TEXT NOT NULL CHECK (json_valid(recipe))
+        ) STRICT""")
+    for column in ("path", "parent", "seed", "frame_hash", "file_hash"):
+        db.execute(f"CREATE INDEX clips_by_{column} ON clips ({column})")
+    # What else the gallery filters and sorts by, in one narrow place: any combination is one walk along it.
+    filters = "trashed, model, stages, width, height, duration, rating, favourite, missing"
+    db.execute(f"CREATE INDEX clips_by_age ON clips (pk, {filters})")
+    db.execute(f"CREATE INDEX clips_by_stack ON clips (stack, pk, {filters})")
+    for column in ("model", "stages"):  # to count each
+        db.execute(f"CREATE INDEX clips_by_{column} ON clips ({column}, trashed)")
+    db.execute("CREATE INDEX clips_trashed ON clips (trashed) WHERE trashed IS NOT NULL")
+    db.execute("CREATE INDEX clips_missing ON clips (missing) WHERE missing IS NOT NULL")
+
+
+@migrations()
+def m003_about_clips(db: Database) -> None:
+    """What belongs to clips in any number, and the full-text index, which triggers keep true."""
+    db.execute("""
+        CREATE TABLE clip_tags (
+            clip INTEGER NOT NULL REFERENCES clips (pk) ON DELETE CASCADE,
+            tag TEXT NOT NULL,
+            PRIMARY KEY (clip, tag)
+        ) STRICT""")
+    db.execute("CREATE INDEX clip_tags_by_tag ON clip_tags (tag, clip)")
+    db.execute("""
+        CREATE TABLE clip_adapters (
+            clip INTEGER NOT NULL REFERENCES clips (pk) ON DELETE CASCADE,
+            adapter TEXT NOT NULL,                    -- hash of the adapter's file
+            weight REAL NOT NULL,
+            PRIMARY KEY (clip, adapter)
+        ) STRICT""")
+    db.execute("CREATE INDEX clip_adapters_by_adapter ON clip_adapters (adapter, clip)")
+    db.execute("""
+        CREATE VIRTUAL TABLE clips_text USING fts5 (
+            words, content = 'clips', content_rowid = 'pk', tokenize = 'porter unicode61', prefix = '1 2 3'
+        )""")
+    old = "INSERT INTO clips_text (clips_text, rowid, words) VALUES ('delete', old.pk, old.words);"
+    new = "INSERT INTO clips_text (rowid, words) VALUES (new.pk, new.words);"
+    db.execute(f"CREATE TRIGGER clips_text_insert AFTER INSERT ON clips BEGIN {new} END")
+    db.execute(f"CREATE TRIGGER clips_text_delete AFTER DELETE ON clips BEGIN {old} END")
+    db.execute(f"CREATE TRIGGER clips_text_update AFTER UPDATE OF words ON clips BEGIN {old} {new} END")
+    db.execute("CREATE TABLE saved_searches (name TEXT PRIMARY KEY, query TEXT NOT NULL, created TEXT NOT NULL) STRICT")
+
+
+@migrations()
+def m004_work(db: Database) -> None:
+    """What is kept on the way to a clip and about the making of it."""
+    db.execute("""
+        CREATE TABLE artefacts (                      -- a stage's latents, on disk as soon as they are finished
+            job TEXT NOT NULL,
+            stage TEXT NOT NULL,
+            path TEXT NOT NULL,
+            bytes INTEGER NOT NULL,
+            created TEXT NOT NULL,
+            PRIMARY KEY (job, stage)
+        ) STRICT""")
+    db.execute("""
+        CREATE TABLE segments (                       -- of a long video, in order
+            job TEXT NOT NULL,
+            number INTEGER NOT NULL,
+            prompt TEXT NOT NULL,
+            path TEXT,                                -- NULL until it is made
+            frames INTEGER,
+            PRIMARY KEY (job, number)
+        ) STRICT""")
+    db.execute("""
+        CREATE TABLE adapters (
+            hash TEXT PRIMARY KEY,                    -- SHA-256 of the file
+            name TEXT NOT NULL,
+            path TEXT NOT NULL,
+            about TEXT NOT NULL DEFAULT '{}' CHECK (json_valid(about)),
+            created TEXT NOT NULL
+        ) STRICT""")
+    db.execute("""
+        CREATE TABLE timings (                        -- how long a stage took, for estimates
+            pk INTEGER PRIMARY KEY,
+            job TEXT NOT NULL,
+            stage TEXT NOT NULL,
+            model TEXT NOT NULL,
+            device TEXT NOT NULL,
+            steps INTEGER NOT NULL,
+            frames INTEGER NOT NULL,
+            width INTEGER NOT NULL,
+            height INTEGER NOT NULL,
+            seconds REAL NOT NULL,
+            created TEXT NOT NULL
+        ) STRICT""")
+    db.execute("CREATE INDEX timings_by_stage ON timings (model, stage, created DESC)")

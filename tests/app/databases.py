@@ -1,0 +1,38 @@
+"""A data folder's database, as tests fill it and look at it."""
+
+import contextlib
+from pathlib import Path
+
+from sqlite_utils.utils import sqlite3
+
+from app.database import NAME, Database
+from app.schema import migrations
+
+LAST = migrations._migrations[-1].name
+
+
+def value(database: Database, name: str) -> str | None:
+    rows = database.query("SELECT value FROM settings WHERE name = ?", [name])
+    return rows[0]["value"] if rows else None
+
+
+def store(database: Database, name: str, text: str) -> None:
+    with database.write() as connection:
+        connection["settings"].upsert({"name": name, "value": text}, pk="name")
+
+
+def raw(folder: Path) -> sqlite3.Connection:
+    return contextlib.closing(sqlite3.connect(folder / NAME))
+
+
+def make_old(folder: Path) -> None:
+    """A database as the version before the newest left it, with something in it."""
+    database = Database(folder)
+    store(database, "mine", "kept")
+    database.close()
+    with raw(folder) as connection:
+        tables = "artefacts", "segments", "adapters", "timings"  # of the last migration
+        for table in tables:
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("DELETE FROM _sqlite_migrations WHERE name = ?", [LAST])
+        connection.commit()

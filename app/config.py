@@ -13,6 +13,7 @@ from pathlib import Path
 from lavie.errors import LavieError
 
 ROOT = Path(__file__).resolve().parent.parent  # the folder of app.py, assets included
+RECOVERIES = ("resume", "ask", "never")
 SPACE_DATA = Path("/data")  # where a Hugging Face Space mounts what outlives a restart
 
 
@@ -26,7 +27,9 @@ class StudioConfig:
 
     data: folder of clips and downloaded models, made when first needed. model: `nano`, `official` or a folder.
     device: as `Cascade.from_bundle` takes it. host, port: where the page is served; port is 1 … 65535.
-    auth: (user, password) that the page asks for, or None. Raises ConfigError for a port outside its range.
+    auth: (user, password) that the page asks for, or None. recovery: what becomes of a job that a kill interrupted, at
+    the next start: `resume` goes on (not twice behind the same failure), `ask` and `never` leave it to a person.
+    Raises ConfigError for a port or a policy that is none.
     """
 
     data: Path = Path("data")
@@ -35,10 +38,13 @@ class StudioConfig:
     host: str = "127.0.0.1"
     port: int = 7860
     auth: tuple[str, str] | None = None
+    recovery: str = "resume"
 
     def __post_init__(self):
         if not 1 <= self.port <= 65535:
             raise ConfigError(f"port is {self.port}: give a number from 1 to 65535")
+        if self.recovery not in RECOVERIES:
+            raise ConfigError(f"recovery is {self.recovery!r}: choose one of {', '.join(RECOVERIES)}")
 
     @property
     def clips(self) -> Path:
@@ -68,7 +74,7 @@ def read_config(
     writable: Callable[[Path], bool] = _writable,
 ) -> StudioConfig:
     """Settings from arguments, then `LAVIE_DATA`, `LAVIE_MODEL`, `LAVIE_DEVICE`, `LAVIE_HOST`, `LAVIE_PORT`,
-    `LAVIE_AUTH`, then defaults. An empty variable counts as absent.
+    `LAVIE_AUTH`, then defaults; `LAVIE_RECOVERY` from the environment alone. An empty variable counts as absent.
 
     auth: `user:password`; in the environment it does not show in the list of processes. Raises ConfigError.
     """
@@ -82,6 +88,7 @@ def read_config(
         host=host or environ.get("LAVIE_HOST") or ("0.0.0.0" if on_space else "127.0.0.1"),
         port=_port(environ) if port is None else port,
         auth=_auth(auth or environ.get("LAVIE_AUTH")),
+        recovery=environ.get("LAVIE_RECOVERY") or StudioConfig.recovery,
     )
 
 

@@ -1,0 +1,41 @@
+"""Jobs to fill a queue with, and what a test asks of it."""
+
+from app.database import Database
+from app.job_row import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, RUNNING
+from app.jobs import Jobs
+from app.recipe import Job
+from lavie.request import Request
+
+
+def job(prompt: str = "a red star") -> Job:
+    return Job(Request(prompt, seed=7), "some/folder")
+
+
+def fill(jobs: Jobs, names: str, **options) -> None:
+    for name in names.split():
+        jobs.add(job(name), job_id=name, **options)
+
+
+def line(jobs: Jobs) -> str:
+    return " ".join(row.id for row in jobs.line())
+
+
+def bring(jobs: Jobs, job_id: str, state: str) -> None:
+    """A queued job to a state, by the ways that there are."""
+    if state in (RUNNING, DONE, FAILED, INTERRUPTED):
+        assert jobs.take(job_id).id == job_id
+    if state in (DONE, FAILED, INTERRUPTED, PAUSED, CANCELLED):
+        {
+            DONE: lambda: jobs.finish(job_id),
+            FAILED: lambda: jobs.fail(job_id, "it broke"),
+            INTERRUPTED: lambda: jobs.recover("ask"),
+            PAUSED: lambda: jobs.pause(job_id),
+            CANCELLED: lambda: jobs.cancel(job_id),
+        }[state]()
+    assert jobs.get(job_id).state == state
+
+
+def store(database: Database, job_id: str, stage: str) -> None:
+    """As if the latents of a stage had been kept."""
+    with database.write() as connection:
+        connection.execute("INSERT INTO artefacts VALUES (?, ?, 'a.x', 1, 'now')", [job_id, stage])

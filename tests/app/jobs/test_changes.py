@@ -1,0 +1,201 @@
+"""What a person may do to a job, in which state."""
+
+import pytest
+
+from app.database import Database
+from app.job_row import CANCELLED, CLOSED, DONE, FAILED, INTERRUPTED, OPEN, PAUSED, QUEUED, RUNNING
+from app.jobs import Jobs
+from app.recipe import Job
+from lavie.errors import RequestError
+from lavie.request import Request
+from tests.app.jobs.lines import bring, fill, job, line
+
+
+def test_a_job_comes_back_as_it_was_given(jobs, database):
+    job_id = jobs.add(job(), kind="regenerate", parent="clip", output="/out/a.mp4", priority=3)
+    row = Jobs(Database(database.path.parent)).get(job_id)  # another process would see the same
+    assert (row.job, row.kind, row.parent, row.output, row.priority) == (
+        job(),
+        "regenerate",
+        "clip",
+        "/out/a.mp4",
+        3,
+    )
+    assert (row.state, row.attempts, row.recipe, row.error, row.asked, row.notices) == (QUEUED, 0, None, None, None, ())
+    assert (row.stage, row.step, row.steps, row.started, row.finished) == (None, 0, 0, None, None)
+    assert row.created.endswith("+00:00")
+
+
+def test_ids_are_unlike_unless_they_are_given(jobs):
+    assert len({jobs.add(job()) for _ in range(20)}) == 20
+    assert jobs.add(job(), job_id="mine") == "mine"
+    with pytest.raises(RequestError, match="there is a job 'mine' already"):
+        jobs.add(job(), job_id="mine")
+    assert len(jobs.line()) == 21
+
+
+def test_an_edited_job_is_another_and_what_was_made_of_the_old_one_is_forgotten(jobs, database):
+    fill(jobs, "a b")
+    jobs.take("a")
+    jobs.resolved("a", '{"seed": 1}')
+    jobs.notice("a", "a word is not known")
+    jobs.progress("a", "base", 3, 10)
+    with database.write() as connection:
+        connection.execute(
+            "INSERT INTO artefacts VALUES ('a', 'base', 'a.x', 1, 'now'), ('b', 'base', 'b.x', 1, 'now')"
+        )
+        connection.execute("INSERT INTO segments (job, number, prompt) VALUES ('a', 0, 'x'), ('b', 0, 'x')")
+    jobs.recover("ask")
+    jobs.edit("a", job("a"))  # the same: all stays
+    row = jobs.get("a")
+    assert (row.recipe, row.stage, len(row.notices)) == ('{"seed": 1}', "base", 1)
+    jobs.edit("a", job("a blue star"))
+    row = jobs.get("a")
+    assert (row.job, row.recipe, row.stage, row.step, row.notices) == (job("a blue star"), None, None, 0, ())
+    assert (row.state, line(jobs)) == (INTERRUPTED, "a b")
+    assert [row["job"] for row in database.query("SELECT job FROM artefacts")] == ["b"]
+    assert [row["job"] for row in database.query("SELECT job FROM segments")] == ["b"]
+
+
+def test_a_duplicate_is_a_job_of_its_own_at_the_end_of_the_line(jobs):
+    jobs.add(job(), job_id="a", parent="clip", output="/out/a.mp4", priority=1)
+    fill(jobs, "b", priority=1)
+    bring(jobs, "a", DONE)
+    new = jobs.duplicate("a")
+    row = jobs.get(new)
+    assert (row.job, row.parent, row.priority, row.state, row.attempts) == (job(), "clip", 1, QUEUED, 0)
+    assert row.output is None  # two jobs would write one file
+    assert line(jobs) == f"b {new}"
+
+
+def test_cancelling_one_leaves_the_others(jobs):
+    fill(jobs, "a b c")
+    jobs.take("a")
+    assert jobs.cancel("b") and jobs.cancel("a")
+    assert (jobs.get("a").state, jobs.get("a").asked) == (RUNNING, "cancel")
+    assert (jobs.get("b").state, jobs.get("c").state) == (CANCELLED, QUEUED)
+    jobs.cancelled("a")
+    assert not jobs.cancel("a") and not jobs.cancel("b")
+    assert jobs.get("a").asked is None
+    assert line(jobs) == "c"
+
+
+def test_cancelling_the_others_and_all(jobs):
+    fill(jobs, "a b c d e f")
+    jobs.pause("b")
+    bring(jobs, "c", INTERRUPTED)
+    bring(jobs, "d", DONE)
+    jobs.take("a")
+    assert jobs.cancel_others("e") == 4
+    assert [jobs.get(name).state for name in "abcdef"] == [RUNNING, CANCELLED, CANCELLED, DONE, QUEUED, CANCELLED]
+    assert (jobs.get("a").asked, jobs.get("d").asked) == ("cancel", None)
+    with pytest.raises(RequestError, match="no job has the id"):
+        jobs.cancel_others("nobody")
+    assert jobs.cancel_all() == 2
+    assert jobs.counts() == {**dict.fromkeys((*OPEN, *CLOSED), 0), RUNNING: 1, CANCELLED: 4, DONE: 1}
+
+
+def test_a_paused_job_keeps_its_place_and_is_passed_over(jobs):
+    fill(jobs, "a b")
+    jobs.pause("a")
+    assert line(jobs) == "a b"
+    assert jobs.take().id == "b"
+    assert jobs.take() is None
+    jobs.resume("a")
+    assert jobs.take().id == "a"
+
+
+def test_a_running_job_is_asked_to_pause_and_may_be_told_otherwise(jobs):
+    fill(jobs, "a b")
+    jobs.take("a")
+    jobs.pause("a")
+    assert jobs.asked("a") == "pause"
+    jobs.resume("a")
+    assert (jobs.get("a").state, jobs.asked("a")) == (RUNNING, None)
+    jobs.pause("a")
+    jobs.paused("a")
+    assert (jobs.get("a").state, jobs.asked("a")) == (PAUSED, None)
+    jobs.resume("a")
+    assert line(jobs) == "a b"
+    jobs.take("a")
+    jobs.pause("a")
+    jobs.cancel("a")
+    with pytest.raises(RequestError, match="is being cancelled"):
+        jobs.pause("a")
+    assert jobs.asked("a") == "cancel"
+
+
+def test_the_queue_is_paused_for_everybody_until_it_is_resumed(jobs, database):
+    fill(jobs, "a b")
+    jobs.take()
+    jobs.pause_queue()
+    jobs.pause_queue()
+    again = Jobs(Database(database.path.parent))
+    assert jobs.queue_paused and again.queue_paused
+    assert jobs.take() is None and again.take() is None
+    jobs.finish("a")  # the running one goes on
+    assert jobs.take("b").id == "b"  # and what is asked for by name is made
+    fill(jobs, "c")
+    again.resume_queue()
+    assert not jobs.queue_paused
+    assert jobs.take().id == "c"
+
+
+@pytest.mark.parametrize("option", ["job_id", "parent", "output"])
+def test_a_name_that_no_database_can_store_is_told(jobs, option):
+    with pytest.raises(RequestError, match=rf"{option} is '.*half a character"):
+        jobs.add(job(), **{option: "/out/\udcff.mp4"})
+    fill(jobs, "a")
+    for change in (jobs.add, lambda other: jobs.edit("a", other)):
+        with pytest.raises(RequestError, match=r"model is '.*half a character"):
+            change(Job(Request("a red star"), "/models/\udcff"))
+    assert jobs.get("a").job == job("a")
+
+
+@pytest.mark.parametrize("state", [FAILED, CANCELLED, INTERRUPTED])
+def test_what_went_wrong_can_be_tried_again(jobs, state):
+    fill(jobs, "a b")
+    bring(jobs, "a", state)
+    before = jobs.get("a")
+    jobs.retry("a")
+    row = jobs.get("a")
+    assert (row.state, row.attempts, row.error, row.finished) == (QUEUED, before.attempts, before.error, None)
+    assert line(jobs) == ("a b" if state == INTERRUPTED else "b a")
+    assert jobs.recent(10) == []
+    row = jobs.take("a")
+    assert (row.attempts, row.error) == (before.attempts + 1, None)
+
+
+ALLOWED = {
+    "edit": {QUEUED, PAUSED, INTERRUPTED},
+    "move": {QUEUED, PAUSED, INTERRUPTED},
+    "to_front": {QUEUED, PAUSED, INTERRUPTED},
+    "set_priority": {QUEUED, PAUSED, INTERRUPTED},
+    "pause": {QUEUED, RUNNING},
+    "resume": {PAUSED, INTERRUPTED},
+    "retry": {FAILED, CANCELLED, INTERRUPTED},
+}
+ARGUMENTS = {"edit": [job()], "move": [None], "set_priority": [1]}
+
+
+@pytest.mark.parametrize("method", ALLOWED)
+@pytest.mark.parametrize("state", [*OPEN, *CLOSED])
+def test_what_a_state_does_not_allow_is_refused_and_changes_nothing(jobs, method, state):
+    fill(jobs, "a")
+    bring(jobs, "a", state)
+    before = jobs.get("a")
+    if state in ALLOWED[method]:
+        getattr(jobs, method)("a", *ARGUMENTS.get(method, []))
+    else:
+        with pytest.raises(RequestError, match=f"the job a is {state}: only one that is .* can be"):
+            getattr(jobs, method)("a", *ARGUMENTS.get(method, []))
+        assert jobs.get("a") == before
+
+
+@pytest.mark.parametrize("method", [*ALLOWED, "duplicate", "cancel", "cancel_others"])
+@pytest.mark.parametrize("job_id", ["nobody", "", "'; DROP TABLE jobs", "\udcff" * 10_000])
+def test_an_unknown_id_is_told(jobs, method, job_id):
+    with pytest.raises(RequestError, match="no job has the id") as told:
+        getattr(jobs, method)(job_id, *ARGUMENTS.get(method, []))
+    assert len(str(told.value)) < 1000
+    assert jobs.get(job_id) is None

@@ -1,0 +1,101 @@
+"""What becomes of jobs that a kill stopped."""
+
+import pytest
+
+from app.job_row import CANCELLED, INTERRUPTED, PAUSED, QUEUED
+from lavie.errors import RequestError
+from tests.app.jobs.lines import fill, line, store
+
+
+@pytest.mark.parametrize("policy", ["resume", "ask", "never"])
+def test_a_kill_interrupts_and_says_where(jobs, policy):
+    fill(jobs, "a b")
+    jobs.take("b")
+    jobs.resolved("b", '{"seed": 1}')
+    jobs.progress("b", "base", 3, 10)
+    assert jobs.recover(policy) == ["b"]
+    row = jobs.get("b")
+    assert (row.state, row.error) == (
+        QUEUED if policy == "resume" else INTERRUPTED,
+        "the studio ended at base, step 3 of 10",
+    )
+    assert (row.recipe, row.attempts) == ('{"seed": 1}', 1)
+    assert line(jobs) == ("b a" if policy == "resume" else "a b")
+    assert jobs.recover(policy) == []
+
+
+def test_the_interrupted_go_before_all_that_wait_and_keep_their_order(jobs):
+    fill(jobs, "a b c d")
+    fill(jobs, "e", priority=2)
+    for name in "b", "c":
+        jobs.take(name)
+    assert jobs.recover("resume") == ["b", "c"]
+    assert line(jobs) == "b c e a d"
+    assert jobs.get("b").error == "the studio ended before its first step"
+
+
+def test_a_job_never_goes_on_by_itself_twice_with_nothing_stored_in_between(jobs, database):
+    fill(jobs, "a")
+    states = []
+    for stage in (None, "base", "interpolation", None):
+        jobs.take("a")
+        if stage is not None:
+            store(database, "a", stage)
+        jobs.recover("resume")
+        states.append(jobs.get("a").state)
+    assert states == [QUEUED, QUEUED, QUEUED, INTERRUPTED]
+    assert "for the second time with nothing new stored" in jobs.get("a").error
+    assert jobs.take() is None
+    jobs.retry("a")  # a person has looked at it
+    jobs.take("a")
+    jobs.recover("resume")
+    assert jobs.get("a").state == QUEUED
+    jobs.take("a")
+    jobs.recover("resume")
+    assert jobs.get("a").state == INTERRUPTED
+
+
+def test_a_segment_that_is_made_counts_as_stored_and_one_that_is_planned_does_not(jobs, database):
+    fill(jobs, "a")
+
+    def killed_after(change: str) -> str:
+        jobs.take("a")
+        with database.write() as connection:
+            connection.execute(change)
+        jobs.recover("resume")
+        return jobs.get("a").state
+
+    assert killed_after("INSERT INTO segments (job, number, prompt) VALUES ('a', 0, 'x'), ('a', 1, 'x')") == QUEUED
+    assert killed_after("UPDATE segments SET path = 'a' WHERE number = 0") == QUEUED
+    assert killed_after("UPDATE segments SET prompt = 'y'") == INTERRUPTED
+
+
+def test_a_stop_in_between_that_was_asked_for_is_no_failure(jobs):
+    fill(jobs, "a")
+    for stop in (jobs.release, lambda job_id: (jobs.paused(job_id), jobs.resume(job_id))):
+        jobs.take("a")
+        jobs.recover("resume")
+        jobs.take("a")
+        stop("a")
+        jobs.take("a")
+        jobs.recover("resume")
+        assert jobs.get("a").state == QUEUED
+        jobs.take("a")
+        jobs.release("a")
+
+
+def test_what_was_asked_to_stop_when_the_kill_came_has_stopped(jobs):
+    fill(jobs, "a b")
+    jobs.take("a")
+    jobs.take("b")
+    jobs.cancel("a")
+    jobs.pause("b")
+    assert sorted(jobs.recover("resume")) == ["a", "b"]
+    assert [jobs.get(name).state for name in "ab"] == [CANCELLED, PAUSED]
+    assert jobs.get("a").finished is not None
+    assert [jobs.get(name).asked for name in "ab"] == [None, None]
+
+
+def test_an_unknown_policy_is_told(jobs):
+    with pytest.raises(RequestError, match="recovery is 'perhaps': choose one of resume, ask, never"):
+        jobs.recover("perhaps")

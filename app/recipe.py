@@ -15,12 +15,19 @@ from lavie.errors import RequestError
 from lavie.request import Request
 
 SCHEMA_VERSION = 1
+MAX_RECIPE = 1 << 19  # characters of JSON; ours have some thousands, but a file can carry anything
+MAX_DEPTH = 32  # of nesting
 _SCHEMA_KEY = "lavie_recipe"  # names the kind of JSON too: any program may write a comment into a video
 
 
 def _text(name: str, value: Any) -> None:
     if not isinstance(value, str) or not value:
-        raise RequestError(f"{name} is {value!r}: give a text that is not empty")
+        raise RequestError(f"{name} is {_short(value)}: give a text that is not empty")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Recipe:
         for name in ("model", "created", "app_version"):
             _text(name, getattr(self, name))
         if not isinstance(self.provenance, dict):
-            raise RequestError(f"provenance is {self.provenance!r}: give what `Cascade.provenance` gave")
+            raise RequestError(f"provenance is {_short(self.provenance)}: give what `Cascade.provenance` gave")
         if self.frame_hash is not None:
             _text("frame_hash", self.frame_hash)
 
@@ -91,22 +98,51 @@ class Recipe:
         names = {"request", "model", "provenance", "frame_hash", "created", "app_version"}
         data = _object(text, "recipe", names | {_SCHEMA_KEY})
         version = data.pop(_SCHEMA_KEY)
-        if version != SCHEMA_VERSION:
+        if version != SCHEMA_VERSION or isinstance(version, bool):
             raise RequestError(
-                f"the recipe has schema {version!r}, this version reads {SCHEMA_VERSION}: use the version that wrote it"
+                f"the recipe has schema {_short(version)}, this version reads {SCHEMA_VERSION}: use the version that "
+                "wrote it"
             )
         return cls(**{**data, "request": Request.from_json(json.dumps(data["request"]))})
 
 
 def _object(text: str, kind: str, names: set[str]) -> dict[str, Any]:
-    """A JSON object with exactly these names."""
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RequestError(f"this is not the JSON of a {kind} ({error}): pass what `to_json` gave") from None
+    """A JSON object with exactly these names, whoever wrote it: of bounded size and depth, and possible to store."""
+    data = _parsed(text, kind)
     if not isinstance(data, dict):
-        raise RequestError(f"a {kind} is a JSON object, not {data!r}: pass what `to_json` gave")
+        raise RequestError(f"a {kind} is a JSON object, not {_short(data)}: pass what `to_json` gave")
     wrong = sorted(names ^ set(data))
     if wrong:
-        raise RequestError(f"this is not the JSON of a {kind} (look at {', '.join(wrong)}): pass what `to_json` gave")
+        named = _short(", ".join(wrong))
+        raise RequestError(f"this is not the JSON of a {kind} (look at {named}): pass what `to_json` gave")
     return data
+
+
+def _parsed(text: str, kind: str) -> Any:
+    if isinstance(text, str) and len(text) > MAX_RECIPE:
+        raise RequestError(f"this {kind} has {len(text)} characters of JSON, more than {MAX_RECIPE}: it is not ours")
+    try:
+        data = json.loads(text, parse_constant=_refuse_constant)
+        _check_depth(data)
+        json.dumps(data, ensure_ascii=False, allow_nan=False).encode()  # 1e999 and halves of characters fit no database
+    except (ValueError, TypeError, RecursionError) as error:
+        reason = _short(str(error))
+        raise RequestError(f"this is not the JSON of a {kind} ({reason}): pass what `to_json` gave") from None
+    return data
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _check_depth(data: Any) -> None:
+    layer = [data]
+    for _ in range(MAX_DEPTH):
+        layer = [
+            value
+            for item in layer
+            if isinstance(item, (dict, list))
+            for value in (item.values() if isinstance(item, dict) else item)
+        ]
+    if layer:
+        raise ValueError(f"nested more than {MAX_DEPTH} deep")

@@ -1,0 +1,107 @@
+"""What to look for in the gallery, as a value: checked, JSON both ways. Knows no database."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from app.gallery.values import age_of, check_rating, check_tags, short
+from lavie.errors import RequestError
+
+SORTS = ("newest", "oldest", "rating", "longest", "relevance")
+MAX_TEXT = 100_000  # characters
+_WHOLE = ("seed", "width", "height")
+_TEXTS = ("model", "adapter", "stages", "parent")
+_LARGEST = 2**53 - 1
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_DAY_MICROSECONDS = 24 * 60 * 60 * 1_000_000
+
+
+@dataclass(frozen=True)
+class Query:
+    """All that is given must hold; what is left out does not matter.
+
+    text: see `app.gallery.words.match_expression`. adapter: hash of its file. stages: such as `base+interpolation`.
+    created_from, created_to: a day or a time, both included. tags: the clip has all of them. trashed: look in the
+    trash, and nowhere else. missing: whether the file is gone. stacked: one clip, the best rated, for all that differ
+    in the seed alone. sort: one of `SORTS`; relevance is age where there is no text.
+    """
+
+    text: str = ""
+    model: str | None = None
+    adapter: str | None = None
+    stages: str | None = None
+    seed: int | None = None
+    width: int | None = None
+    height: int | None = None
+    created_from: str | None = None
+    created_to: str | None = None
+    min_rating: int = 0
+    favourite: bool | None = None
+    tags: tuple[str, ...] = ()
+    parent: str | None = None
+    trashed: bool = False
+    missing: bool | None = None
+    stacked: bool = False
+    sort: str = "newest"
+
+    def __post_init__(self):
+        if not isinstance(self.text, str) or len(self.text) > MAX_TEXT:
+            raise RequestError(f"the text to look for is {short(self.text)}: give a text of at most {MAX_TEXT}")
+        for name in _TEXTS:
+            value = getattr(self, name)
+            _check(name, value is None or _storable(value), value, "a text")
+        for name in _WHOLE:
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST
+            _check(name, value is None or whole, value, f"a whole number from 0 to {_LARGEST}")
+        for name in ("created_from", "created_to"):
+            if getattr(self, name) is not None:
+                age_of(getattr(self, name))
+        check_rating(self.min_rating)
+        object.__setattr__(self, "tags", check_tags(self.tags))  # a list, as JSON has it, is taken too
+        for name in ("favourite", "missing", "trashed", "stacked"):
+            value = getattr(self, name)
+            open_ = value is None and name in ("favourite", "missing")
+            _check(name, open_ or isinstance(value, bool), value, "true or false")
+        _check("sort", self.sort in SORTS, self.sort, f"one of {', '.join(SORTS)}")
+
+    @property
+    def ages(self) -> tuple[int | None, int | None]:
+        """The first and the last microsecond of the time asked for."""
+        first = None if self.created_from is None else age_of(self.created_from)
+        last = None if self.created_to is None else age_of(self.created_to)
+        if last is not None and _DAY.fullmatch(self.created_to):
+            last += _DAY_MICROSECONDS - 1
+        return first, last
+
+    def to_json(self) -> str:
+        """One line of JSON in ASCII, without what is left out: what a person typed may be no text a file can store."""
+        known = {f.name: f.default for f in fields(self)}
+        data = {name: value for name, value in asdict(self).items() if value != known[name]}
+        return json.dumps(data)
+
+    @classmethod
+    def from_json(cls, text: str) -> Query:
+        """The inverse of `to_json`. Raises RequestError for anything else."""
+        try:
+            data = json.loads(text)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise RequestError(f"this is not the JSON of a search ({short(str(error))})") from None
+        if not isinstance(data, dict):
+            raise RequestError(f"a search is a JSON object, not {short(data)}")
+        unknown = sorted(set(data) - {f.name for f in fields(cls)})
+        if unknown:
+            raise RequestError(f"a search has no field {short(unknown[0])}: remove it")
+        return cls(**data)
+
+
+def _storable(value: Any) -> bool:
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _check(name: str, condition: bool, value: Any, wanted: str) -> None:
+    if not condition:
+        raise RequestError(f"{name} is {short(value)}: give {wanted}")

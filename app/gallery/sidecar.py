@@ -1,0 +1,145 @@
+"""A clip's JSON sidecar, `clips/<id>.json`: all that is known of it, so that the files alone make the gallery again.
+
+It lies among the clips even where the clip itself does not: nothing is ever written into folders that are not ours.
+Knows the form of the file; does not know the database. Whatever it holds was perhaps written by a stranger.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.gallery.store import storage_errors, write_text
+from app.gallery.values import age_of, check_id, check_notes, check_rating, check_tags, short
+from app.recipe import MAX_RECIPE, Recipe
+from lavie.errors import RequestError
+
+SCHEMA_VERSION = 1
+MAX_BYTES = 4 * MAX_RECIPE  # recipe, notes and tags, each at its longest
+_SCHEMA_KEY = "lavie_clip"
+_HASH = re.compile(r"[0-9a-f]{64}")
+_WHOLE = ("width", "height", "frames", "bytes")
+_NUMBERS = ("fps", "seconds")
+_MOST = 2**53
+_LONGEST_PATH = 5000
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What the file says. file: as `Store.stored` has it, never with `..`. Other fields are those of `StoredClip`."""
+
+    id: str
+    file: str
+    file_hash: str
+    recipe: Recipe
+    width: int
+    height: int
+    frames: int
+    fps: float
+    bytes: int
+    seconds: float
+    frame_hash: str
+    created: str
+    parent: str | None = None
+    tags: tuple[str, ...] = ()
+    rating: int = 0
+    favourite: bool = False
+    notes: str = ""
+    trashed: str | None = None
+    adapters: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self):
+        check_id(self.id)
+        if self.parent is not None:
+            check_id(self.parent)
+        for name in (*_WHOLE, *_NUMBERS):
+            value = getattr(self, name)
+            _check(name, _is_number(value) and 0 <= value < _MOST, value)
+            _check(name, name in _NUMBERS or isinstance(value, int), value)
+        _check("fps", self.fps > 0, self.fps)
+        _check("file", _is_path(self.file), self.file)
+        _check("file_hash", isinstance(self.file_hash, str) and bool(_HASH.fullmatch(self.file_hash)), self.file_hash)
+        _check("frame_hash", isinstance(self.frame_hash, str) and len(self.frame_hash) < 200, self.frame_hash)
+        for name in ("created", "trashed"):
+            if name == "created" or self.trashed is not None:
+                age_of(getattr(self, name))
+        _check("favourite", isinstance(self.favourite, bool), self.favourite)
+        _check("seed", self.recipe.request.seed is not None, None)
+        _check("adapters", _is_weights(self.adapters), self.adapters)
+        object.__setattr__(self, "tags", check_tags(self.tags))
+        check_rating(self.rating)
+        check_notes(self.notes)
+
+    def to_json(self) -> str:
+        """The file's text, for people to read too."""
+        data = {**vars(self), "tags": list(self.tags), "recipe": json.loads(self.recipe.to_json())}
+        return json.dumps({_SCHEMA_KEY: SCHEMA_VERSION, **data}, ensure_ascii=False, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Sidecar:
+        """The inverse of `to_json`. Raises RequestError for anything else."""
+        try:
+            data = json.loads(text)
+            version, recipe = data.pop(_SCHEMA_KEY), json.dumps(data.pop("recipe"), ensure_ascii=False)
+            json.dumps(data, ensure_ascii=False).encode()  # halves of characters fit no database
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise RequestError(f"this is no sidecar of a clip ({short(str(error))})") from None
+        if version != SCHEMA_VERSION or isinstance(version, bool):
+            raise RequestError(f"the sidecar has schema {short(version)}, this version reads {SCHEMA_VERSION}")
+        wanted = set(cls.__dataclass_fields__) - {"recipe"}
+        if wrong := sorted(set(data) ^ wanted):
+            raise RequestError(f"this is no sidecar of a clip (look at {short(wrong[0])})")
+        return cls(recipe=Recipe.from_json(recipe), **data)
+
+
+def read_sidecar(path: Path) -> Sidecar | None:
+    """None where there is none. Raises RequestError for what is no sidecar, StorageError if it cannot be read."""
+    with storage_errors(path):
+        if path.is_symlink() or not path.is_file():
+            return None
+        if path.stat().st_size > MAX_BYTES:
+            raise RequestError(f"{path.name} has {path.stat().st_size} bytes, more than {MAX_BYTES}: it is not ours")
+        content = path.read_bytes()
+    return parse_sidecar(content)
+
+
+def parse_sidecar(content: bytes) -> Sidecar:
+    """Raises RequestError for what is no sidecar."""
+    try:
+        return Sidecar.from_json(content.decode())
+    except UnicodeDecodeError as error:
+        raise RequestError(f"this is no sidecar of a clip ({error.reason})") from None
+
+
+def write_sidecar(path: Path, sidecar: Sidecar) -> None:
+    """Whole or not at all; a file that says so already is left alone. Raises MediaError, StorageError."""
+    text = sidecar.to_json()
+    with storage_errors(path):
+        same = path.is_file() and not path.is_symlink() and path.read_bytes() == text.encode()
+    if not same:
+        write_text(path, text)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_path(value: Any) -> bool:
+    return (
+        isinstance(value, str) and 0 < len(value) < 5000 and "\0" not in value and ".." not in re.split(r"[/\\]", value)
+    )
+
+
+def _is_weights(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(key, str) and _HASH.fullmatch(key) and _is_number(weight) for key, weight in value.items()
+    )
+
+
+def _check(name: str, condition: bool, value: Any) -> None:
+    if not condition:
+        raise RequestError(f"this is no sidecar of a clip ({name} is {short(value)})")

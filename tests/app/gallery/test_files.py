@@ -1,0 +1,281 @@
+"""The files alone are enough: clips whose files go and come, and the whole gallery again without its database."""
+
+import json
+import os
+import shutil
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from app.gallery import Query, put_aside_if_damaged
+from app.gallery.sidecar import Sidecar, read_sidecar
+from app.media import write_mp4
+from lavie.errors import RequestError, StorageError
+from lavie.video import Video
+
+
+def video(path, comment, level=1):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_mp4(path, Video(np.full((2, 16, 16, 3), level, np.uint8), 8.0), comment)
+
+
+def described(shelf, clip_id="a"):
+    shelf.gallery.tag(clip_id, "keep", "日本 🌟")
+    shelf.gallery.rate(clip_id, 4)
+    shelf.gallery.favourite(clip_id)
+    return shelf.gallery.note(clip_id, "look at the end")
+
+
+def test_a_file_that_is_gone_is_missing_and_comes_back_under_any_name(shelf):
+    shelf.add("a")
+    shelf.add("b", seed=2)
+    before = described(shelf)
+    os.replace(shelf.clips / "a.mp4", shelf.folder / "away.mp4")
+    assert shelf.gallery.check_files().missing == ("a",)
+    gone = shelf.gallery.get("a")
+    assert gone.missing and shelf.gallery.page(Query(missing=True)).total == 1
+    assert shelf.gallery.check_files().missing == ("a",) and shelf.gallery.get("a").missing == gone.missing
+    (shelf.clips / "deep" / "er").mkdir(parents=True)
+    target = shelf.clips / "deep" / "er" / 'it\'s "mine" ★ مرحبا.MP4'
+    os.replace(shelf.folder / "away.mp4", target)
+    assert shelf.gallery.check_files().found == ("a",)
+    assert shelf.gallery.get("a") == replace(before, path=target)
+    assert read_sidecar(shelf.clips / "a.json").file == target.relative_to(shelf.folder).as_posix()
+    assert shelf.gallery.check_files() == type(shelf.gallery.check_files())((), ())
+
+
+def test_a_file_moved_back_is_found_and_another_in_its_place_is_not(shelf):
+    shelf.add("a")
+    os.replace(shelf.clips / "a.mp4", shelf.folder / "away.mp4")
+    shelf.gallery.check_files()
+    video(shelf.clips / "a.mp4", "", level=9)
+    assert shelf.gallery.check_files().missing == ("a",)
+    os.replace(shelf.folder / "away.mp4", shelf.clips / "a.mp4")
+    assert shelf.gallery.check_files().found == ("a",)
+    assert shelf.gallery.get("a").missing is None
+
+
+def test_a_file_made_again_with_the_same_recipe_takes_the_place_of_the_lost(shelf):
+    clip = shelf.add("a")
+    clip.path.unlink()
+    shelf.gallery.check_files()
+    video(clip.path, clip.recipe_json, level=77)
+    assert shelf.gallery.check_files().found == ("a",)
+    again = shelf.gallery.get("a")
+    assert again.missing is None and again.file_hash != clip.file_hash and again.bytes == clip.path.stat().st_size
+
+
+def test_a_lost_database_loses_nothing(shelf, tmp_path):
+    shelf.add("a", parent="p", adapters={"cd" * 32: 0.5})
+    shelf.add("b", seed=2)
+    shelf.add("c", seed=3, path=tmp_path / "elsewhere" / "c.mp4")
+    shelf.add("d", seed=4)
+    before = described(shelf)
+    shelf.gallery.delete("b")
+    (shelf.clips / "d.mp4").unlink()
+    (shelf.clips / "deep").mkdir()
+    os.replace(shelf.clips / "a.mp4", shelf.clips / "deep" / "x.mp4")
+    clips = {clip_id: shelf.gallery.get(clip_id) for clip_id in "abcd"}
+    shelf.lose_database()
+    rebuilt = shelf.gallery.rebuild()
+    assert (sorted(rebuilt.found), rebuilt.kept, rebuilt.skipped) == (list("abcd"), 0, ())
+    assert shelf.gallery.get("a") == replace(before, path=shelf.clips / "deep" / "x.mp4")
+    assert shelf.gallery.get("b") == clips["b"] and clips["b"].trashed
+    assert shelf.gallery.get("c") == clips["c"]
+    assert shelf.gallery.get("d").missing and replace(shelf.gallery.get("d"), missing=None) == clips["d"]
+    assert shelf.gallery.page(Query(text="日本 end")).total == 1
+    again = shelf.gallery.rebuild()
+    assert (again.found, again.kept, again.skipped) == ((), 4, ())
+
+
+def test_files_without_sidecars_are_read_themselves(shelf):
+    before = shelf.add("a", seed=5)
+    (shelf.clips / "a.json").unlink()
+    os.replace(shelf.clips / "a.mp4", shelf.clips / "not an id.mp4")
+    shelf.add("b", seed=6)
+    (shelf.clips / "b.json").unlink()
+    shelf.lose_database()
+    rebuilt = shelf.gallery.rebuild()
+    assert len(rebuilt.found) == 2 and "b" in rebuilt.found
+    (other,) = set(rebuilt.found) - {"b"}
+    clip = shelf.gallery.get(other)
+    assert (clip.recipe, clip.frame_hash, clip.stack) == (before.recipe, before.frame_hash, before.stack)
+    assert (clip.width, clip.height, clip.frames, clip.fps, clip.file_hash) == (16, 16, 2, 8.0, before.file_hash)
+    assert clip.created.startswith(before.recipe.created[:19])
+    assert read_sidecar(shelf.clips / f"{other}.json").file == "clips/not an id.mp4"
+
+
+def test_what_the_database_knows_stays(shelf):
+    shelf.add("a")
+    text = (shelf.clips / "a.json").read_text()
+    shelf.gallery.rate("a", 5)
+    (shelf.clips / "a.json").write_text(text)  # an old one, copied back
+    assert shelf.gallery.rebuild().kept == 1
+    assert shelf.gallery.get("a").rating == 5
+
+
+def test_a_copy_is_no_second_clip_and_links_are_not_followed(shelf, tmp_path):
+    clip = shelf.add("a")
+    shutil.copy(clip.path, shelf.clips / "copy.mp4")
+    video(tmp_path / "outside.mp4", clip.recipe_json, level=5)
+    (shelf.clips / "link.mp4").symlink_to(tmp_path / "outside.mp4")
+    (shelf.clips / "linked").symlink_to(tmp_path)
+    (shelf.clips / ".hidden.mp4").write_bytes(b"half")
+    rebuilt = shelf.gallery.rebuild()
+    assert rebuilt.found == () and [(path.name, reason) for path, reason in rebuilt.skipped] == [
+        ("copy.mp4", "it is a copy of a clip that the gallery has")
+    ]
+
+
+def deep(depth):
+    return "[" * depth + "]" * depth
+
+
+def hostile(recipe):
+    """Name → the text in the file's comment."""
+    data = json.loads(recipe)
+    nested = {"a": 1}
+    for _ in range(200):
+        nested = {"a": nested}
+    return {
+        "none": "",
+        "words": "made with love",
+        "large": json.dumps({**data, "model": "x" * 1_000_000}),
+        "huge": json.dumps({**data, "provenance": {"x": "y" * 600_000}}),
+        "deep": deep(50_000),
+        "nested": json.dumps({**data, "provenance": nested}),
+        "list": "[1, 2]",
+        "types": json.dumps({**data, "request": 7}),
+        "prompt": json.dumps({**data, "request": {**data["request"], "prompt": ["x"]}}),
+        "seedless": json.dumps({**data, "request": {**data["request"], "seed": None}}),
+        "version": json.dumps({**data, "lavie_recipe": 99}),
+        "truth": json.dumps({**data, "lavie_recipe": True}),
+        "infinite": recipe.replace('"versions": {', '"x": 1e999, "versions": {'),
+        "nan": recipe.replace('"versions": {', '"x": NaN, "versions": {'),
+        "half": recipe.replace('"versions": {', '"x": "\\ud800", "versions": {'),
+        "number": recipe.replace('"versions": {', '"x": ' + "9" * 5_000 + ', "versions": {'),
+        "hash": json.dumps({**data, "frame_hash": "x" * 1_000}),
+    }
+
+
+def test_hostile_recipes_are_skipped_with_a_reason(shelf):
+    clip = shelf.add("good")
+    texts = hostile(clip.recipe_json)
+    for level, (name, text) in enumerate(texts.items()):
+        video(shelf.clips / f"{name}.mp4", text, level)
+    (shelf.clips / "broken.mp4").write_bytes(b"no video")
+    (shelf.clips / "empty.mp4").write_bytes(b"")
+    rebuilt = shelf.gallery.rebuild()
+    reasons = {path.stem: reason for path, reason in rebuilt.skipped}
+    assert rebuilt.found == () and set(reasons) == {*texts, "broken", "empty"}
+    assert reasons["none"] == "it carries no recipe" and "more than" in reasons["large"]
+    assert all(0 < len(reason) < 400 and "\n" not in reason for reason in reasons.values())
+    assert len(shelf.names()) == len(texts) + 4  # nothing was moved, nothing made
+
+
+def test_hostile_sidecars_are_skipped_and_their_clips_kept(shelf):
+    shelf.add("a")
+    good = json.loads((shelf.clips / "a.json").read_text())
+    shelf.lose_database()
+    bad = {
+        "id": "../../a",
+        "file": "../../etc/x.mp4",
+        "parent": "a/b",
+        "tags": "keep",
+        "rating": 9,
+        "favourite": 1,
+        "notes": 7,
+        "created": "yesterday",
+        "trashed": 5,
+        "width": 1.5,
+        "fps": 0,
+        "bytes": -1,
+        "seconds": "long",
+        "file_hash": "x",
+        "frame_hash": ["x"],
+        "adapters": {"../x": 1.0},
+        "recipe": {},
+    }
+    contents = {f"s-{name}": json.dumps({**good, "id": f"s-{name}", name: value}) for name, value in bad.items()}
+    contents |= {"deep": deep(50_000), "words": "hello", "list": "[]", "other": json.dumps(good)}
+    contents |= {"much": " " * (3 << 20)}
+    for name, text in contents.items():
+        (shelf.clips / f"{name}.json").write_text(text)
+    (shelf.clips / "bytes.json").write_bytes(b"\xff\xfe")
+    (shelf.clips / "link.json").symlink_to(shelf.clips / "a.json")
+    rebuilt = shelf.gallery.rebuild()
+    assert rebuilt.found == ("a",)
+    assert {path.stem for path, _ in rebuilt.skipped} == {*contents, "bytes", "link"}
+
+
+def test_a_damaged_sidecar_is_kept_aside_and_the_clip_keeps_its_id(shelf):
+    shelf.add("a")
+    shelf.lose_database()
+    (shelf.clips / "a.json").write_text('{"half')
+    assert shelf.gallery.rebuild().found == ("a",)
+    assert shelf.names() == ["a.damaged", "a.json", "a.mp4"]
+    assert (shelf.clips / "a.damaged").read_text() == '{"half'
+
+
+def test_sidecars_survive_json(shelf):
+    shelf.add("a", adapters={"cd" * 32: 0.5})
+    described(shelf)
+    sidecar = read_sidecar(shelf.clips / "a.json")
+    assert Sidecar.from_json(sidecar.to_json()) == sidecar
+    with pytest.raises(RequestError, match="schema 99"):
+        Sidecar.from_json(sidecar.to_json().replace('"lavie_clip": 1', '"lavie_clip": 99'))
+    with pytest.raises(RequestError, match="extra"):
+        Sidecar.from_json(sidecar.to_json().replace('"lavie_clip": 1', '"extra": 0, "lavie_clip": 1'))
+
+
+def test_a_damaged_database_is_put_aside_whole(shelf):
+    shelf.add("a")
+    shelf.database.close()
+    database = shelf.folder / "studio.db"
+    database.write_bytes(b"no database" * 1_000)
+    (shelf.folder / "studio.db-wal").write_bytes(b"old")
+    aside = put_aside_if_damaged(shelf.folder)
+    assert aside.read_bytes() == b"no database" * 1_000 and not database.exists()
+    assert aside.with_name(f"{aside.name}-wal").exists() or not (shelf.folder / "studio.db-wal").exists()
+    shelf.open()
+    assert shelf.gallery.rebuild().found == ("a",)
+    assert put_aside_if_damaged(shelf.folder) is None
+
+
+def test_a_read_only_gallery_shows_and_refuses(shelf):
+    from app.database import Database
+    from app.gallery import Gallery
+
+    shelf.add("a")
+    database = Database(shelf.folder, read_only=True)
+    gallery = Gallery(database, shelf.folder)
+    assert gallery.page(Query(text="star")).total == 1
+    with pytest.raises(StorageError, match="reading only"):
+        gallery.rate("a", 3)
+    database.close()
+
+
+def test_threads_change_one_clip_together(shelf):
+    shelf.add("a")
+    errors = []
+
+    def work(number):
+        try:
+            for step in range(4):
+                shelf.gallery.tag("a", f"{number}-{step}")
+                shelf.gallery.page(Query(text="star"))
+        except Exception as error:
+            errors.append(error)
+        finally:
+            shelf.database.close()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert len(shelf.gallery.get("a").tags) == 16
+    assert set(read_sidecar(shelf.clips / "a.json").tags) == set(shelf.gallery.get("a").tags)

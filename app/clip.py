@@ -1,23 +1,15 @@
-"""From a job to a finished file: the one way that the studio and the command `render` both go.
-
-Knows the order of things and where a clip lies. Does not know who is waiting for it, nor how progress is shown.
-"""
+"""What a finished clip is to those who asked for it, and what making one needs: its name, its place, the model."""
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import typing
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 from app.config import StudioConfig
-from app.media import check_output, write_mp4
-from app.recipe import Job, Recipe
 from lavie.errors import MediaError
-from lavie.events import Event, Finished, StageDone
 
 if typing.TYPE_CHECKING:
     from lavie.cascade import Cascade
@@ -68,40 +60,3 @@ def load_cascade(config: StudioConfig) -> Cascade:
     from lavie.cascade import Cascade
 
     return Cascade.from_bundle(config.bundle, device=config.device)
-
-
-def make_clip(load: Callable[[], Cascade], job: Job, clip_id: str, path: Path) -> Iterator[Event | Clip]:
-    """Make a job's video and write it to `path`: the cascade's events as they come, at the end the clip.
-
-    What costs nothing is checked first: the output, then (with `load`) the model, then the request. Closing the
-    iterator cancels within a step, and no file is left. Raises LavieError.
-    """
-    check_output(path)
-    cascade = load()
-    request = cascade.resolve(job.request)
-    stages: dict[str, float] = {}
-    finished = None
-    with contextlib.closing(cascade.generate(request)) as events:
-        for event in events:
-            if isinstance(event, StageDone):
-                stages[event.stage] = event.seconds
-            if isinstance(event, Finished):
-                finished = event
-            yield event
-    if finished is None:
-        raise RuntimeError("the cascade ended without a video")
-    video = finished.video
-    recipe = Recipe(finished.request, job.model, cascade.provenance(), frame_hash=video.frame_hash)
-    write_mp4(path, video, recipe.to_json())
-    yield Clip(
-        id=clip_id,
-        path=str(path.absolute()),
-        frames=len(video),
-        width=video.width,
-        height=video.height,
-        fps=video.fps,
-        seed=finished.request.seed,
-        frame_hash=recipe.frame_hash,
-        seconds=round(finished.seconds, 3),
-        stages={stage: round(seconds, 3) for stage, seconds in stages.items()},
-    )

@@ -76,5 +76,7 @@ def _bars(stream: typing.TextIO) -> Iterator[Show]:
                     tasks[event.stage] = bars.add_task(STAGE_NAMES[event.stage], total=event.steps)
                 case Step():
                     bars.update(tasks[event.stage], completed=event.index)
+                case StageDone():
+                    bars.update(tasks[event.stage], completed=bars.tasks[tasks[event.stage]].total)
 
         yield show

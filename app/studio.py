@@ -1,176 +1,220 @@
-"""The studio's worker: jobs wait in one line and are made one at a time, whoever watches or does not.
+"""The one object behind the page, the commands and the API: takes jobs, says how they stand, keeps what they made.
 
-Knows the life of a job, in memory. Does not know pages, nor how a clip is made (`app.clip`); torch is first imported
-in the worker's thread, when the first job comes.
+Whatever it is told is in the database before it answers, so that it holds for every process on the data folder and
+after a kill. Does not know how a clip is made (`app.worker`), nor who asks.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import queue
 import threading
+import time
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from app.clip import Clip, clip_path, load_cascade, make_clip, new_id
+from app.artefacts import Artefacts
+from app.clip import Clip, load_cascade
 from app.config import StudioConfig
+from app.database import Database
+from app.gallery import Gallery, StoredClip
+from app.job_row import DONE, INTERRUPTED, PAUSED, REGENERATE, RENDER, RUNNING, JobRow
+from app.jobs import Jobs
+from app.media import sweep_partials
+from app.ownership import Ownership
+from app.proof import Proof
 from app.recipe import Job
-from lavie.errors import LavieError
-from lavie.events import Event, Finished, Notice, StageStarted, Step
-from lavie.request import Request
+from app.worker import Worker
+from lavie.errors import RequestError, StorageError
+from lavie.request import Interpolation, Request, SuperResolution
 
 if typing.TYPE_CHECKING:
     import numpy as np
 
     from lavie.cascade import Cascade
 
-QUEUED, RUNNING, CANCELLING = "queued", "running", "cancelling"
-DONE, FAILED, CANCELLED = "done", "failed", "cancelled"
-OPEN_STATES = (QUEUED, RUNNING, CANCELLING)
-_STOP_SECONDS = 30  # how long closing waits for the step under way
-
-_log = logging.getLogger(__name__)
+POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A job as it stands now; a new snapshot replaces it as the job moves on.
+    """A job as it stands now.
 
-    state: queued → running (→ cancelling) → done | failed | cancelled. stage: the one under way, None while the model
-    loads. index of steps: steps done in it. preview: uint8 F h w 3 at the size of the latents, or None.
-    seed: known when done. notices: what the person should know. error: one line, when failed. clip, path: when done.
+    row: what the database says of it. preview: uint8 F h w 3 at the size of the latents, while it runs in this process.
+    clip: what it made, when it is done. proof: what came out of making a clip again.
     """
 
-    id: str
-    request: Request
-    state: str = QUEUED
-    stage: str | None = None
-    index: int = 0
-    steps: int = 0
+    row: JobRow
     preview: np.ndarray | None = None
-    notices: tuple[str, ...] = ()
-    seed: int | None = None
-    error: str | None = None
-    path: Path | None = None
     clip: Clip | None = None
+    proof: Proof | None = None
+
+    @property
+    def state(self) -> str:
+        return self.row.state
 
     @property
     def open(self) -> bool:
         """Whether something is still going to happen."""
-        return self.state in OPEN_STATES
+        return self.row.open
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to stop and is finishing its step."""
+        return self.state == RUNNING and self.row.asked is not None
 
 
 class Studio:
-    """Takes requests, makes them one after another in a thread of its own, and says how they stand.
+    """The jobs and clips of a data folder. All methods may be called from any thread.
 
-    load: gives the cascade for the settings; called in the worker's thread, and again after it failed.
-    All methods may be called from any thread. Nothing is started before the first `submit`.
+    load: gives the cascade for the settings; called by the worker.
+    Raises StorageError if the folder cannot be used.
     """
 
     def __init__(self, config: StudioConfig, load: Callable[[StudioConfig], Cascade] = load_cascade):
         self.config = config
+        self.database = Database(config.data)
+        self.jobs, self.gallery = Jobs(self.database), Gallery(self.database, config.data)
         self._load = load
-        self._cascade: Cascade | None = None
-        self._jobs: dict[str, Snapshot] = {}
-        self._line: queue.Queue[str | None] = queue.Queue()
-        self._lock = threading.Lock()
-        self._worker: threading.Thread | None = None
-        self._closed = False
+        self._ownership = Ownership(config.data)
+        self._worker: Worker | None = None
+        self._changing = threading.Lock()  # of the worker
+        self._serving = False
 
-    def submit(self, request: Request) -> str:
-        """Put a request at the end of the line; its job's id. Raises RuntimeError on a closed studio."""
-        job_id = new_id()
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("the studio is closed")
-            self._jobs[job_id] = Snapshot(job_id, request)
-            self._line.put(job_id)
-            if self._worker is None:
-                # A daemon, so that a process that ends without `close` does not hang on a step under way.
-                self._worker = threading.Thread(target=self._work, name="studio worker", daemon=True)
-                self._worker.start()
+    def serve(self) -> None:
+        """Own the folder and work off its queue. Raises StorageError where another studio does so already."""
+        if not self._own():
+            holder = self._ownership.owner() or "it does not say which"
+            raise StorageError(
+                f"{self.config.data} is worked on by another studio or command ({holder}): use that studio, wait for "
+                "that command, or give another --data"
+            )
+        if not self._serving:
+            self._serving = True
+            self._worker.start()
+
+    def close(self) -> None:
+        """Stop behind the step under way; its job goes on at the next start."""
+        with self._changing:
+            # Where a step goes on for long, the folder stays ours until this process ends.
+            if self._worker is None or self._worker.stop():
+                self._ownership.release()
+                self._worker, self._serving = None, False
+        self.database.close()
+
+    def submit(self, request: Request, *, output: Path | None = None, parent: str | None = None) -> str:
+        """Put a request at the end of the line; its job's id, which will be the clip's."""
+        job = Job(request, self._model())
+        job_id = self.jobs.add(job, parent=parent, output=str(output.absolute()) if output else None)
+        self._wake()
+        return job_id
+
+    def regenerate(self, clip_id: str) -> str:
+        """Make a clip again and compare; the job's id. Its outcome is the snapshot's `proof`."""
+        job_id = self.jobs.add(self._clip(clip_id).recipe.job, kind=REGENERATE, parent=clip_id)
+        self._wake()
+        return job_id
+
+    def remix(self, clip_id: str) -> Request:
+        """All that made a clip but the seed, which is drawn anew."""
+        return replace(self._clip(clip_id).recipe.request, seed=None)
+
+    def finish(self, clip_id: str, *, interpolate: bool = False, upscale: bool = False) -> str:
+        """Go on from a clip's stored latents with stages that it lacks, as a clip of its own; the job's id."""
+        draft = self._clip(clip_id).recipe
+        asked = draft.request
+        interpolation = asked.interpolation or (Interpolation() if interpolate else None)
+        super_resolution = asked.super_resolution or (SuperResolution() if upscale else None)
+        request = replace(asked, interpolation=interpolation, super_resolution=super_resolution)
+        if request == asked:
+            raise RequestError(f"the clip {clip_id} has these stages already: ask for one that it lacks")
+        job_id = self.jobs.add(Job(request, draft.model), parent=clip_id)
+        self._wake()
         return job_id
 
     def job(self, job_id: str | None) -> Snapshot | None:
         """How a job stands; None for an id that is not known here."""
-        with self._lock:
-            return self._jobs.get(job_id)
+        row = self.jobs.get(job_id) if job_id else None
+        if row is None:
+            return None
+        if row.state == DONE and row.kind == RENDER:
+            return Snapshot(row, clip=self._result(row))
+        if row.state == DONE and row.result:
+            return Snapshot(row, proof=Proof.from_json(row.result))
+        worker = self._worker
+        return Snapshot(row, worker.preview(row.id) if worker else None)
 
     def cancel(self, job_id: str) -> None:
-        """Take a waiting job out of the line, or stop a running one after its step. Nothing happens to others."""
-        with self._lock:
-            job = self._jobs.get(job_id)
-            if job is not None and job.state in (QUEUED, RUNNING):
-                self._jobs[job_id] = replace(job, state=CANCELLED if job.state == QUEUED else CANCELLING)
+        """Take a waiting job out of the line, or stop a running one behind its step. Nothing happens to others."""
+        row = self.jobs.get(job_id)
+        if row is not None and row.open:
+            self.jobs.cancel(job_id)
 
-    def close(self) -> None:
-        """Cancel what is open, wait for the step under way, and take no more."""
-        with self._lock:
-            self._closed = True
-            waiting = list(self._jobs)
-        for job_id in waiting:
-            self.cancel(job_id)
-        self._line.put(None)
-        if self._worker is not None:
-            self._worker.join(_STOP_SECONDS)
+    def see_through(self, job_id: str) -> Iterator[Snapshot]:
+        """A job's snapshots until it is closed, or interrupted and left to a person.
 
-    def _work(self) -> None:
-        while (job_id := self._line.get()) is not None:
-            if self._begin(job_id):
-                self._make(job_id)
+        Where nobody works off the folder's queue, it is made here. Who stops asking before the end has cancelled it.
+        """
+        made: Future | None = None
+        with ThreadPoolExecutor(1, "studio maker") as maker:
+            try:
+                while (snapshot := self.job(job_id)).open and snapshot.state != INTERRUPTED:
+                    yield snapshot
+                    if made is not None and made.done():
+                        made.result()  # raises what kept the job's end from being stored
+                        made = None
+                    if made is None and snapshot.state != PAUSED and not self._serving and self._own():
+                        made = maker.submit(self._worker.work_on, job_id)
+                    time.sleep(POLL_SECONDS)
+            except BaseException:
+                self.cancel(job_id)
+                raise
+        yield snapshot
 
-    def _begin(self, job_id: str) -> bool:
-        """False for a job that was cancelled while it waited."""
-        with self._lock:
-            waiting = self._jobs[job_id].state == QUEUED
-            if waiting:
-                self._jobs[job_id] = replace(self._jobs[job_id], state=RUNNING)
-            return waiting
+    def _own(self) -> bool:
+        """Become the folder's one worker, if nobody is, and put in order what a killed one left."""
+        with self._changing:
+            if self._worker is not None:
+                return True
+            if not self._ownership.acquire():
+                return False
+            self.jobs.recover(self.config.recovery)
+            if self.config.clips.is_dir():
+                sweep_partials(self.config.clips)
+            Artefacts(self.database, self.config.data).sweep()
+            self._worker = Worker(self.config, self.database, self._load)
+            return True
 
-    def _make(self, job_id: str) -> None:
-        job = Job(self.job(job_id).request, self.config.model)
-        try:
-            path = clip_path(self.config, job_id)
-            with contextlib.closing(make_clip(self._loaded, job, job_id, path)) as events:
-                for event in events:
-                    self._note(job_id, event)
-                    if self.job(job_id).state == CANCELLING:
-                        break  # the `with` closes the cascade's generator: nothing runs on behind our back
-            if self.job(job_id).open:
-                self._update(job_id, state=CANCELLED, preview=None)
-        except LavieError as error:
-            self._update(job_id, state=FAILED, error=str(error), preview=None)
-        except Exception as error:  # a fault of ours must not end the worker, on which all later jobs wait
-            _log.exception("job %s failed", job_id)
-            self._update(
-                job_id,
-                state=FAILED,
-                error=f"something went wrong inside ({type(error).__name__}: {error}); the terminal has the details",
-                preview=None,
-            )
+    def _model(self) -> str:
+        """The model's name. A folder's in full: whoever makes the job may have been started elsewhere."""
+        named, folder = Path(self.config.model).expanduser(), self.config.bundle
+        return str(folder.absolute()) if folder == named else self.config.model
 
-    def _loaded(self) -> Cascade:
-        if self._cascade is None:
-            self._cascade = self._load(self.config)
-        return self._cascade
+    def _wake(self) -> None:
+        if worker := self._worker:
+            worker.wake()
 
-    def _note(self, job_id: str, event: Event | Clip) -> None:
-        match event:
-            case Notice():
-                self._update(job_id, notices=(*self.job(job_id).notices, event.message))
-            case StageStarted():
-                self._update(job_id, stage=event.stage, index=0, steps=event.steps)
-            case Step():
-                shown = event.preview if event.preview is not None else self.job(job_id).preview
-                self._update(job_id, stage=event.stage, index=event.index, steps=event.steps, preview=shown)
-            case Finished():
-                self._update(job_id, seed=event.request.seed)
-            case Clip():
-                self._update(job_id, state=DONE, clip=event, path=Path(event.path), preview=None)
+    def _clip(self, clip_id: str) -> StoredClip:
+        stored = self.gallery.get(clip_id)
+        if stored is None:
+            raise RequestError(f"no clip has the id {clip_id!r}: `gallery list` shows those that are there")
+        return stored
 
-    def _update(self, job_id: str, **changes) -> None:
-        with self._lock:
-            self._jobs[job_id] = replace(self._jobs[job_id], **changes)
+    def _result(self, row: JobRow) -> Clip | None:
+        stored = self.gallery.get(row.id)
+        if stored is None:  # purged since
+            return None
+        timings = self.database.query("SELECT stage, seconds FROM timings WHERE job = ? ORDER BY pk", [row.id])
+        return Clip(
+            id=stored.id,
+            path=str(self.gallery.path(stored).absolute()),
+            frames=stored.frames,
+            width=stored.width,
+            height=stored.height,
+            fps=stored.fps,
+            seed=stored.seed,
+            frame_hash=stored.frame_hash,
+            seconds=stored.seconds,
+            stages={timing["stage"]: round(timing["seconds"], 3) for timing in timings},
+        )

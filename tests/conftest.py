@@ -3,6 +3,10 @@ from pathlib import Path
 import pytest
 
 
+def pytest_addoption(parser) -> None:
+    parser.addoption("--kills", type=int, default=3, help="of the studio by tests/faults; 50 for the full run")
+
+
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory) -> Path:
     """A folder with a whole bundle at toy size. Copy it before you damage it."""

@@ -1,56 +1,79 @@
 """A cascade without weights, for tests of what is around it: flat frames, steps as slow as asked.
 
-Keeps the contract of `lavie.Cascade`, nothing more. Imports no torch.
+Keeps the contract of `lavie.Cascade`, nothing more. Imports torch only when a stage is done.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from lavie.errors import RequestError
-from lavie.events import Finished, Notice, StageDone, StageStarted, Step
-from lavie.request import Request
+from lavie.events import BASE, INTERPOLATION, STAGES, SUPER_RESOLUTION, Finished, Notice, StageDone, StageStarted, Step
+from lavie.request import Interpolation, Request, Sampling, SuperResolution
 from lavie.video import Video
 
 
 class FakeCascade:
-    """step_seconds: how long a step takes. active: how many generators run now; most: how many ever did at once."""
+    """step_seconds: how long a step takes. at_step: called with the stage and the index before each step.
 
-    def __init__(self, step_seconds: float = 0.0, steps: int = 3):
-        self.step_seconds = step_seconds
-        self.steps = steps
+    weights: their hashes as `provenance` tells them. shade: added to every pixel, as other weights would.
+    active: how many generators run now; most: how many ever did at once. ran: the stages that were begun, in order.
+    """
+
+    def __init__(
+        self,
+        step_seconds: float = 0.0,
+        steps: int = 3,
+        *,
+        at_step: Callable[[str, int], object] = lambda stage, index: None,
+        weights: str = "1",
+        shade: int = 0,
+    ):
+        self.step_seconds, self.steps, self.at_step = step_seconds, steps, at_step
+        self.weights, self.shade = weights, shade
         self.active = self.most = self.started = self.closed = 0
+        self.ran: list[str] = []
         self._lock = threading.Lock()
 
     def resolve(self, request: Request) -> Request:
         if request.prompt == "refused":
             raise RequestError("prompt is 'refused': say something else")
         seed = 123456789 if request.seed is None else request.seed
-        return replace(request, seed=seed, width=96, height=64, frames=4, fps=8.0)
+        asked = {name: getattr(request, name) for name in (INTERPOLATION, SUPER_RESOLUTION)}
+        kinds = {INTERPOLATION: Interpolation, SUPER_RESOLUTION: SuperResolution}
+        stages = {name: stage and kinds[name](self._filled(stage.sampling)) for name, stage in asked.items()}
+        size = {"width": 96, "height": 64, "frames": 4, "fps": 8.0}
+        return replace(request, seed=seed, base=self._filled(request.base), **size, **stages)
 
     def provenance(self) -> dict:
-        return {"bundle": "fake", "weights": {}, "device": "cpu", "dtype": "float32", "offload": "none", "versions": {}}
+        weights = {"base/weights.safetensors": self.weights}
+        return {"bundle": "fake", "weights": weights, "device": "cpu", "dtype": "float32", "versions": {}}
 
-    def generate(self, request: Request, source: Video | None = None):
+    def generate(self, request: Request, source: Video | None = None, done: dict | None = None):
         self._begin()
         try:
             if request.prompt == "broken":
                 raise ZeroDivisionError("inside the network")
+            request = self.resolve(request)
             yield Notice("the word <b>flurb</b> is not known")
-            stages = ["base"]
-            stages += ["interpolation"] if request.interpolation else []
-            stages += ["super_resolution"] if request.super_resolution else []
-            for stage in stages:
-                yield from self._stage(stage, request.base.steps or self.steps)
-            yield Finished(self._video(request), request, 0.25)
+            stages = [stage for stage in STAGES if getattr(request, stage) is not None]
+            reached = max((number for number, stage in enumerate(stages, 1) if stage in (done or {})), default=0)
+            latents = done[stages[reached - 1]] if reached else None
+            for stage in stages[reached:]:
+                latents = yield from self._stage(stage, getattr(request, stage), request.seed, latents)
+            yield Finished(self._video(request, latents), request, 0.25)
         finally:
             with self._lock:
                 self.active -= 1
                 self.closed += 1
+
+    def _filled(self, sampling: Sampling) -> Sampling:
+        return replace(sampling, steps=sampling.steps or self.steps)
 
     def _begin(self):
         with self._lock:
@@ -58,13 +81,22 @@ class FakeCascade:
             self.active += 1
             self.most = max(self.most, self.active)
 
-    def _stage(self, stage: str, steps: int):
+    def _stage(self, stage: str, asked, seed: int, latents):
+        import torch
+
+        self.ran.append(stage)
+        steps = (asked if stage == BASE else asked.sampling).steps
         yield StageStarted(stage, steps)
         for index in range(1, steps + 1):
+            self.at_step(stage, index)
             time.sleep(self.step_seconds)
             yield Step(stage, index, steps, np.full((4, 8, 12, 3), 40 * index % 256, np.uint8))
-        yield StageDone(stage, 0.125, None)
+        # Each stage leaves its trace, so that the frames tell which latents they were made from.
+        latents = torch.full((1, 4, 4, 8, 12), float(seed % 200)) if latents is None else latents + 10
+        yield StageDone(stage, 0.125, latents)
+        return latents
 
-    def _video(self, request: Request) -> Video:
-        frames = np.full((request.frames, request.height, request.width, 3), request.seed % 200, np.uint8)
+    def _video(self, request: Request, latents) -> Video:
+        shade = int(latents.max()) + self.shade
+        frames = np.full((request.frames, request.height, request.width, 3), shade, np.uint8)
         return Video(frames, request.fps)

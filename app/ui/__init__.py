@@ -5,6 +5,7 @@ Does not know how a clip is made: it talks to `app.studio`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import threading
@@ -47,21 +48,22 @@ def build(studio: Studio) -> gr.Blocks:
 
 
 def launch(config: StudioConfig, studio: Studio | None = None) -> None:
-    """Serve the page until the process is told to stop; then the step under way ends and the rest is cancelled.
+    """Serve the page until the process is told to stop; then the step under way ends, and the rest waits in the queue.
 
-    Raises ConfigError if the address cannot be served on.
+    Raises ConfigError if the address cannot be served on, StorageError if another studio works on the data folder.
     """
     _check_address(config.host, config.port)
-    studio = studio or Studio(config)
-    page = build(studio)
-    try:
-        _serve(page, config)
-        threading.Event().wait()  # until Ctrl-C or SIGTERM raises here
-    except OSError as error:
-        raise ConfigError(f"{config.host}:{config.port} cannot be served on ({error}): try another --port") from error
-    finally:
-        studio.close()
-        page.close(verbose=False)
+    with contextlib.closing(studio or Studio(config)) as studio:
+        studio.serve()
+        page = build(studio)
+        try:
+            _serve(page, config)
+            threading.Event().wait()  # until Ctrl-C or SIGTERM raises here
+        except OSError as error:
+            reason = f"{config.host}:{config.port} cannot be served on ({error})"
+            raise ConfigError(f"{reason}: try another --port") from error
+        finally:
+            page.close(verbose=False)
 
 
 def _serve(page: gr.Blocks, config: StudioConfig) -> None:

@@ -11,7 +11,9 @@ import html
 import io
 import typing
 
-from app.studio import CANCELLING, DONE, FAILED, QUEUED, Snapshot, Studio
+from app.job_row import DONE, FAILED, INTERRUPTED, PAUSED, QUEUED
+from app.studio import Snapshot, Studio
+from app.watching import stages_of
 from lavie.errors import LavieError, RequestError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
 from lavie.request import Interpolation, Request, SuperResolution
@@ -103,28 +105,30 @@ def _widgets(job: Snapshot):
 
     return (
         _status(job),
-        str(job.path) if job.state == DONE else None,
+        job.clip.path if job.clip else None,
         gr.Button(interactive=not job.open),
-        gr.Button(interactive=job.open and job.state != CANCELLING),
+        gr.Button(interactive=job.open and not job.stopping),
         gr.Timer(active=job.open),
     )
 
 
 def _status(job: Snapshot) -> str:
     """The job as HTML: notices, then how it stands. Everything from outside is escaped."""
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in job.notices)
+    row = job.row
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in row.notices)
     if job.state == FAILED:
-        return notes + _alert(job.error)
+        return notes + _alert(row.error)
     if not job.open:
         return f'{notes}<p role="status">{html.escape(_outcome(job))}</p>'
-    words = {QUEUED: "Waiting for its turn …", CANCELLING: "Cancelling after this step …"}
-    head = words.get(job.state) or ("Working …" if job.stage else "Loading the model …")
+    words = {QUEUED: "Waiting for its turn …", PAUSED: "Paused.", INTERRUPTED: "Interrupted."}
+    head = words.get(job.state) or ("Working …" if row.stage else "Loading the model …")
+    head = "Stopping after this step …" if job.stopping else head
     return f'{notes}<p role="status">{head}</p>{_bars(job)}{_preview(job.preview)}'
 
 
 def _outcome(job: Snapshot) -> str:
     if job.clip is None:
-        return "Cancelled."
+        return "Removed from the gallery since." if job.state == DONE else "Cancelled."
     clip = job.clip
     return (
         f"Seed {clip.seed} · {clip.frames} frames · {clip.width} × {clip.height} · {clip.fps:g} frames a second · "
@@ -134,14 +138,15 @@ def _outcome(job: Snapshot) -> str:
 
 def _bars(job: Snapshot) -> str:
     """A bar for each stage of the job: full before the one under way, empty after it."""
-    stages = [stage for stage in STAGE_LABELS if stage == BASE or getattr(job.request, stage) is not None]
-    current = stages.index(job.stage) if job.stage in stages else -1
+    row = job.row
+    stages = stages_of(row.job.request)
+    current = stages.index(row.stage) if row.stage in stages else -1
     rows = []
     for place, stage in enumerate(stages):
         name = STAGE_LABELS[stage]
         share, words = (1.0, "done") if place < current else (0.0, "")
         if place == current:
-            share, words = job.index / max(job.steps, 1), f"{job.index} / {job.steps}"
+            share, words = row.step / max(row.steps, 1), f"{row.step} / {row.steps}"
         bar = f'<progress aria-label="{name}" value="{share:.3f}" max="1"></progress>'
         rows.append(f'<div class="lv-stage"><span>{name}</span>{bar}<span>{words}</span></div>')
     return "".join(rows)

@@ -1,5 +1,6 @@
 """The commands from outside: what they print where, how they end, and what they leave behind."""
 
+import contextlib
 import json
 import os
 import signal
@@ -8,12 +9,12 @@ import sys
 import time
 
 import pytest
-from typer.testing import CliRunner
 
-from app import clip
-from app.cli import cli
 from app.config import ROOT
-from app.media import probe, read_recipe, read_video
+from app.database import Database
+from app.job_row import CANCELLED
+from app.jobs import Jobs
+from app.media import is_partial, probe, read_recipe, read_video
 from app.recipe import Recipe
 from tests.fakes import FakeCascade
 
@@ -31,29 +32,33 @@ main()
 """
 
 
-@pytest.fixture
-def run(monkeypatch):
-    """Runs the command line in this process over a fake cascade."""
-    monkeypatch.setattr(clip, "load_cascade", lambda config: FakeCascade())
-    return lambda *arguments: CliRunner().invoke(cli, [str(argument) for argument in arguments])
-
-
 def app(*arguments, **environ):
     """Runs `python app.py …` as a person does."""
     command = [sys.executable, ROOT / "app.py", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environ}, timeout=120)
 
 
+def videos(folder):
+    """Every video below a folder, whole or not."""
+    return [path.name for path in folder.rglob("*") if path.suffix == ".mp4" or is_partial(path.name)]
+
+
+def jobs(folder):
+    """All jobs of a data folder."""
+    with contextlib.closing(Database(folder)) as database:
+        return [*Jobs(database).line(), *Jobs(database).recent(100)]
+
+
 def test_json_is_the_last_line_and_progress_is_elsewhere(run, tmp_path):
-    done = run("render", "a red star", "--seed", 7, "--interpolate", "--output", tmp_path / "a.mp4", "--json")
+    done = run("render", "a red star", "--seed", 7, "--output", tmp_path / "a.mp4", "--json")
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout)
     assert result["path"] == str(tmp_path / "a.mp4")
     assert (result["frames"], result["width"], result["height"], result["fps"], result["seed"]) == (4, 96, 64, 8.0, 7)
-    assert result["seconds"] == 0.25 and result["stages"] == {"base": 0.125, "interpolation": 0.125}
+    assert result["seconds"] == 0.125 and result["stages"] == {"base": 0.125}
     assert set(result) >= {"id", "frame_hash"}
     assert "base: 3 steps" in done.stderr and "note: the word" in done.stderr
-    assert os.listdir(tmp_path) == ["a.mp4"]
+    assert videos(tmp_path) == ["a.mp4"]
 
 
 def test_the_file_carries_the_recipe_of_every_option(run, tmp_path):
@@ -64,20 +69,21 @@ def test_the_file_carries_the_recipe_of_every_option(run, tmp_path):
     request = recipe.request
     assert (request.base.steps, request.base.sampler, request.base.guidance) == (5, "euler", 2.5)
     assert request.super_resolution.sampling.steps == 5 and request.super_resolution.sampling.sampler is None
-    assert (request.negative_prompt, request.interpolation, recipe.model) == ("blur", None, "some/folder")
+    assert (request.negative_prompt, request.interpolation) == ("blur", None)
+    assert recipe.model == str(tmp_path / "some" / "folder")
     assert recipe.frame_hash == json.loads(done.stdout)["frame_hash"]
 
 
 def test_without_an_output_the_clip_goes_to_the_data_folder(run, tmp_path):
     done = run("render", "a red star", "--data", tmp_path / "new" / "data", "--json")
     result = json.loads(done.stdout)
-    assert os.listdir(tmp_path / "new" / "data" / "clips") == [f"{result['id']}.mp4"]
+    assert videos(tmp_path / "new" / "data" / "clips") == [f"{result['id']}.mp4"]
     assert probe(result["path"]).frames == result["frames"]
 
 
 def test_a_person_gets_a_summary(run, tmp_path):
     done = run("render", "a red star", "--output", tmp_path / "a.mp4")
-    assert done.stdout == f"{tmp_path / 'a.mp4'}\n4 frames, 96×64, 8 fps, seed 123456789, made in 0.2 s\n"
+    assert done.stdout == f"{tmp_path / 'a.mp4'}\n4 frames, 96×64, 8 fps, seed 123456789, made in 0.1 s\n"
 
 
 @pytest.mark.parametrize(
@@ -91,15 +97,18 @@ def test_a_person_gets_a_summary(run, tmp_path):
         (["render", "x", "--seed", "seven"], "--seed"),
         (["render"], "PROMPT"),
         (["render", "x", "--nonsense"], "--nonsense"),
+        (["finish", "x"], "nothing to add: give --interpolate, --upscale or both"),
+        (["regenerate"], "CLIP_ID"),
         (["nonsense"], "nonsense"),
         (["--port", "0"], "port is 0: give a number from 1 to 65535"),
         (["--data", "here", "render", "x"], "--data stands before 'render': put options after the command"),
     ],
 )
-def test_wrong_usage_exits_2_and_names_the_value(run, arguments, words):
+def test_wrong_usage_exits_2_and_names_the_value(run, tmp_path, arguments, words):
     done = run(*arguments)
     assert done.exit_code == 2
     assert words in done.stderr.splitlines()[-1] and done.stdout == ""
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -112,36 +121,90 @@ def test_wrong_usage_exits_2_and_names_the_value(run, arguments, words):
             "nowhere of the output a.mp4 does not exist",
         ),
         (["render", "x", "--output", "a.avi"], "a.avi does not end in .mp4"),
-        (["render", "broken"], "something unexpected happened (ZeroDivisionError: inside the network); LAVIE_DEBUG=1"),
+        (["render", "broken"], "something went wrong inside (ZeroDivisionError: inside the network)"),
+        (["render", "x", "--data", "file"], "studio.db cannot be used (File exists): choose another data folder"),
+        (["finish", "nothing", "--upscale"], "no clip has the id 'nothing': `gallery list` shows those that are there"),
+        (["regenerate", "nothing"], "no clip has the id 'nothing': `gallery list` shows those that are there"),
         (["--auth", "me"], "user:password"),
     ],
 )
 def test_failures_exit_1_with_one_line(run, tmp_path, monkeypatch, arguments, words):
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("no folder")
     monkeypatch.delenv("LAVIE_DEBUG", raising=False)
     done = run(*arguments)
     errors = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
     assert done.exit_code == 1 and done.stdout == ""
     assert len(errors) == 1 and errors[0].startswith("error: ") and words in errors[0]
-    assert [name for _, _, names in os.walk(tmp_path) for name in names] == []
+    assert videos(tmp_path) == []
 
 
-def test_debugging_shows_the_traceback(run, tmp_path, monkeypatch):
-    monkeypatch.setenv("LAVIE_DEBUG", "1")
-    done = run("render", "broken", "--output", tmp_path / "a.mp4")
-    assert isinstance(done.exception, ZeroDivisionError)
+@pytest.mark.parametrize("debug", ["", "1"])
+def test_what_went_wrong_inside_shows_its_place_only_when_debugging(tmp_path, debug):
+    script = SLOW.format(root=str(ROOT))
+    command = [sys.executable, "-c", script, "render", "broken", "--data", tmp_path / "data"]
+    environ = {**os.environ, "LAVIE_DEBUG": debug}
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=120)
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: something went wrong inside")
+    assert ("ZeroDivisionError: inside the network\n" in done.stderr) == bool(debug)
+    assert ("Traceback" in done.stderr) == bool(debug)
 
 
-def test_the_output_is_checked_before_the_model_is_loaded(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(clip, "load_cascade", lambda config: pytest.fail("loaded a model for nothing"))
+def test_the_output_is_checked_before_a_job_is_stored_for_it(run, tmp_path):
     assert run("render", "x", "--output", tmp_path / "no" / "a.mp4").exit_code == 1
+    assert jobs(tmp_path / "data") == []
+
+
+def test_a_command_beside_a_running_studio_has_its_job_made_there(run, make_studio):
+    cascade = FakeCascade()
+    studio = make_studio(cascade)
+    run.cascade = None
+    done = run("render", "a red star", "--json")
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert studio.job(result["id"]).clip.to_dict() == result
+    assert cascade.started == 1
+    failed = run("render", "refused")
+    assert (failed.exit_code, failed.stderr) == (1, "error: prompt is 'refused': say something else\n")
+
+
+def test_a_job_that_another_cancels_is_told(run, make_studio):
+    cascade = FakeCascade(at_step=lambda stage, index: studio.cancel(studio.jobs.line()[0].id))
+    studio = make_studio(cascade)
+    done = run("render", "a red star")
+    (row,) = studio.jobs.recent(9)
+    assert done.exit_code == 1
+    assert f"the job {row.id} was cancelled from elsewhere: `jobs retry {row.id}` goes on" in done.stderr
+
+
+def test_a_draft_is_finished(run):
+    draft = json.loads(run("render", "a red star", "--seed", 7, "--json").stdout)
+    done = run("finish", draft["id"], "--upscale", "--json")
+    assert done.exit_code == 0, done.output
+    clip = json.loads(done.stdout)
+    assert list(clip["stages"]) == ["super_resolution"] and clip["id"] != draft["id"]
+    assert json.loads(run("gallery", "show", clip["id"], "--json").stdout)["parents"] == [draft["id"]]
+    again = run("finish", draft["id"], "--interpolate")
+    assert again.stdout.endswith("4 frames, 96×64, 8 fps, seed 7, made in 0.1 s\n")
+    assert "has these stages already: ask for one that it lacks" in run("finish", clip["id"], "--upscale").stderr
+
+
+def test_regenerate_says_that_it_is_identical_or_what_differs(run):
+    clip = json.loads(run("render", "a red star", "--json").stdout)
+    assert run("regenerate", clip["id"]).stdout == "bit-identical\n"
+    done = run("regenerate", clip["id"], "--json")
+    assert json.loads(done.stdout) == {"identical": True, "psnr": None, "differences": []}
+    run.cascade = FakeCascade(weights="2", shade=5)
+    done = run("regenerate", clip["id"])
+    assert done.exit_code == 0 and done.stdout.startswith("differs: PSNR ")
+    assert done.stdout.endswith(" dB; weights.base/weights.safetensors was 1, is 2\n")
+    assert json.loads(run("regenerate", clip["id"], "--json").stdout)["identical"] is False
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_stops_within_a_step_and_leaves_nothing(tmp_path, number, code):
-    output = tmp_path / "a.mp4"
-    command = [sys.executable, "-c", SLOW.format(root=str(ROOT)), "render", "a red star", "--output", output]
+def test_a_signal_stops_within_a_step_and_leaves_a_cancelled_job(tmp_path, number, code):
+    arguments = ["render", "a red star", "--output", tmp_path / "a.mp4", "--data", tmp_path / "data"]
+    command = [sys.executable, "-c", SLOW.format(root=str(ROOT)), *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         seen = ""
         while "base: 1000 steps" not in seen:
@@ -153,14 +216,17 @@ def test_a_signal_stops_within_a_step_and_leaves_nothing(tmp_path, number, code)
     assert time.monotonic() - began < 20  # of the 50 seconds that all steps would take
     assert (process.returncode, out) == (code, "")
     assert errors.splitlines()[-1].endswith("no unfinished file is left") and "Traceback" not in errors
-    assert os.listdir(tmp_path) == []
+    assert videos(tmp_path) == []
+    assert [row.state for row in jobs(tmp_path / "data")] == [CANCELLED]
 
 
 def test_help_needs_neither_torch_nor_gradio():
     script = (
         "import sys; from typer.testing import CliRunner; from app.cli import cli\n"
-        "assert CliRunner().invoke(cli, ['render', '--help']).exit_code == 0\n"
-        "heavy = {'torch', 'gradio', 'av', 'moviepy', 'diffusers'} & set(sys.modules); assert not heavy, heavy"
+        "for command in ('render', 'finish', 'regenerate', 'jobs', 'gallery'):\n"
+        "    assert CliRunner().invoke(cli, [command, '--help']).exit_code == 0\n"
+        "heavy = {'torch', 'gradio', 'av', 'moviepy', 'diffusers', 'sqlite_utils'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
     done = app("--help")
@@ -168,15 +234,15 @@ def test_help_needs_neither_torch_nor_gradio():
 
 
 def test_a_folder_that_is_no_bundle_is_named(tmp_path):
-    done = app("render", "x", "--model", tmp_path, "--output", tmp_path / "a.mp4")
+    done = app("render", "x", "--model", tmp_path, "--output", tmp_path / "a.mp4", "--data", tmp_path / "data")
     assert done.returncode == 1 and str(tmp_path) in done.stderr
-    assert "Traceback" not in done.stderr and os.listdir(tmp_path) == []
+    assert "Traceback" not in done.stderr and videos(tmp_path) == []
 
 
 def test_the_whole_cascade_from_the_command_line(tiny_bundle, tmp_path):
-    output = tmp_path / "star.mp4"
-    options = ["--seed", 7, "--interpolate", "--upscale", "--model", tiny_bundle, "--device", "cpu", "--json"]
-    done = app("render", "a red star spinning on a navy background", *options, "--output", output)
+    output, data = tmp_path / "star.mp4", ["--device", "cpu", "--data", tmp_path / "data", "--json"]
+    options = ["--seed", 7, "--interpolate", "--upscale", "--model", tiny_bundle, "--output", output]
+    done = app("render", "a red star spinning on a navy background", *options, *data)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     video = read_video(output)

@@ -15,4 +15,4 @@ if __name__ == "__main__":
     config = StudioConfig(data=Path(data), port=int(port))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
-        launch(config, Studio(config, load=lambda config: FakeCascade(step_seconds=float(seconds), steps=20)))
+        launch(config, Studio(config, load=lambda config: FakeCascade(float(seconds), steps=20)))

@@ -39,6 +39,13 @@ def serve(command, port, log):
     raise AssertionError(f"the server did not start: {Path(log.name).read_text()}")
 
 
+def refusal(command) -> str:
+    """The one line that a server says which does not start."""
+    done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    return done.stderr
+
+
 def stop(process) -> int:
     process.terminate()
     return process.wait(60)
@@ -176,9 +183,9 @@ def test_the_studio_opens_with_a_real_bundle_and_ends_cleanly(browser, tiny_bund
     with open(tmp_path / "log", "w") as log:
         process = serve(arguments, port, log)
         try:
-            second = subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
-            assert (second.returncode, second.stderr.count("\n")) == (1, 1)
-            assert f"port {port} of 127.0.0.1 is taken" in second.stderr
+            assert f"port {port} of 127.0.0.1 is taken" in refusal(arguments)
+            arguments[2] = free_port()
+            assert f"{tmp_path / 'data'} is worked on by another studio" in refusal(arguments)
             page = browser.new_page()
             page.set_default_timeout(PATIENCE)
             page.goto(f"http://127.0.0.1:{port}")
@@ -188,5 +195,5 @@ def test_the_studio_opens_with_a_real_bundle_and_ends_cleanly(browser, tiny_bund
         finally:
             code = stop(process)
     assert code == 143, (tmp_path / "log").read_text()
-    assert len(list((tmp_path / "data" / "clips").iterdir())) == 1
+    assert len(list((tmp_path / "data" / "clips").glob("*.mp4"))) == 1
     assert "Traceback" not in (tmp_path / "log").read_text()

@@ -1,0 +1,154 @@
+"""The commands of the queue, which work beside a running studio through the same database."""
+
+from __future__ import annotations
+
+import contextlib
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.commands.gallery_access import data_folder
+from app.commands.options import DataOption, JsonOption
+from app.commands.output import print_grid, print_result
+from app.exits import exit_codes
+
+if typing.TYPE_CHECKING:
+    from app.job_row import JobRow
+    from app.jobs import Jobs
+
+jobs = typer.Typer(help="See and change what is waiting to be made.", rich_markup_mode=None, no_args_is_help=True)
+
+Id = Annotated[str, typer.Argument(metavar="JOB_ID", help="As `jobs list` shows it.")]
+
+
+@jobs.callback()
+def _group() -> None:
+    """See and change what is waiting to be made."""
+
+
+@jobs.command("list")
+def find(
+    closed: Annotated[int, typer.Option(min=0, max=1000, help="Show so many of the closed ones too.")] = 0,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The open jobs in the order in which they will run, and the latest that are closed."""
+    with _opened(data) as queue:
+        rows, paused = [*queue.line(), *queue.recent(closed)], queue.queue_paused
+
+    def tell() -> None:
+        print_grid(("id", "state", "step", "prompt", ""), [_cells(row) for row in rows])
+        if paused:
+            print("the queue is paused: `jobs resume-queue` goes on")
+
+    print_result(as_json, {"jobs": [_as_dict(row) for row in rows], "queue_paused": paused}, tell)
+
+
+@jobs.command()
+def cancel(job_id: Id, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Take a waiting job out of the line, or stop a running one behind its step."""
+    _change(data, as_json, job_id, "cancel")
+
+
+@jobs.command()
+def cancel_others(job_id: Id, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Cancel every open job but this one."""
+    _change(data, as_json, job_id, "cancel_others")
+
+
+@jobs.command()
+def pause(job_id: Id, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Hold a job back; a running one stops behind its step and goes on later from its last finished stage."""
+    _change(data, as_json, job_id, "pause")
+
+
+@jobs.command()
+def resume(job_id: Id, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Put a paused or interrupted job back into the line."""
+    _change(data, as_json, job_id, "resume")
+
+
+@jobs.command()
+def retry(job_id: Id, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Try a failed, cancelled or interrupted job again."""
+    _change(data, as_json, job_id, "retry")
+
+
+@jobs.command()
+def first(job_id: Id, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Let a waiting job run next."""
+    _change(data, as_json, job_id, "to_front")
+
+
+@jobs.command()
+def move(
+    job_id: Id,
+    before: Annotated[str | None, typer.Option(metavar="JOB_ID", help="[default: to the end]")] = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a waiting job run before another one, or last."""
+    _change(data, as_json, job_id, "move", before)
+
+
+@jobs.command()
+def duplicate(job_id: Id, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """The same once more, at the end of the line."""
+    with _opened(data) as queue:
+        new = queue.duplicate(job_id)
+    print_result(as_json, {"id": new}, lambda: print(new))
+
+
+@jobs.command()
+def pause_queue(data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Take no more jobs; the running one ends."""
+    with _opened(data) as queue:
+        queue.pause_queue()
+    print_result(as_json, {"queue_paused": True}, lambda: print("the queue is paused: `jobs resume-queue` goes on"))
+
+
+@jobs.command()
+def resume_queue(data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Take jobs again."""
+    with _opened(data) as queue:
+        queue.resume_queue()
+    print_result(as_json, {"queue_paused": False}, lambda: print("the queue goes on"))
+
+
+@contextlib.contextmanager
+def _opened(data: Path | None) -> Iterator[Jobs]:
+    with exit_codes():
+        from app.database import Database
+        from app.jobs import Jobs
+
+        database = Database(data_folder(data))
+        try:
+            yield Jobs(database)
+        finally:
+            database.close()
+
+
+def _change(data: Path | None, as_json: bool, job_id: str, what: str, *values) -> None:
+    """Call a method of the queue for a job, and show how the job is then."""
+    with _opened(data) as queue:
+        getattr(queue, what)(job_id, *values)
+        row = queue.get(job_id)
+    print_result(as_json, _as_dict(row), lambda: print(f"{row.id} is {_state(row)}"))
+
+
+def _as_dict(row: JobRow) -> dict:
+    shown = ("id", "kind", "state", "asked", "priority", "attempts", "stage", "step", "steps", "error", "parent")
+    times = ("created", "started", "finished")
+    return {name: getattr(row, name) for name in (*shown, *times)} | {"prompt": row.prompt}
+
+
+def _cells(row: JobRow) -> tuple:
+    step = f"{row.stage} {row.step}/{row.steps}" if row.stage and row.open else ""
+    return row.id, _state(row), step, row.prompt, row.error
+
+
+def _state(row: JobRow) -> str:
+    return f"{row.state}, asked to {row.asked}" if row.asked else row.state

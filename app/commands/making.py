@@ -1,0 +1,168 @@
+"""The commands that make clips: `render`, `finish` and `regenerate`. Each puts a job into the data folder's queue and
+sees it through: in a running studio, or in this process where there is none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import typing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.commands.options import (
+    DataOption,
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    request_option,
+    sampling_option,
+)
+from app.config import read_config
+from app.exits import exit_codes
+from app.job_row import CANCELLED, FAILED, INTERRUPTED
+from lavie.errors import LavieError
+from lavie.request import (
+    MAX_FPS,
+    MAX_FRAMES,
+    MAX_GUIDANCE,
+    MAX_SEED,
+    MAX_SIZE,
+    MAX_STEPS,
+    SAMPLERS,
+    Interpolation,
+    Request,
+    Sampling,
+    SuperResolution,
+)
+
+if typing.TYPE_CHECKING:
+    from app.clip import Clip
+    from app.config import StudioConfig
+    from app.studio import Snapshot, Studio
+
+Interpolate = Annotated[bool, typer.Option("--interpolate", help="Four times the frame rate.")]
+Upscale = Annotated[bool, typer.Option("--upscale", help="Four times the width and height.")]
+ClipId = Annotated[str, typer.Argument(metavar="CLIP_ID", help="As `gallery list` shows it.")]
+
+
+class JobFailed(LavieError):
+    """The job that a command waited for was not made; the message is that of the job."""
+
+
+def render(
+    prompt: Annotated[str, typer.Argument(help="What the video shows.", metavar="PROMPT")],
+    seed: Annotated[int | None, request_option("seed", f"0 … {MAX_SEED}; the same gives the same video.")] = None,
+    steps: Annotated[int | None, sampling_option("steps", f"1 … {MAX_STEPS}, of every stage.")] = None,
+    sampler: Annotated[
+        str | None, sampling_option("sampler", f"{', '.join(SAMPLERS)}: how the base stage denoises.")
+    ] = None,
+    guidance: Annotated[
+        float | None, sampling_option("guidance", f"0 … {MAX_GUIDANCE:g}, how close the base stage keeps to it.")
+    ] = None,
+    negative: Annotated[str, typer.Option(metavar="TEXT", help="What to stay away from.")] = "",
+    interpolate: Interpolate = False,
+    upscale: Upscale = False,
+    width: Annotated[int | None, request_option("width", f"8 … {MAX_SIZE} pixels, of the base stage.")] = None,
+    height: Annotated[int | None, request_option("height", f"8 … {MAX_SIZE} pixels, of the base stage.")] = None,
+    frames: Annotated[int | None, request_option("frames", f"1 … {MAX_FRAMES}, of the base stage.")] = None,
+    fps: Annotated[float | None, request_option("fps", f"1 … {MAX_FPS:g} frames a second, of the base stage.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The mp4 to write [default: a new one among the clips].")] = None,
+    data: DataOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make one video from PROMPT and write it to a file."""
+    with exit_codes():
+        config = read_config(os.environ, data=data, model=model, device=device)
+        request = Request(
+            prompt,
+            negative_prompt=negative,
+            seed=seed,
+            width=width,
+            height=height,
+            frames=frames,
+            fps=fps,
+            base=Sampling(sampler=sampler, steps=steps, guidance=guidance),
+            interpolation=Interpolation(Sampling(steps=steps)) if interpolate else None,
+            super_resolution=SuperResolution(Sampling(steps=steps)) if upscale else None,
+        )
+        clip = _made(config, lambda studio: studio.submit(request, output=_checked_output(output))).clip
+        print(json.dumps(clip.to_dict()) if as_json else _summary(clip))
+
+
+def finish(
+    clip: ClipId,
+    interpolate: Interpolate = False,
+    upscale: Upscale = False,
+    data: DataOption = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on from a stored clip: add the stages that it lacks, without making it again from the start."""
+    if not (interpolate or upscale):
+        raise typer.BadParameter("nothing to add: give --interpolate, --upscale or both")
+    with exit_codes():
+        config = read_config(os.environ, data=data, device=device)
+        made = _made(config, lambda studio: studio.finish(clip, interpolate=interpolate, upscale=upscale)).clip
+        print(json.dumps(made.to_dict()) if as_json else _summary(made))
+
+
+def regenerate(clip: ClipId, data: DataOption = None, device: DeviceOption = None, as_json: JsonOption = False) -> None:
+    """Make a stored clip again from its recipe, and say whether it is bit-identical or what differs."""
+    with exit_codes():
+        config = read_config(os.environ, data=data, device=device)
+        proof = _made(config, lambda studio: studio.regenerate(clip)).proof
+        print(proof.to_json() if as_json else str(proof))
+
+
+def _made(config: StudioConfig, submit: typing.Callable[[Studio], str]) -> Snapshot:
+    """Put a job into the queue and wait for it, with its progress on stderr. Raises JobFailed. Ctrl-C cancels it."""
+    from app.progress import progress
+    from app.studio import Studio
+    from app.watching import Watch
+
+    if os.environ.get("LAVIE_DEBUG") != "1":
+        # What the worker logs has no place among the progress: one line says at the end what went wrong.
+        logging.getLogger("app").addHandler(logging.NullHandler())
+    with contextlib.closing(Studio(config)) as studio:
+        watch = Watch()
+        with progress(sys.stderr) as show, contextlib.closing(studio.see_through(submit(studio))) as snapshots:
+            for snapshot in snapshots:
+                for event in watch.events(snapshot):
+                    show(event)
+    _check_done(snapshot)
+    return snapshot
+
+
+def _check_done(snapshot: Snapshot) -> None:
+    row = snapshot.row
+    if row.state == FAILED:
+        raise JobFailed(row.error)
+    if row.state == CANCELLED:
+        raise JobFailed(f"the job {row.id} was cancelled from elsewhere: `jobs retry {row.id}` goes on with it")
+    if row.state == INTERRUPTED:
+        raise JobFailed(f"{row.error}; `jobs resume {row.id}` goes on with it")
+
+
+def _checked_output(output: Path | None) -> Path | None:
+    """Refuse a place that cannot be written before a job is stored for it."""
+    if output is None:
+        return None
+    from app.media import check_output
+
+    check_output(output.expanduser())
+    return output.expanduser()
+
+
+def _summary(clip: Clip) -> str:
+    return (
+        f"{clip.path}\n{clip.frames} frames, {clip.width}×{clip.height}, {clip.fps:g} fps, "
+        f"seed {clip.seed}, made in {clip.seconds:.1f} s"
+    )

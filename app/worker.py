@@ -1,0 +1,289 @@
+"""Makes what the queue holds, one job after another, in a thread of its own: whoever watches or does not.
+
+Everything that a kill could take is stored before the next thing begins: the recipe before the first step, the latents
+of a stage as it ends, the file before the row that lists it. Knows the life of a job; the order of the line is
+`app.jobs`, what a page shows is elsewhere. torch is first imported here, when the first job comes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from app.artefacts import Artefacts, shared_stages
+from app.clip import clip_path, load_cascade
+from app.config import StudioConfig
+from app.database import Database, now
+from app.gallery import Gallery, NewClip
+from app.job_row import CANCEL, PAUSE, REGENERATE, RENDER, JobRow
+from app.jobs import Jobs
+from app.media import check_output, write_mp4
+from app.proof import prove
+from app.recipe import Recipe
+from lavie.errors import LavieError, RequestError
+from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Event, Finished, Notice, StageDone, StageStarted, Step
+from lavie.request import Request
+
+if typing.TYPE_CHECKING:
+    import numpy as np
+
+    from lavie.cascade import Cascade
+
+_IDLE_SECONDS = 0.25  # between looks at the queue: other processes put jobs there too
+_TELL_SECONDS = 0.1  # between two notes of the progress in the database
+_STOP_SECONDS = 30  # how long closing waits for the step under way
+
+_log = logging.getLogger(__name__)
+
+
+class _Asked(Exception):
+    """The job under way was asked to stop, or (`None`) the worker was."""
+
+    def __init__(self, what: str | None):
+        self.what = what
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A loaded model. provenance: what the cascade said of itself then; asking again reads all weights again."""
+
+    name: str
+    cascade: Cascade
+    provenance: dict
+
+
+class Worker:
+    """One worker over a data folder. The caller owns the folder.
+
+    load: gives the cascade for a model's name; called in the worker's thread, and again after it failed.
+    """
+
+    def __init__(
+        self,
+        config: StudioConfig,
+        database: Database,
+        load: Callable[[StudioConfig], Cascade] = load_cascade,
+    ):
+        self.config, self._database, self._load = config, database, load
+        self._jobs, self._gallery = Jobs(database), Gallery(database, config.data)
+        self._artefacts = Artefacts(database, config.data)
+        self._model: _Model | None = None  # one at a time: memory is for frames
+        self._previews: dict[str, np.ndarray] = {}
+        self._told = 0.0
+        self._stopping, self._wake = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to work off the queue."""
+        # A daemon, so that a process that ends without `stop` does not hang on a step under way.
+        self._thread = threading.Thread(target=self._work, name="studio worker", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> bool:
+        """Stop behind the step under way. Its job goes back to the front of the line and goes on at the next start.
+
+        False if the step takes so long that it is still under way.
+        """
+        self._stopping.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(_STOP_SECONDS)
+        return self._thread is None or not self._thread.is_alive()
+
+    def wake(self) -> None:
+        """Look at the queue now."""
+        self._wake.set()
+
+    def preview(self, job_id: str) -> np.ndarray | None:
+        """uint8 F h w 3: the latest guess of a running job's frames."""
+        return self._previews.get(job_id)
+
+    def work_on(self, job_id: str) -> None:
+        """Make one job, wherever it stands in the line, in this thread. It may be taken already; then nothing.
+
+        Raises StorageError if it cannot be stored how it ended.
+        """
+        try:
+            if row := self._jobs.take(job_id):
+                self._finish(row)
+        finally:
+            self._database.close()
+
+    def _work(self) -> None:
+        sound = True
+        while not self._stopping.is_set():
+            # Nothing that happens with one job may end the worker, on which all others wait.
+            try:
+                if not sound:  # a job whose end could not be stored is as one that a kill interrupted
+                    self._jobs.recover(self.config.recovery)
+                    sound = True
+                row = self._jobs.take()
+                if row is not None:
+                    self._finish(row)
+                    continue
+            except Exception:
+                if sound:  # and not again while it lasts, as on a full disk
+                    _log.exception("%s cannot be worked on", self.config.data)
+                sound = False
+            self._wake.wait(_IDLE_SECONDS)
+            self._wake.clear()
+        self._database.close()
+
+    def _finish(self, row: JobRow) -> None:
+        """Make a job, or store why not."""
+        try:
+            {RENDER: self._render, REGENERATE: self._regenerate}[row.kind](row)
+        except _Asked as stop:
+            {CANCEL: self._jobs.cancelled, PAUSE: self._jobs.paused, None: self._jobs.release}[stop.what](row.id)
+        except LavieError as error:
+            self._jobs.fail(row.id, str(error))
+        except Exception as error:
+            _log.exception("job %s failed", row.id)
+            reason = f"{type(error).__name__}: {error}"
+            where = "the studio's terminal shows where, that of a command with LAVIE_DEBUG=1"
+            self._jobs.fail(row.id, f"something went wrong inside ({reason}); {where}")
+        finally:
+            self._previews.pop(row.id, None)
+
+    def _render(self, row: JobRow) -> None:
+        path = Path(row.output) if row.output else clip_path(self.config, row.id)
+        check_output(path)
+        model = self._loaded(row.job.model)
+        recipe = self._recipe(row, model)
+        video = self._run(row, model.cascade, recipe, self._kept(row, recipe)).video
+        recipe = replace(recipe, frame_hash=video.frame_hash)
+        write_mp4(path, video, recipe.to_json())
+        self._gallery.add_pictures(row.id, path)
+        clip = NewClip(
+            id=row.id,
+            path=path,
+            recipe=recipe,
+            parent=row.parent,
+            width=video.width,
+            height=video.height,
+            frames=len(video),
+            fps=video.fps,
+            seconds=round(self._seconds(row.id), 3),
+            frame_hash=video.frame_hash,
+        )
+        with self._database.write():
+            self._gallery.add(clip)
+            self._jobs.finish(row.id)
+        self._artefacts.drop(row.id, SUPER_RESOLUTION)  # large, and of no use once the frames are in a file
+
+    def _regenerate(self, row: JobRow) -> None:
+        """Make the parent clip again and compare. A file that is gone is put back if the frames are the same."""
+        stored = self._gallery.get(row.parent)
+        if stored is None:
+            raise RequestError(f"the clip {row.parent} is not in the gallery any more: nothing to make again")
+        model = self._loaded(row.job.model)
+        again = self._recipe(row, model)
+        video = self._run(row, model.cascade, again, self._artefacts.load(row.id)).video
+        path = self._gallery.path(stored)
+        proof = prove(stored.recipe, replace(again, frame_hash=video.frame_hash), video, path)
+        if proof.identical and not path.exists():
+            write_mp4(path, video, stored.recipe.to_json())
+            self._gallery.check_files()
+        self._jobs.finish(row.id, proof.to_json())
+        self._artefacts.drop(row.id)
+
+    def _run(self, row: JobRow, cascade: Cascade, recipe: Recipe, done: dict) -> Finished:
+        """Make the video, noting in the database how it goes; at each step a wish to stop is heeded."""
+        # `closing` ends the cascade's generator on every way out: nothing runs on behind our back.
+        with contextlib.closing(cascade.generate(recipe.request, done=done)) as events:
+            for event in events:
+                self._note(row, recipe, event)
+                if isinstance(event, Finished):
+                    return event
+                self._heed(row.id)
+        raise RuntimeError("the cascade ended without a video")
+
+    def _note(self, row: JobRow, recipe: Recipe, event: Event) -> None:
+        match event:
+            case Notice():
+                self._jobs.notice(row.id, event.message)
+            case StageStarted():
+                self._jobs.progress(row.id, event.stage, 0, event.steps)
+            case Step():
+                if event.preview is not None:
+                    self._previews[row.id] = event.preview
+                if event.index == event.steps or time.monotonic() - self._told >= _TELL_SECONDS:
+                    self._told = time.monotonic()
+                    self._jobs.progress(row.id, event.stage, event.index, event.steps)
+            case StageDone():
+                self._artefacts.save(row.id, event.stage, event.latents)
+                self._time(row, recipe, event)
+
+    def _heed(self, job_id: str) -> None:
+        if asked := self._jobs.asked(job_id):
+            raise _Asked(asked)
+        if self._stopping.is_set():
+            raise _Asked(None)
+
+    def _recipe(self, row: JobRow, model: _Model) -> Recipe:
+        """The recipe that was written when the job first ran, or a new one, stored before the first step."""
+        if row.recipe is not None:
+            recipe = Recipe.from_json(row.recipe)
+            if recipe.provenance == model.provenance:
+                return recipe
+            # The weights or libraries changed since: the same request, but what was kept is of no use.
+            self._artefacts.drop(row.id)
+            request = recipe.request
+        else:
+            request = model.cascade.resolve(row.job.request)
+        recipe = Recipe(request, row.job.model, model.provenance)
+        self._jobs.resolved(row.id, recipe.to_json())
+        return recipe
+
+    def _kept(self, row: JobRow, recipe: Recipe) -> dict:
+        """Latents to go on from: the job's own, and those of the draft that it finishes."""
+        own = self._artefacts.load(row.id)
+        parent = self._gallery.get(row.parent) if row.parent else None
+        if parent is None:
+            return own
+        shared = shared_stages(parent.recipe, recipe)
+        return {stage: kept for stage, kept in self._artefacts.load(parent.id).items() if stage in shared} | own
+
+    def _loaded(self, name: str) -> _Model:
+        if self._model is None or self._model.name != name:
+            self._model = None  # before the next is loaded
+            cascade = self._load(replace(self.config, model=name))
+            self._model = _Model(name, cascade, cascade.provenance())
+        return self._model
+
+    def _time(self, row: JobRow, recipe: Recipe, event: StageDone) -> None:
+        request = recipe.request
+        with self._database.write() as connection:
+            connection["timings"].insert(
+                {
+                    "job": row.id,
+                    "stage": event.stage,
+                    "model": recipe.model,
+                    "device": recipe.provenance["device"],
+                    "steps": _steps(request, event.stage),
+                    "frames": request.frames,
+                    "width": request.width,
+                    "height": request.height,
+                    "seconds": event.seconds,
+                    "created": now(),
+                }
+            )
+
+    def _seconds(self, job_id: str) -> float:
+        rows = self._database.query("SELECT sum(seconds) AS seconds FROM timings WHERE job = ?", [job_id])
+        return rows[0]["seconds"] or 0.0
+
+
+def _steps(request: Request, stage: str) -> int:
+    sampling = {
+        BASE: request.base,
+        INTERPOLATION: request.interpolation and request.interpolation.sampling,
+        SUPER_RESOLUTION: request.super_resolution and request.super_resolution.sampling,
+    }[stage]
+    return sampling.steps

@@ -1,0 +1,38 @@
+"""What tests of the studio share: waiting for it, and slow and fast work."""
+
+import time
+
+from lavie.request import Interpolation, Request, Sampling
+
+PATIENCE = 60.0  # seconds; only a broken studio needs them
+ENDLESS = {"step_seconds": 0.01, "steps": 1000}  # a cascade's; no test waits for the end of it
+ONE = Sampling(steps=1)
+
+
+class At:
+    """Does something once, in the worker's thread, right before a step: so that it falls into that step for sure."""
+
+    def __init__(self, stage, index, do):
+        self._when, self._do = (stage, index), do
+
+    def __call__(self, stage, index):
+        if (stage, index) == self._when:
+            self._when = None
+            self._do()
+
+
+def until(condition):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.005)
+
+
+def ended(studio, job_id):
+    until(lambda: not studio.job(job_id).open)
+    return studio.job(job_id)
+
+
+def smooth(seed=7, prompt="a red star", **sampling) -> Request:
+    """Base and interpolation; the base takes one step."""
+    return Request(prompt, seed=seed, base=ONE, interpolation=Interpolation(Sampling(**sampling)))

@@ -1,0 +1,126 @@
+"""The queue's commands from outside: what they show and change, with and without a studio beside them."""
+
+import json
+import re
+
+import pytest
+
+from app.job_row import CANCELLED, DONE, INTERRUPTED, PAUSED, QUEUED
+from lavie.request import Request
+from tests.app.studios import ENDLESS, ended, until
+from tests.fakes import FakeCascade
+
+
+@pytest.fixture
+def studio(make_studio):
+    """Not serving: jobs wait."""
+    return make_studio(serve=False)
+
+
+@pytest.fixture
+def three(studio):
+    return [studio.submit(Request(prompt)) for prompt in ("one", "two", "[bold]three[/bold]")]
+
+
+@pytest.fixture
+def jobs(run):
+    """Runs `jobs …`; the JSON on its last line."""
+
+    def jobs(*arguments):
+        done = run("jobs", *arguments, "--json")
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return jobs
+
+
+def ids(found):
+    return [job["id"] for job in found["jobs"]]
+
+
+def test_the_line_is_shown_in_order(jobs, run, three, studio):
+    found = jobs("list")
+    assert ids(found) == three and found["queue_paused"] is False
+    names = {"id", "kind", "state", "asked", "priority", "attempts", "stage", "step", "steps", "error", "parent"}
+    assert found["jobs"][0].keys() >= names | {"prompt", "created", "started", "finished"}
+    assert found["jobs"][2]["prompt"] == "[bold]three[/bold]"
+    studio.cancel(three[0])
+    assert ids(jobs("list")) == three[1:]
+    assert ids(jobs("list", "--closed", 5)) == [*three[1:], three[0]]
+    shown = run("jobs", "list").stdout
+    assert shown.index(three[1]) < shown.index(three[2]) and "[bold]three[/bold]" in shown
+
+
+def test_the_order_is_changed(jobs, three):
+    one, two, last = three
+    jobs("first", last)
+    assert ids(jobs("list")) == [last, one, two]
+    jobs("move", one)
+    assert ids(jobs("list")) == [last, two, one]
+    jobs("move", one, "--before", two)
+    assert ids(jobs("list")) == [last, one, two]
+
+
+def test_jobs_are_cancelled_paused_and_tried_again(jobs, run, three, studio):
+    one, two, last = three
+    assert jobs("pause", one)["state"] == PAUSED
+    assert jobs("resume", one)["state"] == QUEUED
+    assert jobs("cancel", two)["state"] == CANCELLED
+    assert jobs("retry", two)["state"] == QUEUED
+    assert jobs("cancel-others", last) | {"state": QUEUED} == jobs("list")["jobs"][0]
+    assert [studio.job(job_id).state for job_id in three] == [CANCELLED, CANCELLED, QUEUED]
+    assert run("jobs", "pause", last).stdout == f"{last} is paused\n"
+
+
+def test_a_running_job_is_asked(run, make_studio):
+    studio = make_studio(FakeCascade(**ENDLESS))
+    job_id = studio.submit(Request("a red star"))
+    until(lambda: studio.job(job_id).row.step)
+    assert re.search(rf"{job_id} +running +base \d+/1000 +a red star", run("jobs", "list").stdout)
+    assert run("jobs", "cancel", job_id).exit_code == 0
+    assert ended(studio, job_id).state == CANCELLED
+
+
+def test_a_duplicate_waits_at_the_end(jobs, run, three):
+    new = jobs("duplicate", three[0])["id"]
+    assert ids(jobs("list")) == [*three, new]
+    assert run("jobs", "duplicate", new).stdout.strip() not in ("", new)
+
+
+def test_the_queue_is_paused_for_every_studio(jobs, run, make_studio, three):
+    assert jobs("pause-queue") == {"queue_paused": True}
+    assert "the queue is paused: `jobs resume-queue` goes on" in run("jobs", "list").stdout
+    studio = make_studio(FakeCascade())
+    assert jobs("list")["queue_paused"] is True
+    assert jobs("resume-queue") == {"queue_paused": False}
+    assert [ended(studio, job_id).state for job_id in three] == [DONE] * 3
+    assert run("jobs", "resume-queue").stdout == "the queue goes on\n"
+
+
+def test_what_was_interrupted_is_resumed(jobs, make_studio, three, studio):
+    studio.jobs.take()
+    studio.close()
+    make_studio(recovery="never").close()
+    shown = jobs("list")["jobs"][0]
+    assert (shown["state"], shown["error"]) == (INTERRUPTED, "the studio ended before its first step")
+    assert jobs("resume", three[0])["state"] == QUEUED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["cancel", "nothing"], "no job has the id 'nothing': `jobs list` shows those that are there"),
+        (["duplicate", "nothing"], "no job has the id 'nothing'"),
+        (["list", "--data", "nowhere"], "there is no data folder nowhere: name one with --data"),
+    ],
+)
+def test_failures_exit_1_with_one_line(run, three, arguments, words):
+    done = run("jobs", *arguments)
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("error: ") and words in done.stderr
+
+
+def test_what_a_state_does_not_allow_is_refused(run, three):
+    done = run("jobs", "resume", three[0])
+    allowed = "only one that is paused or interrupted can be resumed"
+    assert (done.exit_code, done.stderr) == (1, f"error: the job {three[0]} is queued: {allowed}\n")

@@ -156,7 +156,9 @@ class Worker:
         check_output(path)
         model = self._loaded(row.job.model)
         recipe = self._recipe(row, model)
-        video = self._run(row, model.cascade, recipe, self._kept(row, recipe)).video
+        before = self._seconds(row.id)
+        finished = self._run(row, model.cascade, recipe, self._kept(row, recipe))
+        video = finished.video
         recipe = replace(recipe, frame_hash=video.frame_hash)
         write_mp4(path, video, recipe.to_json())
         self._gallery.add_pictures(row.id, path)
@@ -169,7 +171,7 @@ class Worker:
             height=video.height,
             frames=len(video),
             fps=video.fps,
-            seconds=round(self._seconds(row.id), 3),
+            seconds=round(before + finished.seconds, 3),
             frame_hash=video.frame_hash,
         )
         with self._database.write():
@@ -276,6 +278,7 @@ class Worker:
             )
 
     def _seconds(self, job_id: str) -> float:
+        """What the stages took that earlier attempts have finished."""
         rows = self._database.query("SELECT sum(seconds) AS seconds FROM timings WHERE job = ?", [job_id])
         return rows[0]["seconds"] or 0.0
 

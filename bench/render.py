@@ -27,7 +27,7 @@ PROMPT = "a red star spinning on a navy background"
 def run(model: str, prompt: str, folder: str) -> dict:
     """Render once with everything on. The child's peak memory is asked of the system when it has ended."""
     command = [sys.executable, str(ROOT / "app.py"), "render", prompt, "--seed", "7", "--interpolate", "--upscale"]
-    command += ["--model", model, "--output", str(Path(folder) / "clip.mp4"), "--json"]
+    command += ["--model", model, "--data", folder, "--output", str(Path(folder) / "clip.mp4"), "--json"]
     began = time.monotonic()
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     printed = child.stdout.read()

@@ -55,7 +55,7 @@ def test_json_is_the_last_line_and_progress_is_elsewhere(run, tmp_path):
     result = json.loads(done.stdout)
     assert result["path"] == str(tmp_path / "a.mp4")
     assert (result["frames"], result["width"], result["height"], result["fps"], result["seed"]) == (4, 96, 64, 8.0, 7)
-    assert result["seconds"] == 0.125 and result["stages"] == {"base": 0.125}
+    assert result["seconds"] == 0.25 and result["stages"] == {"base": 0.125}
     assert set(result) >= {"id", "frame_hash"}
     assert "base: 3 steps" in done.stderr and "note: the word" in done.stderr
     assert videos(tmp_path) == ["a.mp4"]
@@ -83,7 +83,7 @@ def test_without_an_output_the_clip_goes_to_the_data_folder(run, tmp_path):
 
 def test_a_person_gets_a_summary(run, tmp_path):
     done = run("render", "a red star", "--output", tmp_path / "a.mp4")
-    assert done.stdout == f"{tmp_path / 'a.mp4'}\n4 frames, 96×64, 8 fps, seed 123456789, made in 0.1 s\n"
+    assert done.stdout == f"{tmp_path / 'a.mp4'}\n4 frames, 96×64, 8 fps, seed 123456789, made in 0.2 s\n"
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_draft_is_finished(run):
     assert list(clip["stages"]) == ["super_resolution"] and clip["id"] != draft["id"]
     assert json.loads(run("gallery", "show", clip["id"], "--json").stdout)["parents"] == [draft["id"]]
     again = run("finish", draft["id"], "--interpolate")
-    assert again.stdout.endswith("4 frames, 96×64, 8 fps, seed 7, made in 0.1 s\n")
+    assert again.stdout.endswith("4 frames, 96×64, 8 fps, seed 7, made in 0.2 s\n")
     assert "has these stages already: ask for one that it lacks" in run("finish", clip["id"], "--upscale").stderr
 
 

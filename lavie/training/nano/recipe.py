@@ -24,6 +24,7 @@ from lavie.training.diffusion import LatentSet, interpolation_loss, joint_loss, 
 from lavie.training.loop import Plan, Progress, fit
 from lavie.training.nano import networks as nano
 from lavie.training.nano.data import encode_world, picture_batches, super_resolution_clips
+from lavie.training.nano.manifest import WINDOW, colours_of, manifest
 from lavie.training.nano.start import start_as_passing_on
 from lavie.training.vae import normalise_latents, vae_loss
 from lavie.training.vocabulary import build_text_model, build_tokenizer
@@ -32,7 +33,6 @@ from lavie.unet import InterpolationUNet
 STILLS, VIDEO = "stills", "video"
 SUPER_RESOLUTION_STILLS, UPSCALER_DECODER = "super_resolution_stills", "super_resolution_decoder"
 PIECE = 17  # frames that interpolation is trained on at once
-WINDOW = 8  # frames that super-resolution sees at once
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Amounts:
     upscaler_vae_steps: int = 1500
     upscaler_decoder_steps: int = 3000
     still_steps: int = 1400
-    video_steps: int = 1400
+    video_steps: int = 3000
     interpolation_steps: int = 650
     super_resolution_still_steps: int = 4000
     super_resolution_steps: int = 400
@@ -117,19 +117,20 @@ class Recipe:
         networks = self._text_and_network()
         stills = self.encoded(STILLS, self.amounts.stills, clips=False)
         with nano.quick_attention():
-            yield from fit(networks, still_loss(networks, stills, self.empty, 96, plan.seed), plan, self._run(STILLS))
+            loss = still_loss(networks, stills, self.empty, 96, plan.seed, VELOCITY)
+            yield from fit(networks, loss, plan, self._run(STILLS))
         self._keep(STILLS, networks)
 
     def train_video(self) -> Iterator[Progress]:
         """Joint image-video fine-tuning of the text-to-image network."""
-        plan = Plan(self.amounts.video_steps, learning_rate=1e-3, ema=0.995, seed=3)
+        plan = Plan(self.amounts.video_steps, learning_rate=6e-4, matrix_learning_rate=3e-3, ema=0.995, seed=3)
         networks = self._text_and_network()
         networks.load_state_dict(load_file(self._model(STILLS)))
         nano.start_time_at_zero(networks["unet"])
         clips = self.encoded("clips", self.amounts.clips, clips=True)
         stills = self.encoded(STILLS, self.amounts.stills, clips=False)
         with nano.quick_attention():
-            loss = joint_loss(networks, clips, stills, self.empty, 8, plan.seed)
+            loss = joint_loss(networks, clips, stills, self.empty, 8, plan.seed, VELOCITY)
             yield from fit(networks, loss, plan, self._run(VIDEO))
         self._keep(VIDEO, networks)
 
@@ -200,7 +201,9 @@ class Recipe:
             INTERPOLATION: self._load(INTERPOLATION, nano.build_network(InterpolationUNet, in_channels=8)),
             SUPER_RESOLUTION: self._load(SUPER_RESOLUTION, nano.build_super_resolution()),
         }
-        write_bundle(folder, components, self.tokenizer, self._manifest())
+        small = colours_of(self.autoencoder(VAE), nano.HEIGHT, nano.WIDTH)
+        large = colours_of(self.autoencoder(UPSCALER_DECODER), SCALE * nano.HEIGHT, SCALE * nano.WIDTH)
+        write_bundle(folder, components, self.tokenizer, manifest(small, large))
 
     def autoencoder(self, stage: str):
         """A trained autoencoder, frozen."""
@@ -251,46 +254,6 @@ class Recipe:
     def _load(self, stage: str, network: nn.Module) -> nn.Module:
         network.load_state_dict(load_file(self._model(stage)))
         return network.eval()
-
-    def _manifest(self) -> dict:
-        return {
-            "name": "Nano",
-            "width": nano.WIDTH,
-            "height": nano.HEIGHT,
-            "frames": nano.FRAMES,
-            "fps": nano.FPS,
-            BASE: {"sampler": "ddim", "steps": 25, "guidance": 2.5, "preview": self._preview(VAE)},
-            INTERPOLATION: {
-                "sampler": "ddim",
-                "steps": 8,
-                "guidance": 1.0,
-                "prediction_type": VELOCITY,
-                "windows": {"size": 61, "stride": 40, "trim": 4},
-                "preview": self._preview(VAE),
-            },
-            SUPER_RESOLUTION: {
-                "sampler": "ddim",
-                "steps": 3,
-                "guidance": 1.0,
-                "noise_level": 20,
-                "prediction_type": SAMPLE,
-                "windows": {"size": WINDOW, "stride": 6, "trim": 0},
-                "preview": self._preview(UPSCALER_DECODER),
-            },
-        }
-
-    @torch.no_grad()
-    def _preview(self, name: str) -> list[list[float]]:
-        """The linear map from latents (and a constant) to colours that fits best, by least squares on real frames."""
-        vae = self.autoencoder(name)
-        scale = 1 if name == VAE else SCALE
-        batches = picture_batches(scale * nano.HEIGHT, scale * nano.WIDTH, 0, 0, 8, seed=7, only_whole_from=0)
-        pictures = batches(0)
-        latents = vae.encode(pictures).latent_dist.mode()
-        colours = nn.functional.interpolate(pictures, size=latents.shape[2:], mode="area")
-        known = torch.cat([latents, torch.ones_like(latents[:, :1])], dim=1).transpose(0, 1).flatten(1).T
-        fitted = torch.linalg.lstsq(known, colours.transpose(0, 1).flatten(1).T).solution
-        return [[round(value, 4) for value in row] for row in fitted.tolist()]
 
 
 def _write(file: Path, tensors: dict[str, Tensor]) -> None:

@@ -1,0 +1,61 @@
+"""What Nano's `cascade.json` says: how each stage runs where a request is silent, and how to show its latents."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+
+from lavie.bundle import BASE, INTERPOLATION, SUPER_RESOLUTION
+from lavie.sampling import SAMPLE, VELOCITY
+from lavie.training.nano import networks as nano
+from lavie.training.nano.data import picture_batches
+
+WINDOW = 8  # frames that super-resolution sees at once
+Preview = list[list[float]]  # a row of red, green and blue for each latent channel, and one for the constant
+
+
+def manifest(small: Preview, large: Preview) -> dict:
+    """What `cascade.json` says. small, large: `colours_of` both autoencoders, for previews."""
+    return {
+        "name": "Nano",
+        "width": nano.WIDTH,
+        "height": nano.HEIGHT,
+        "frames": nano.FRAMES,
+        "fps": nano.FPS,
+        BASE: {
+            "sampler": "ddim",
+            "steps": 25,
+            "guidance": 2.5,
+            "prediction_type": VELOCITY,
+            "preview": small,
+        },
+        INTERPOLATION: {
+            "sampler": "ddim",
+            "steps": 8,
+            "guidance": 1.0,
+            "prediction_type": VELOCITY,
+            "windows": {"size": 61, "stride": 40, "trim": 4},
+            "preview": small,
+        },
+        SUPER_RESOLUTION: {
+            "sampler": "ddim",
+            "steps": 3,
+            "guidance": 1.0,
+            "noise_level": 20,
+            "prediction_type": SAMPLE,
+            "windows": {"size": WINDOW, "stride": 6, "trim": 0},
+            "preview": large,
+        },
+    }
+
+
+@torch.no_grad()
+def colours_of(vae: AutoencoderKL, height: int, width: int) -> Preview:
+    """The linear map from latents (and a constant) to colours that fits best, by least squares on real frames."""
+    pictures = picture_batches(height, width, 0, 0, 8, seed=7, only_whole_from=0)(0)
+    latents = vae.encode(pictures).latent_dist.mode()
+    colours = F.interpolate(pictures, size=latents.shape[2:], mode="area")
+    known = torch.cat([latents, torch.ones_like(latents[:, :1])], dim=1).transpose(0, 1).flatten(1).T
+    fitted = torch.linalg.lstsq(known, colours.transpose(0, 1).flatten(1).T).solution
+    return [[round(value, 4) for value in row] for row in fitted.tolist()]

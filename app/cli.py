@@ -13,7 +13,7 @@ import typer
 
 from app.commands.gallery import gallery
 from app.commands.jobs import jobs
-from app.commands.making import finish, regenerate, render
+from app.commands.making import finish, regenerate, remix, render
 from app.commands.options import DataOption, DeviceOption, ModelOption, checked
 from app.commands.train import train
 from app.config import StudioConfig, read_config
@@ -26,7 +26,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (render, finish, regenerate):
+for command in (render, finish, remix, regenerate):
     cli.command()(command)
 cli.add_typer(gallery, name="gallery")
 cli.add_typer(jobs, name="jobs")

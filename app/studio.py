@@ -116,9 +116,12 @@ class Studio:
         self._wake()
         return job_id
 
-    def remix(self, clip_id: str) -> Request:
-        """All that made a clip but the seed, which is drawn anew."""
-        return replace(self._clip(clip_id).recipe.request, seed=None)
+    def remix(self, clip_id: str) -> str:
+        """Make a clip once more with another seed and all else as it was; the job's id."""
+        recipe = self._clip(clip_id).recipe
+        job_id = self.jobs.add(Job(replace(recipe.request, seed=None), recipe.model), parent=clip_id)
+        self._wake()
+        return job_id
 
     def finish(self, clip_id: str, *, interpolate: bool = False, upscale: bool = False) -> str:
         """Go on from a clip's stored latents with stages that it lacks, as a clip of its own; the job's id."""

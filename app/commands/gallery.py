@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from app.commands import keeping
+from app.commands import cutting, keeping
 from app.commands.gallery_access import (
     FavouriteOption,
     RatingOption,
@@ -185,6 +185,8 @@ def searches(
 
 
 for command in (keeping.delete, keeping.restore, keeping.purge, keeping.check, keeping.rebuild, keeping.export):
+    gallery.command()(command)
+for command in (cutting.save, cutting.trim, cutting.join):
     gallery.command()(command)
 gallery.command("import")(keeping.import_)
 

@@ -114,6 +114,14 @@ def finish(
         print(json.dumps(made.to_dict()) if as_json else _summary(made))
 
 
+def remix(clip: ClipId, data: DataOption = None, device: DeviceOption = None, as_json: JsonOption = False) -> None:
+    """Make a stored clip once more with another seed, and everything else as it was."""
+    with exit_codes():
+        config = read_config(os.environ, data=data, device=device)
+        made = _made(config, lambda studio: studio.remix(clip)).clip
+        print(json.dumps(made.to_dict()) if as_json else _summary(made))
+
+
 def regenerate(clip: ClipId, data: DataOption = None, device: DeviceOption = None, as_json: JsonOption = False) -> None:
     """Make a stored clip again from its recipe, and say whether it is bit-identical or what differs."""
     with exit_codes():

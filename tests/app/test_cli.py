@@ -188,6 +188,14 @@ def test_a_draft_is_finished(run):
     assert "has these stages already: ask for one that it lacks" in run("finish", clip["id"], "--upscale").stderr
 
 
+def test_a_remix_has_another_seed_and_all_else_as_it_was(run):
+    first = json.loads(run("render", "a red star", "--seed", 7, "--steps", 2, "--json").stdout)
+    second = json.loads(run("remix", first["id"], "--json").stdout)
+    assert second["seed"] != 7 and second["id"] != first["id"]
+    shown = json.loads(run("gallery", "compare", first["id"], second["id"], "--json").stdout)
+    assert {each[0] if isinstance(each, list) else each["name"] for each in shown["differences"]} == {"seed"}
+
+
 def test_regenerate_says_that_it_is_identical_or_what_differs(run):
     clip = json.loads(run("render", "a red star", "--json").stdout)
     assert run("regenerate", clip["id"]).stdout == "bit-identical\n"

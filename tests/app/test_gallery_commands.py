@@ -165,3 +165,16 @@ def test_the_command_runs_on_its_own_without_torch(shelf):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
     *_, found, torch = done.stdout.splitlines()
     assert ids(json.loads(found)) == ["b"] and torch == "False"
+
+
+def test_a_clip_is_saved_in_another_format_cut_and_joined(run, tmp_path):
+    from app.media import probe
+
+    frames = run("show", "a")["frames"]
+    assert run("save", "a", "--as", "gif", "--output", tmp_path / "a.gif") == {"path": str(tmp_path / "a.gif")}
+    run("trim", "a", "--start", 1, "--output", tmp_path / "part.mp4")
+    run("join", "a", "b", "--output", tmp_path / "both.mp4")
+    counted = [probe(tmp_path / name).frames for name in ("a.gif", "part.mp4", "both.mp4")]
+    assert counted == [frames, frames - 1, 2 * frames]
+    assert "choose one of h264" in run("save", "a", "--as", "vhs", "--output", tmp_path / "a.mp4", code=1)
+    assert "no clip 'x'" in run("save", "x", "--output", tmp_path / "a.mp4", code=1)

@@ -37,8 +37,9 @@ def proved(studio, clip_id):
 def test_a_remix_keeps_all_but_the_seed(studio):
     asked = Request("a red star", negative_prompt="blur", seed=7, base=Sampling(steps=2), interpolation=Interpolation())
     clip = made(studio, asked)
-    remix = studio.remix(clip.id)
-    assert remix.seed is None
+    job = studio.jobs.get(studio.remix(clip.id))
+    remix = job.job.request
+    assert (remix.seed, job.parent) == (None, clip.id)
     assert (remix.prompt, remix.negative_prompt, remix.base.steps, remix.width) == ("a red star", "blur", 2, 96)
     assert remix.interpolation is not None and remix.super_resolution is None
 

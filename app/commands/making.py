@@ -94,7 +94,7 @@ def render(
             super_resolution=SuperResolution(Sampling(steps=steps)) if upscale else None,
         )
         clip = _made(config, lambda studio: studio.submit(request, output=_checked_output(output))).clip
-        print(json.dumps(clip.to_dict()) if as_json else _summary(clip))
+        _tell(clip, as_json)
 
 
 def finish(
@@ -111,7 +111,7 @@ def finish(
     with exit_codes():
         config = read_config(os.environ, data=data, device=device)
         made = _made(config, lambda studio: studio.finish(clip, interpolate=interpolate, upscale=upscale)).clip
-        print(json.dumps(made.to_dict()) if as_json else _summary(made))
+        _tell(made, as_json)
 
 
 def remix(clip: ClipId, data: DataOption = None, device: DeviceOption = None, as_json: JsonOption = False) -> None:
@@ -119,7 +119,7 @@ def remix(clip: ClipId, data: DataOption = None, device: DeviceOption = None, as
     with exit_codes():
         config = read_config(os.environ, data=data, device=device)
         made = _made(config, lambda studio: studio.remix(clip)).clip
-        print(json.dumps(made.to_dict()) if as_json else _summary(made))
+        _tell(made, as_json)
 
 
 def regenerate(clip: ClipId, data: DataOption = None, device: DeviceOption = None, as_json: JsonOption = False) -> None:
@@ -169,8 +169,10 @@ def _checked_output(output: Path | None) -> Path | None:
     return output.expanduser()
 
 
-def _summary(clip: Clip) -> str:
-    return (
-        f"{clip.path}\n{clip.frames} frames, {clip.width}×{clip.height}, {clip.fps:g} fps, "
-        f"seed {clip.seed}, made in {clip.seconds:.1f} s"
-    )
+def _tell(clip: Clip, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(clip.to_dict()))
+    else:
+        print(clip.path)
+        size = f"{clip.frames} frames, {clip.width}×{clip.height}, {clip.fps:g} fps"
+        print(f"{size}, seed {clip.seed}, made in {clip.seconds:.1f} s")

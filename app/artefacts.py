@@ -8,13 +8,14 @@ import contextlib
 import os
 import shutil
 import typing
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
 from app.database import Database, now
 from app.recipe import Recipe
 from lavie.errors import StorageError
-from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
+from lavie.events import BASE, INTERPOLATION, STAGES, SUPER_RESOLUTION
 
 if typing.TYPE_CHECKING:
     from torch import Tensor
@@ -61,13 +62,16 @@ class Artefacts:
         """The stages whose latents are kept."""
         return {row["stage"] for row in self._database.query("SELECT stage FROM artefacts WHERE job = ?", [job_id])}
 
-    def load(self, job_id: str) -> dict[str, Tensor]:
-        """Stage → latents on the CPU. What cannot be read any more is left out: it can be made again."""
+    def load(self, job_id: str, among: Collection[str] = STAGES) -> dict[str, Tensor]:
+        """Stage → latents on the CPU, of the stages in `among`. What cannot be read any more is left out: it can be
+        made again."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         latents = {}
         for row in self._database.query("SELECT stage, path FROM artefacts WHERE job = ?", [job_id]):
+            if row["stage"] not in among:
+                continue
             try:
                 latents[row["stage"]] = load_file(self._folder / row["path"])[_NAME]
             except (OSError, SafetensorError, KeyError):

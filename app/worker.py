@@ -249,8 +249,7 @@ class Worker:
         parent = self._gallery.get(row.parent) if row.parent else None
         if parent is None:
             return own
-        shared = shared_stages(parent.recipe, recipe)
-        return {stage: kept for stage, kept in self._artefacts.load(parent.id).items() if stage in shared} | own
+        return self._artefacts.load(parent.id, among=shared_stages(parent.recipe, recipe)) | own
 
     def _loaded(self, name: str) -> _Model:
         if self._model is None or self._model.name != name:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.commands.gallery_access import Ids, get_clip, opened_gallery
+from app.commands.gallery_access import Ids, opened_gallery
 from app.commands.options import DataOption, JsonOption
 from app.commands.output import print_result
 
@@ -27,7 +27,7 @@ def save(
     from app.media import export
 
     with opened_gallery(data) as clips:
-        export(get_clip(clips, clip_id).path, output.expanduser(), kind, recipe=not clean)
+        export(clips.require(clip_id).path, output.expanduser(), kind, recipe=not clean)
     _tell(as_json, output)
 
 
@@ -43,7 +43,7 @@ def trim(
     from app.media import trim as cut
 
     with opened_gallery(data) as clips:
-        clip = get_clip(clips, clip_id)
+        clip = clips.require(clip_id)
         cut(clip.path, output.expanduser(), start, clip.frames if stop is None else stop)
     _tell(as_json, output)
 
@@ -59,7 +59,7 @@ def join(
     from app.media import join as join_files
 
     with opened_gallery(data) as clips:
-        sources = [get_clip(clips, clip_id).path for clip_id in clip_ids]
+        sources = [clips.require(clip_id).path for clip_id in clip_ids]
         join_files(sources, output.expanduser(), crossfade)
     _tell(as_json, output)
 

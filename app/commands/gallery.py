@@ -18,7 +18,6 @@ from app.commands.gallery_access import (
     RatingOption,
     TagOption,
     change_each,
-    get_clip,
     opened_gallery,
     print_clips,
     query_of,
@@ -101,7 +100,7 @@ def find(
 def show(clip_id: Id, data: DataOption = None, as_json: JsonOption = False) -> None:
     """All that is known of a clip: file, recipe, parents and children."""
     with opened_gallery(data) as clips:
-        clip = get_clip(clips, clip_id)
+        clip = clips.require(clip_id)
         family = {name: [one.id for one in getattr(clips, name)(clip_id)] for name in ("parents", "children")}
     found = {**clip.to_dict(), "recipe": json.loads(clip.recipe_json), **family}
     print_result(as_json, found, lambda: print(json.dumps(found, ensure_ascii=False, indent=1)))

@@ -39,11 +39,8 @@ def gallery_of(data: Path | None, *, make: bool = False) -> Iterator[Gallery]:
     from app.database import Database
     from app.gallery import Gallery
 
-    database = Database(data_folder(data, make=make))
-    try:
+    with contextlib.closing(Database(data_folder(data, make=make))) as database:
         yield Gallery(database, database.path.parent)
-    finally:
-        database.close()
 
 
 def data_folder(data: Path | None, *, make: bool = False) -> Path:
@@ -72,19 +69,11 @@ def saved_search(clips: Gallery, name: str) -> Query:
     return known[name]
 
 
-def get_clip(clips: Gallery, clip_id: str) -> StoredClip:
-    """Raises RequestError for an id that is not known."""
-    clip = clips.get(clip_id)
-    if clip is None:
-        raise RequestError(f"there is no clip {clip_id!r}: `gallery list` names those there are")
-    return clip
-
-
 def change_each(data: Path | None, as_json: bool, clip_ids: list[str], what: str, *values: Any) -> None:
     """Call a method of the gallery for each clip, and show how the clips are then."""
     with opened_gallery(data) as clips:
         for clip_id in clip_ids:
-            get_clip(clips, clip_id)  # of several, all must be there before one is changed
+            clips.require(clip_id)  # of several, all must be there before one is changed
         changed = [getattr(clips, what)(clip_id, *values) for clip_id in clip_ids]
     print_result(as_json, {"clips": [clip.to_dict() for clip in changed]}, lambda: print_clips(changed))
 

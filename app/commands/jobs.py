@@ -124,11 +124,8 @@ def _opened(data: Path | None) -> Iterator[Jobs]:
         from app.database import Database
         from app.jobs import Jobs
 
-        database = Database(data_folder(data))
-        try:
+        with contextlib.closing(Database(data_folder(data))) as database:
             yield Jobs(database)
-        finally:
-            database.close()
 
 
 def _change(data: Path | None, as_json: bool, job_id: str, what: str, *values) -> None:

@@ -59,6 +59,10 @@ class Gallery:
         """None for an id that is not known."""
         return clips.get(self._store, clip_id)
 
+    def require(self, clip_id: str) -> StoredClip:
+        """A clip that must be there."""
+        return clips.require(self._store, clip_id)
+
     def path(self, clip: StoredClip) -> Path:
         """Where its file lies, absolute."""
         return clip.path

@@ -201,8 +201,8 @@ class Recipe:
             INTERPOLATION: self._load(INTERPOLATION, nano.build_network(InterpolationUNet, in_channels=8)),
             SUPER_RESOLUTION: self._load(SUPER_RESOLUTION, nano.build_super_resolution()),
         }
-        small = colours_of(self.autoencoder(VAE), nano.HEIGHT, nano.WIDTH)
-        large = colours_of(self.autoencoder(UPSCALER_DECODER), SCALE * nano.HEIGHT, SCALE * nano.WIDTH)
+        small = colours_of(components[VAE], nano.HEIGHT, nano.WIDTH)
+        large = colours_of(components[UPSCALER_VAE], SCALE * nano.HEIGHT, SCALE * nano.WIDTH)
         write_bundle(folder, components, self.tokenizer, manifest(small, large))
 
     def autoencoder(self, stage: str):

@@ -1,21 +1,24 @@
 """Latents of finished stages, on disk as soon as they are there: what a killed job goes on from, and what a draft is
-finished from later. A file counts once its row is in the database.
+finished from later. A file counts once its row is in the database, and while its bytes are those that were stored.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import typing
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from app.database import Database, now
-from app.recipe import Recipe
+from app.job_row import CANCELLED, DONE, FAILED
 from lavie.errors import StorageError
-from lavie.events import BASE, INTERPOLATION, STAGES, SUPER_RESOLUTION
+from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
+from lavie.request import Request
 
 if typing.TYPE_CHECKING:
     from torch import Tensor
@@ -23,8 +26,12 @@ if typing.TYPE_CHECKING:
 _NAME = "latents"
 # Of a job that is done: super-resolution's are large, and the frames in a file; a clip that is gone is not finished.
 _FORGET = f"""
-    DELETE FROM artefacts WHERE job IN (SELECT id FROM jobs WHERE state = 'done')
+    DELETE FROM artefacts WHERE job IN (SELECT id FROM jobs WHERE state = '{DONE}')
     AND (stage = '{SUPER_RESOLUTION}' OR NOT EXISTS (SELECT 1 FROM clips WHERE clips.id = artefacts.job))"""
+# Who wanted to try such a job again has done so by then. What waits, whatever for, has no end in `finished`.
+_EXPIRE = f"""
+    DELETE FROM artefacts WHERE job IN
+    (SELECT id FROM jobs WHERE state IN ('{FAILED}', '{CANCELLED}') AND finished < ?)"""
 
 
 class Artefacts:
@@ -39,15 +46,15 @@ class Artefacts:
 
         path = self._path(job_id, stage)
         partial = path.with_suffix(".partial")
+        content = save({_NAME: latents.contiguous()})
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Written by us: safetensors leaves a file of its own name behind when it is killed.
             with partial.open("wb") as file:
-                file.write(save({_NAME: latents.contiguous()}))
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
-            size = path.stat().st_size
         except OSError as error:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -55,28 +62,54 @@ class Artefacts:
                 f"the latents of {stage} cannot be kept in {path.parent} ({error.strerror or error}): free some space"
             ) from error
         with self._database.write() as connection:
-            row = {"job": job_id, "stage": stage, "path": self._relative(path), "bytes": size, "created": now()}
+            row = {"job": job_id, "stage": stage, "path": self._relative(path), "bytes": len(content)}
+            row |= {"file_hash": hashlib.sha256(content).hexdigest(), "created": now()}
             connection["artefacts"].upsert(row, pk=("job", "stage"))
 
     def stages(self, job_id: str) -> set[str]:
         """The stages whose latents are kept."""
         return {row["stage"] for row in self._database.query("SELECT stage FROM artefacts WHERE job = ?", [job_id])}
 
-    def load(self, job_id: str, among: Collection[str] = STAGES) -> dict[str, Tensor]:
-        """Stage → latents on the CPU, of the stages in `among`. What cannot be read any more is left out: it can be
-        made again."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+    def load(self, job_id: str, stage: str) -> Tensor | None:
+        """The latents of a stage, on the CPU; None if none are kept.
 
-        latents = {}
-        for row in self._database.query("SELECT stage, path FROM artefacts WHERE job = ?", [job_id]):
-            if row["stage"] not in among:
-                continue
-            try:
-                latents[row["stage"]] = load_file(self._folder / row["path"])[_NAME]
-            except (OSError, SafetensorError, KeyError):
-                continue
-        return latents
+        Raises StorageError if the file is gone, or not what was stored in it.
+        """
+        from safetensors.torch import load
+
+        rows = self._database.query(
+            "SELECT path, file_hash FROM artefacts WHERE job = ? AND stage = ?", [job_id, stage]
+        )
+        if not rows:
+            return None
+        path = self._folder / rows[0]["path"]
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            reason = error.strerror or error
+            raise StorageError(f"the latents of {stage} in {path} cannot be read ({reason})") from error
+        if hashlib.sha256(content).hexdigest() != rows[0]["file_hash"]:
+            raise StorageError(f"the latents of {stage} in {path} are damaged: they are not what was stored")
+        return load(content)[_NAME]
+
+    def furthest(
+        self, stages: Sequence[str], sources: Mapping[str, Collection[str]]
+    ) -> tuple[dict[str, Tensor], list[str]]:
+        """The latents of the last of `stages` that are whole, by stage, and what is wrong with those of later ones.
+
+        sources: jobs → which of their stages will do. Nothing by stage: there is nothing to go on from.
+        """
+        wrong = []
+        for stage in reversed(stages):
+            for job_id in (job_id for job_id, usable in sources.items() if stage in usable):
+                try:
+                    latents = self.load(job_id, stage)
+                except StorageError as error:
+                    wrong.append(str(error))
+                    continue
+                if latents is not None:
+                    return {stage: latents}, wrong
+        return {}, wrong
 
     def drop(self, job_id: str, *stages: str) -> None:
         """Forget the latents of these stages, or of all."""
@@ -89,10 +122,15 @@ class Artefacts:
         if not stages:
             shutil.rmtree(self._path(job_id, "any").parent, ignore_errors=True)
 
-    def sweep(self) -> None:
-        """Remove what is of no use any more, and what a process left that was killed while it saved or dropped."""
+    def sweep(self, keep_days: float) -> None:
+        """Remove what is of no use any more, and what a process left that was killed while it saved or dropped.
+
+        keep_days: for how long the latents of a failed or cancelled job are kept, from its end on.
+        """
+        oldest = datetime.now(timezone.utc) - timedelta(days=keep_days)
         with self._database.write() as connection:
             connection.execute(_FORGET)
+            connection.execute(_EXPIRE, [oldest.isoformat(timespec="microseconds")])
         listed = {self._folder / row["path"] for row in self._database.query("SELECT path FROM artefacts")}
         work = self._folder / "work"
         for path in list(work.glob("*/*")) if work.is_dir() else []:
@@ -109,13 +147,10 @@ class Artefacts:
         return path.relative_to(self._folder).as_posix()
 
 
-def shared_stages(draft: Recipe, recipe: Recipe) -> set[str]:
-    """The stages that both recipes run alike on the same weights and machine, so that their latents are the same."""
-    if draft.provenance != recipe.provenance:
-        return set()
-    one, other = draft.request, recipe.request
+def shared_stages(draft: Request, request: Request) -> set[str]:
+    """The stages that both requests, resolved, run alike: their latents are the same where weights and machine are."""
     without = {"interpolation": None, "super_resolution": None}
-    if replace(one, **without) != replace(other, **without):
+    if replace(draft, **without) != replace(request, **without):
         return set()
-    same = one.interpolation is not None and one.interpolation == other.interpolation
+    same = draft.interpolation is not None and draft.interpolation == request.interpolation
     return {BASE, INTERPOLATION} if same else {BASE}

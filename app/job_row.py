@@ -22,7 +22,7 @@ WAITING = (QUEUED, PAUSED, INTERRUPTED)
 OPEN = (RUNNING, *WAITING)
 CLOSED = (DONE, FAILED, CANCELLED)
 RENDER, REGENERATE = "render", "regenerate"
-CANCEL, PAUSE = "cancel", "pause"  # what can be asked of a running job
+CANCEL, PAUSE, KEEP = "cancel", "pause", "keep"  # what can be asked of a running job
 RESUME = "resume"  # the policy that goes on with what a kill interrupted
 
 
@@ -30,7 +30,8 @@ RESUME = "resume"  # the policy that goes on with what a kill interrupted
 class JobRow:
     """A job as the database has it.
 
-    recipe: JSON, from before its first step on. asked: what it will do at its next step, `cancel` or `pause`. kept: how
+    recipe: JSON, from before its first step on. asked: what it will do at its next step: `cancel`, `pause`, or
+    `keep` what its finished stages have made. kept: how
     many results on the way were stored when it last went on by itself after a kill. error: one line, of the last
     failure or interruption. stage, step, steps: where it is. created, started, finished: UTC, ISO 8601.
     """

@@ -6,7 +6,7 @@ import json
 
 from app.config import RECOVERIES
 from app.database import Database, now
-from app.job_row import CANCEL, CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, QUEUED, RESUME, RUNNING, JobRow
+from app.job_row import CANCEL, CANCELLED, DONE, FAILED, INTERRUPTED, PAUSE, PAUSED, QUEUED, RESUME, RUNNING, JobRow
 from app.job_table import FRESH, JobTable, storable
 from lavie.errors import RequestError
 
@@ -52,8 +52,12 @@ class Work:
                 self._table.set(job_id, notices=json.dumps([*notices, text], ensure_ascii=False))
 
     def asked(self, job_id: str) -> str | None:
-        """`cancel` or `pause` if that was asked of the running job."""
+        """`cancel`, `pause` or `keep` if that was asked of the running job."""
         return self._table.known(job_id).asked
+
+    def heeded(self, job_id: str) -> None:
+        """A running job does what it was asked to, and goes on."""
+        self._table.set_running(job_id, "continued", asked=None)
 
     def finish(self, job_id: str, result: str | None = None) -> None:
         """A running job is done. result: JSON, where there is more to say than a clip."""
@@ -93,19 +97,19 @@ class Work:
         return [row.id for row in rows]
 
     def _interrupt(self, row: JobRow, policy: str) -> None:
-        if row.asked is not None:
+        if row.asked in (CANCEL, PAUSE):
             (self.cancelled if row.asked == CANCEL else self.paused)(row.id)
             return
         kept = self._kept(row.id)
         at = f"at {row.stage}, step {row.step} of {row.steps}" if row.stage else "before its first step"
         error = f"the studio ended {at}"
         if policy == RESUME and (row.kept is None or kept > row.kept):
-            self._table.set(row.id, state=QUEUED, error=error, kept=kept)
+            self._table.set(row.id, state=QUEUED, asked=None, error=error, kept=kept)
             self._table.to_front(row.id)
             return
         if policy == RESUME:
             error += ", for the second time with nothing new stored: go on with it by hand"
-        self._table.set(row.id, state=INTERRUPTED, error=error)
+        self._table.set(row.id, state=INTERRUPTED, asked=None, error=error)
 
     def _kept(self, job_id: str) -> int:
         """How many results on the way are stored."""

@@ -6,6 +6,8 @@ Every change is checked against the state that the job is in, in a transaction o
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from app.clip import new_id
 from app.database import now
 from app.job_row import (
@@ -14,6 +16,7 @@ from app.job_row import (
     CLOSED,
     FAILED,
     INTERRUPTED,
+    KEEP,
     OPEN,
     PAUSE,
     PAUSED,
@@ -27,6 +30,7 @@ from app.job_table import FRESH, listed, storable
 from app.job_work import Work
 from app.recipe import Job
 from lavie.errors import RequestError
+from lavie.request import STAGES
 
 MAX_PRIORITY = 1000
 
@@ -88,11 +92,22 @@ class Jobs(Work):
         rows = self._database.query("SELECT state, count(*) AS number FROM jobs GROUP BY state")
         return dict.fromkeys((*OPEN, *CLOSED), 0) | {row["state"]: row["number"] for row in rows}
 
-    def edit(self, job_id: str, job: Job) -> None:
-        """Make something else of a job that waits. What was made of the old one on the way is forgotten."""
-        _check_texts(model=job.model)
+    def edit(self, job_id: str, job: Job | Callable[[Job], Job]) -> None:
+        """Make something else of a queued job. What was made of the old one on the way is forgotten.
+
+        job: the new one, or what makes it of the old as that is when its turn to be changed has come.
+        """
         with self._database.write() as connection:
-            if self._table.allowed(job_id, WAITING, "edited").job_json == job.to_json():
+            row = self._table.known(job_id)
+            if row.kind != RENDER:
+                raise RequestError(
+                    f"the job {job_id} makes the clip {row.parent} again, as it was, and cannot be edited: "
+                    f"`remix {row.parent}` makes another like it"
+                )
+            self._table.allowed(job_id, (QUEUED,), f"edited; `jobs duplicate {job_id}` queues a copy that can")
+            job = job(row.job) if callable(job) else job
+            _check_texts(model=job.model)
+            if row.job_json == job.to_json():
                 return
             for table in ("artefacts", "segments"):
                 connection.execute(f"DELETE FROM {table} WHERE job = ?", [job_id])
@@ -148,6 +163,16 @@ class Jobs(Work):
             if row.asked == CANCEL:
                 raise RequestError(f"the job {job_id} is being cancelled: it cannot be paused any more")
             self._table.set(job_id, **({"asked": PAUSE} if row.state == RUNNING else {"state": PAUSED}))
+
+    def keep(self, job_id: str) -> None:
+        """Ask a running job to end with what its finished stages have made: a clip without the stages behind them."""
+        with self._database.write():
+            row = self._table.allowed(job_id, (RUNNING,), "kept as it is")
+            if row.kind != RENDER or row.stage in (None, STAGES[0]):
+                raise RequestError(f"the job {job_id} has finished no stage yet: there is nothing to keep, cancel it")
+            if row.asked == CANCEL:
+                raise RequestError(f"the job {job_id} is being cancelled: nothing of it can be kept any more")
+            self._table.set(job_id, asked=KEEP)
 
     def resume(self, job_id: str) -> None:
         """Let a paused or interrupted job go on where it stands in line; take back a pause that was only asked for."""

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import threading
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -78,6 +79,21 @@ class Ownership:
             with contextlib.suppress(OSError):
                 (self._folder / _OWNER).unlink()
             self._lock.release()
+
+    @contextlib.contextmanager
+    def held(self, instead: str) -> Iterator[None]:
+        """Have it for as long as the block lasts. Raises what `refused` says where it is another's."""
+        if not self.acquire():
+            raise self.refused(instead)
+        try:
+            yield
+        finally:
+            self.release()
+
+    def refused(self, instead: str) -> StorageError:
+        """What to raise where it was not given. instead: the next step."""
+        holder = self.owner() or "it does not say which"
+        return StorageError(f"{self._folder} is worked on by another studio or command ({holder}): {instead}")
 
     def owner(self) -> Owner | None:
         """Who has it, for those to whom it was not given: after a kill it may be who had it. None: it is not known."""

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from app import __version__
-from lavie.errors import RequestError
+from lavie.errors import RequestError, short
 from lavie.request import Request
 
 SCHEMA_VERSION = 1
@@ -22,12 +22,7 @@ _SCHEMA_KEY = "lavie_recipe"  # names the kind of JSON too: any program may writ
 
 def _text(name: str, value: Any) -> None:
     if not isinstance(value, str) or not value:
-        raise RequestError(f"{name} is {_short(value)}: give a text that is not empty")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:100]}…"
+        raise RequestError(f"{name} is {short(value)}: give a text that is not empty")
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,7 @@ class Recipe:
         for name in ("model", "created", "app_version"):
             _text(name, getattr(self, name))
         if not isinstance(self.provenance, dict):
-            raise RequestError(f"provenance is {_short(self.provenance)}: give what `Cascade.provenance` gave")
+            raise RequestError(f"provenance is {short(self.provenance)}: give what `Cascade.provenance` gave")
         if self.frame_hash is not None:
             _text("frame_hash", self.frame_hash)
 
@@ -100,7 +95,7 @@ class Recipe:
         version = data.pop(_SCHEMA_KEY)
         if version != SCHEMA_VERSION or isinstance(version, bool):
             raise RequestError(
-                f"the recipe has schema {_short(version)}, this version reads {SCHEMA_VERSION}: use the version that "
+                f"the recipe has schema {short(version)}, this version reads {SCHEMA_VERSION}: use the version that "
                 "wrote it"
             )
         return cls(**{**data, "request": Request.from_json(json.dumps(data["request"]))})
@@ -110,10 +105,10 @@ def _object(text: str, kind: str, names: set[str]) -> dict[str, Any]:
     """A JSON object with exactly these names, whoever wrote it: of bounded size and depth, and possible to store."""
     data = _parsed(text, kind)
     if not isinstance(data, dict):
-        raise RequestError(f"a {kind} is a JSON object, not {_short(data)}: pass what `to_json` gave")
+        raise RequestError(f"a {kind} is a JSON object, not {short(data)}: pass what `to_json` gave")
     wrong = sorted(names ^ set(data))
     if wrong:
-        named = _short(", ".join(wrong))
+        named = short(", ".join(wrong))
         raise RequestError(f"this is not the JSON of a {kind} (look at {named}): pass what `to_json` gave")
     return data
 
@@ -126,7 +121,7 @@ def _parsed(text: str, kind: str) -> Any:
         _check_depth(data)
         json.dumps(data, ensure_ascii=False, allow_nan=False).encode()  # 1e999 and halves of characters fit no database
     except (ValueError, TypeError, RecursionError) as error:
-        reason = _short(str(error))
+        reason = short(str(error))
         raise RequestError(f"this is not the JSON of a {kind} ({reason}): pass what `to_json` gave") from None
     return data
 

@@ -27,7 +27,7 @@ def m001_jobs(db: Database) -> None:
             recipe TEXT CHECK (recipe IS NULL OR json_valid(recipe)),
             parent TEXT,                              -- id of the clip it starts from
             output TEXT,                              -- where the file goes; NULL: among the clips
-            asked TEXT CHECK (asked IN ('cancel', 'pause')),  -- of a running job, heeded at its next step
+            asked TEXT CHECK (asked IN ('cancel', 'pause', 'keep')),  -- of a running job, heeded at its next step
             attempts INTEGER NOT NULL DEFAULT 0,
             kept INTEGER,                             -- results on the way when it last went on by itself after a kill
             error TEXT,
@@ -86,9 +86,13 @@ def m002_clips(db: Database) -> None:
     for column in ("path", "parent", "seed", "frame_hash", "file_hash"):
         db.execute(f"CREATE INDEX clips_by_{column} ON clips ({column})")
     # What else the gallery filters and sorts by, in one narrow place: any combination is one walk along it.
-    filters = "trashed, model, stages, width, height, duration, rating, favourite, missing"
-    db.execute(f"CREATE INDEX clips_by_age ON clips (pk, {filters})")
-    db.execute(f"CREATE INDEX clips_by_stack ON clips (stack, pk, {filters})")
+    # One for each order of clips, and of the clips of a stack.
+    filters = ["trashed", "model", "stages", "width", "height", "duration", "rating", "favourite", "missing"]
+    orders = {"age": "pk, stack", "rating": "rating, pk, stack", "duration": "duration, pk, stack"}
+    orders |= {"stack": "stack, pk", "stack_rating": "stack, rating, pk"}
+    for name, order in orders.items():
+        others = ", ".join(column for column in filters if column not in order.split(", "))
+        db.execute(f"CREATE INDEX clips_by_{name} ON clips ({order}, {others})")
     for column in ("model", "stages"):  # to count each
         db.execute(f"CREATE INDEX clips_by_{column} ON clips ({column}, trashed)")
     db.execute("CREATE INDEX clips_trashed ON clips (trashed) WHERE trashed IS NOT NULL")
@@ -134,6 +138,7 @@ def m004_work(db: Database) -> None:
             stage TEXT NOT NULL,
             path TEXT NOT NULL,
             bytes INTEGER NOT NULL,
+            file_hash TEXT NOT NULL,                  -- SHA-256
             created TEXT NOT NULL,
             PRIMARY KEY (job, stage)
         ) STRICT""")
@@ -166,6 +171,18 @@ def m004_work(db: Database) -> None:
             width INTEGER NOT NULL,
             height INTEGER NOT NULL,
             seconds REAL NOT NULL,
+            peak_bytes INTEGER,                       -- of memory, of the whole process until then
             created TEXT NOT NULL
         ) STRICT""")
     db.execute("CREATE INDEX timings_by_stage ON timings (model, stage, created DESC)")
+
+
+@migrations()
+def m005_presets(db: Database) -> None:
+    """Settings of the page under a name: what they mean is the page's."""
+    db.execute("""
+        CREATE TABLE presets (
+            name TEXT PRIMARY KEY,
+            settings TEXT NOT NULL CHECK (json_valid(settings)),
+            created TEXT NOT NULL
+        ) STRICT""")

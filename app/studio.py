@@ -18,21 +18,27 @@ from app.artefacts import Artefacts
 from app.clip import Clip, load_cascade
 from app.config import StudioConfig
 from app.database import Database
+from app.estimates import Estimates
 from app.gallery import Gallery, StoredClip
 from app.job_row import DONE, INTERRUPTED, PAUSED, REGENERATE, RENDER, RUNNING, JobRow
 from app.jobs import Jobs
 from app.media import sweep_partials
+from app.model_card import ModelCard
+from app.models import READY
 from app.ownership import Ownership
+from app.presets import Presets
 from app.proof import Proof
 from app.recipe import Job
+from app.timings import Timings
 from app.worker import Worker
-from lavie.errors import RequestError, StorageError
+from lavie.errors import RequestError
 from lavie.request import Interpolation, Request, SuperResolution
 
 if typing.TYPE_CHECKING:
     import numpy as np
 
     from lavie.cascade import Cascade
+    from lavie.text import PromptReport
 
 POLL_SECONDS = 0.1
 
@@ -76,6 +82,7 @@ class Studio:
         self.config = config
         self.database = Database(config.data)
         self.jobs, self.gallery = Jobs(self.database), Gallery(self.database, config.data)
+        self.presets, self.estimates = Presets(self.database), Estimates(self.database, config)
         self._load = load
         self._ownership = Ownership(config.data)
         self._worker: Worker | None = None
@@ -85,14 +92,35 @@ class Studio:
     def serve(self) -> None:
         """Own the folder and work off its queue. Raises StorageError where another studio does so already."""
         if not self._own():
-            holder = self._ownership.owner() or "it does not say which"
-            raise StorageError(
-                f"{self.config.data} is worked on by another studio or command ({holder}): use that studio, wait for "
-                "that command, or give another --data"
-            )
+            raise self._ownership.refused("use that studio, wait for that command, or give another --data")
         if not self._serving:
             self._serving = True
             self._worker.start()
+
+    def warm(self) -> None:
+        """Load the model in the background, so that the first job need not wait for it."""
+        if self._worker:
+            self._worker.warm(self.model)
+
+    @property
+    def model_state(self) -> str:
+        """`loading`, `ready`, or why the model cannot be loaded."""
+        return self._worker.models.state if self._worker else READY
+
+    @property
+    def card(self) -> ModelCard | None:
+        """What the model says of itself, whether it is loaded or not."""
+        return ModelCard.read(self.config.bundle)
+
+    @property
+    def cascade(self) -> Cascade | None:
+        """The loaded model, for questions that run no network; None as long as there is none."""
+        return self._worker.models.cascade if self._worker else None
+
+    def read_prompt(self, prompt: str) -> PromptReport | None:
+        """How the model understands a prompt; None as long as it is not loaded."""
+        cascade = self.cascade
+        return cascade.read(prompt) if cascade else None
 
     def close(self) -> None:
         """Stop behind the step under way; its job goes on at the next start."""
@@ -105,7 +133,7 @@ class Studio:
 
     def submit(self, request: Request, *, output: Path | None = None, parent: str | None = None) -> str:
         """Put a request at the end of the line; its job's id, which will be the clip's."""
-        job = Job(request, self._model())
+        job = Job(request, self.model)
         job_id = self.jobs.add(job, parent=parent, output=str(output.absolute()) if output else None)
         self._wake()
         return job_id
@@ -115,6 +143,35 @@ class Studio:
         job_id = self.jobs.add(self._clip(clip_id).recipe.job, kind=REGENERATE, parent=clip_id)
         self._wake()
         return job_id
+
+    def edit(self, job_id: str, request: Request) -> None:
+        """Ask for something else in a queued job. Raises RequestError."""
+        self.jobs.edit(job_id, lambda job: replace(job, request=request))
+
+    def duplicate(self, job_id: str) -> str:
+        """The same job once more, at the end of the line; its id."""
+        again = self.jobs.duplicate(job_id)
+        self._wake()
+        return again
+
+    def resume(self, job_id: str) -> None:
+        """Let a paused or interrupted job go on where it stands in line."""
+        self.jobs.resume(job_id)
+        self._wake()
+
+    def retry(self, job_id: str) -> None:
+        """Queue a job again that failed, was cancelled or interrupted; it goes on from what it has stored."""
+        self.jobs.retry(job_id)
+        self._wake()
+
+    def keep(self, job_id: str) -> None:
+        """Stop a running job behind its step and make a clip of the stages that it has finished."""
+        self.jobs.keep(job_id)
+
+    def resume_queue(self) -> None:
+        """Start jobs again."""
+        self.jobs.resume_queue()
+        self._wake()
 
     def remix(self, clip_id: str) -> str:
         """Make a clip once more with another seed and all else as it was; the job's id."""
@@ -185,12 +242,16 @@ class Studio:
             self.jobs.recover(self.config.recovery)
             if self.config.clips.is_dir():
                 sweep_partials(self.config.clips)
-            Artefacts(self.database, self.config.data).sweep()
+            Artefacts(self.database, self.config.data).sweep(self.config.keep_work_days)
             self._worker = Worker(self.config, self.database, self._load)
             return True
 
-    def _model(self) -> str:
-        """The model's name. A folder's in full: whoever makes the job may have been started elsewhere."""
+    @property
+    def model(self) -> str:
+        """The name of the model that new jobs are made with.
+
+        A folder's in full: whoever makes the job may have been started elsewhere.
+        """
         named, folder = Path(self.config.model).expanduser(), self.config.bundle
         return str(folder.absolute()) if folder == named else self.config.model
 
@@ -208,7 +269,6 @@ class Studio:
         stored = self.gallery.get(row.id)
         if stored is None:  # purged since
             return None
-        timings = self.database.query("SELECT stage, seconds FROM timings WHERE job = ? ORDER BY pk", [row.id])
         return Clip(
             id=stored.id,
             path=str(self.gallery.path(stored).absolute()),
@@ -219,5 +279,5 @@ class Studio:
             seed=stored.seed,
             frame_hash=stored.frame_hash,
             seconds=stored.seconds,
-            stages={timing["stage"]: round(timing["seconds"], 3) for timing in timings},
+            stages={stage: round(seconds, 3) for stage, seconds in Timings(self.database).of_job(row.id)},
         )

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 
 from app.job_row import DONE
 from app.studio import Snapshot
-from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Event, Notice, StageDone, StageStarted, Step
-from lavie.request import Request
+from lavie.events import Event, Notice, StageDone, StageStarted, Step
 
 
 class Watch:
@@ -41,9 +40,3 @@ class Watch:
         if self._stage is not None:
             yield StageDone(self._stage, self._clock() - self._began, None)
             self._stage = None
-
-
-def stages_of(request: Request) -> list[str]:
-    """The stages that a request runs, in order."""
-    asked = {BASE: True, INTERPOLATION: request.interpolation, SUPER_RESOLUTION: request.super_resolution}
-    return [stage for stage, on in asked.items() if on]

@@ -13,22 +13,23 @@ import threading
 import time
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from app.artefacts import Artefacts, shared_stages
 from app.clip import clip_path, load_cascade
 from app.config import StudioConfig
-from app.database import Database, now
+from app.database import Database
 from app.gallery import Gallery, NewClip
-from app.job_row import CANCEL, PAUSE, REGENERATE, RENDER, JobRow
+from app.job_row import CANCEL, KEEP, PAUSE, REGENERATE, RENDER, JobRow
 from app.jobs import Jobs
 from app.media import check_output, write_mp4
+from app.models import Model, Models
 from app.proof import prove
 from app.recipe import Recipe
+from app.timings import Timings
 from lavie.errors import LavieError, RequestError
-from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Event, Finished, Notice, StageDone, StageStarted, Step
-from lavie.request import Request
+from lavie.events import STAGES, SUPER_RESOLUTION, Event, Finished, Notice, StageDone, StageStarted, Step
 
 if typing.TYPE_CHECKING:
     import numpy as np
@@ -49,19 +50,10 @@ class _Asked(Exception):
         self.what = what
 
 
-@dataclass(frozen=True)
-class _Model:
-    """A loaded model. provenance: what the cascade said of itself then; asking again reads all weights again."""
-
-    name: str
-    cascade: Cascade
-    provenance: dict
-
-
 class Worker:
     """One worker over a data folder. The caller owns the folder.
 
-    load: gives the cascade for a model's name; called in the worker's thread, and again after it failed.
+    load: see `app.models.Models`; called in the worker's thread.
     """
 
     def __init__(
@@ -70,10 +62,10 @@ class Worker:
         database: Database,
         load: Callable[[StudioConfig], Cascade] = load_cascade,
     ):
-        self.config, self._database, self._load = config, database, load
+        self.config, self._database = config, database
+        self.models = Models(config, load)
         self._jobs, self._gallery = Jobs(database), Gallery(database, config.data)
-        self._artefacts = Artefacts(database, config.data)
-        self._model: _Model | None = None  # one at a time: memory is for frames
+        self._artefacts, self._timings = Artefacts(database, config.data), Timings(database)
         self._previews: dict[str, np.ndarray] = {}
         self._told = 0.0
         self._stopping, self._wake = threading.Event(), threading.Event()
@@ -95,6 +87,11 @@ class Worker:
         if self._thread is not None:
             self._thread.join(_STOP_SECONDS)
         return self._thread is None or not self._thread.is_alive()
+
+    def warm(self, name: str) -> None:
+        """Load a model as soon as nothing else is to be done, so that the first job need not wait for it."""
+        self.models.want(name)
+        self.wake()
 
     def wake(self) -> None:
         """Look at the queue now."""
@@ -127,6 +124,7 @@ class Worker:
                 if row is not None:
                     self._finish(row)
                     continue
+                self.models.load_ahead()
             except Exception:
                 if sound:  # and not again while it lasts, as on a full disk
                     _log.exception("%s cannot be worked on", self.config.data)
@@ -154,10 +152,16 @@ class Worker:
     def _render(self, row: JobRow) -> None:
         path = Path(row.output) if row.output else clip_path(self.config, row.id)
         check_output(path)
-        model = self._loaded(row.job.model)
+        model = self.models.get(row.job.model)
         recipe = self._recipe(row, model)
-        before = self._seconds(row.id)
-        finished = self._run(row, model.cascade, recipe, self._kept(row, recipe))
+        before = sum(seconds for _, seconds in self._timings.of_job(row.id))  # of earlier attempts
+        try:
+            finished = self._run(row, model.cascade, recipe, self._kept(row, recipe))
+        except _Asked as stop:
+            if stop.what != KEEP:
+                raise
+            recipe = self._cut_short(row, recipe)
+            finished = self._run(row, model.cascade, recipe, self._kept(row, recipe))
         video = finished.video
         recipe = replace(recipe, frame_hash=video.frame_hash)
         write_mp4(path, video, recipe.to_json())
@@ -179,19 +183,28 @@ class Worker:
             self._jobs.finish(row.id)
         self._artefacts.drop(row.id, SUPER_RESOLUTION)  # large, and of no use once the frames are in a file
 
+    def _cut_short(self, row: JobRow, recipe: Recipe) -> Recipe:
+        """The recipe without the stage under way and those behind it: what is finished makes a clip of its own."""
+        reached = STAGES.index(self._jobs.get(row.id).stage)
+        recipe = replace(recipe, request=replace(recipe.request, **dict.fromkeys(STAGES[reached:])))
+        with self._database.write():
+            self._jobs.resolved(row.id, recipe.to_json())
+            self._jobs.heeded(row.id)
+        return recipe
+
     def _regenerate(self, row: JobRow) -> None:
         """Make the parent clip again and compare. A file that is gone is put back if the frames are the same."""
         stored = self._gallery.get(row.parent)
         if stored is None:
             raise RequestError(f"the clip {row.parent} is not in the gallery any more: nothing to make again")
-        model = self._loaded(row.job.model)
+        model = self.models.get(row.job.model)
         again = self._recipe(row, model)
-        video = self._run(row, model.cascade, again, self._artefacts.load(row.id)).video
+        video = self._run(row, model.cascade, again, self._kept(row, again)).video
         path = self._gallery.path(stored)
         proof = prove(stored.recipe, replace(again, frame_hash=video.frame_hash), video, path)
         if proof.identical and not path.exists():
             write_mp4(path, video, stored.recipe.to_json())
-            self._gallery.check_files()
+            self._gallery.check_file(stored.id)
         self._jobs.finish(row.id, proof.to_json())
         self._artefacts.drop(row.id)
 
@@ -220,7 +233,7 @@ class Worker:
                     self._jobs.progress(row.id, event.stage, event.index, event.steps)
             case StageDone():
                 self._artefacts.save(row.id, event.stage, event.latents)
-                self._time(row, recipe, event)
+                self._timings.add(row.id, recipe, event.stage, event.seconds)
 
     def _heed(self, job_id: str) -> None:
         if asked := self._jobs.asked(job_id):
@@ -228,7 +241,7 @@ class Worker:
         if self._stopping.is_set():
             raise _Asked(None)
 
-    def _recipe(self, row: JobRow, model: _Model) -> Recipe:
+    def _recipe(self, row: JobRow, model: Model) -> Recipe:
         """The recipe that was written when the job first ran, or a new one, stored before the first step."""
         if row.recipe is not None:
             recipe = Recipe.from_json(row.recipe)
@@ -244,48 +257,21 @@ class Worker:
         return recipe
 
     def _kept(self, row: JobRow, recipe: Recipe) -> dict:
-        """Latents to go on from: the job's own, and those of the draft that it finishes."""
-        own = self._artefacts.load(row.id)
-        parent = self._gallery.get(row.parent) if row.parent else None
-        if parent is None:
-            return own
-        return self._artefacts.load(parent.id, among=shared_stages(parent.recipe, recipe)) | own
+        """The latents to go on from: the job's own, or those of the draft that it finishes.
 
-    def _loaded(self, name: str) -> _Model:
-        if self._model is None or self._model.name != name:
-            self._model = None  # before the next is loaded
-            cascade = self._load(replace(self.config, model=name))
-            self._model = _Model(name, cascade, cascade.provenance())
-        return self._model
-
-    def _time(self, row: JobRow, recipe: Recipe, event: StageDone) -> None:
-        request = recipe.request
-        with self._database.write() as connection:
-            connection["timings"].insert(
-                {
-                    "job": row.id,
-                    "stage": event.stage,
-                    "model": recipe.model,
-                    "device": recipe.provenance["device"],
-                    "steps": _steps(request, event.stage),
-                    "frames": request.frames,
-                    "width": request.width,
-                    "height": request.height,
-                    "seconds": event.seconds,
-                    "created": now(),
-                }
-            )
-
-    def _seconds(self, job_id: str) -> float:
-        """What the stages took that earlier attempts have finished."""
-        rows = self._database.query("SELECT sum(seconds) AS seconds FROM timings WHERE job = ?", [job_id])
-        return rows[0]["seconds"] or 0.0
-
-
-def _steps(request: Request, stage: str) -> int:
-    sampling = {
-        BASE: request.base,
-        INTERPOLATION: request.interpolation and request.interpolation.sampling,
-        SUPER_RESOLUTION: request.super_resolution and request.super_resolution.sampling,
-    }[stage]
-    return sampling.steps
+        What should be there and is not whole is made again, and that is told.
+        """
+        sources, missed = {row.id: STAGES}, None
+        draft = self._gallery.get(row.parent) if row.parent and row.kind == RENDER else None
+        if draft is not None and (shared := shared_stages(draft.recipe.request, recipe.request)):
+            if draft.recipe.provenance == recipe.provenance:
+                sources[draft.id] = shared
+                missed = f"no whole latents of the clip {draft.id} are kept"
+            else:
+                missed = f"the clip {draft.id} was made with other weights or versions, or on another device"
+        kept, wrong = self._artefacts.furthest(recipe.request.stages, sources)
+        for said in wrong:
+            self._jobs.notice(row.id, f"{said}; that stage is made again")
+        if missed and not kept:
+            self._jobs.notice(row.id, f"{missed}: it is made again from its first stage")
+        return kept

@@ -168,7 +168,10 @@ def queries(gallery: Gallery) -> dict[str, Query]:
         found[f"sort: relevance, {'rare word' if text == rare else text}"] = Query(sort="relevance", text=text)
     for name in ("all", "model, common", "rating", "two words", "common word", "many at once"):
         found[f"stacked: {name}"] = replace(found[name], stacked=True)
-    found["stacked: rating sort, common word"] = Query(stacked=True, sort="rating", text="background")
+    found["stacked: common word, rating"] = replace(found["common word"], stacked=True, min_rating=4)
+    for sort in ("oldest", "rating", "longest"):
+        found[f"stacked: {sort} sort"] = Query(stacked=True, sort=sort)
+        found[f"stacked: {sort} sort, common word"] = Query(stacked=True, sort=sort, text="background")
     found["stacked: relevance, red star"] = Query(stacked=True, sort="relevance", text="red star")
     return found
 
@@ -188,7 +191,7 @@ def cases(gallery: Gallery) -> dict[str, Callable[[], Any]]:
     """Name → what to time."""
     asked = queries(gallery)
     found = {f"page: {name}": lambda query=query: gallery.page(query) for name, query in asked.items()}
-    for name in ("all", "common word", "sort: rating", "stacked: all"):
+    for name in ("all", "common word", "sort: rating", "stacked: all", "stacked: common word"):
         after = deep(gallery, asked[name])
         found[f"deep page: {name}"] = lambda query=asked[name], after=after: gallery.page(query, after)
     one = gallery.page(Query(), limit=1).clips[0].id

@@ -33,13 +33,14 @@ from lavie.events import (
     StageStarted,
     Step,
 )
+from lavie.layers import attention_kernels
 from lavie.request import MAX_SEED, MAX_SIZE, Interpolation, Request, Sampling, SuperResolution
 from lavie.residency import Residency, pick_device, pick_dtype
 from lavie.stages.base import sample_base
 from lavie.stages.interpolation import RATE, interpolate, interpolated_frames
 from lavie.stages.super_resolution import super_resolve
 from lavie.stages.windowed import total_steps
-from lavie.text import unconditional_first
+from lavie.text import PromptReport, unconditional_first
 from lavie.video import Video
 
 SIZE = ("width", "height", "frames", "fps")  # what a request says of the base stage's clip, and a source of itself
@@ -58,22 +59,35 @@ class Cascade:
         picked = pick_device(device)
         return cls(bundle, Residency(bundle, picked, pick_dtype(picked), offload))
 
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """The components whose weights are in memory."""
+        return self.residency.loaded
+
     def provenance(self) -> dict:
-        """What a result depends on besides the request, as plain values: weights, device, number type, versions."""
-        device = self.residency.device
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+        """What a result depends on besides the request, as plain values: weights, device, number type, attention,
+        where the weights were kept (`auto` decided), versions."""
         return {
             "bundle": self.bundle.name,
             "weights": self.bundle.hashes(),
-            "device": f"{device.type} ({name})",
-            "dtype": str(self.residency.dtype).removeprefix("torch."),
-            "offload": self.residency.offload,
+            **self.runs_on(),
             "versions": {
                 "torch": torch.__version__,
                 "diffusers": diffusers.__version__,
                 "transformers": transformers.__version__,
                 "python": platform.python_version(),
             },
+        }
+
+    def runs_on(self) -> dict[str, str]:
+        """That part of `provenance` which says where the networks run; no weights are read for it."""
+        device = self.residency.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+        return {
+            "device": f"{device.type} ({name})",
+            "dtype": str(self.residency.dtype).removeprefix("torch."),
+            "attention": attention_kernels(),
+            "offload": self.residency.offload,
         }
 
     def resolve(self, request: Request, source: Video | None = None) -> Request:
@@ -102,6 +116,10 @@ class Cascade:
             resolved = replace(resolved, super_resolution=SuperResolution(_filled(asked.sampling, defaults), level))
         self._check_size(resolved if source is None else source, stages)
         return resolved
+
+    def read(self, prompt: str) -> PromptReport:
+        """How a prompt is understood: tokens, what is cut off, unknown words. Runs no network."""
+        return self.bundle.text_encoder(BASE).read(prompt)
 
     @torch.inference_mode()
     def generate(
@@ -138,12 +156,7 @@ class Cascade:
         return latents, stages[reached:]
 
     def _stages(self, request: Request, source: Video | None) -> list[str]:
-        asked = {
-            BASE: source is None,
-            INTERPOLATION: request.interpolation is not None,
-            SUPER_RESOLUTION: request.super_resolution is not None,
-        }
-        stages = [stage for stage, on in asked.items() if on]
+        stages = [stage for stage in request.stages if source is None or stage != BASE]
         if not stages:
             raise RequestError("a source video and no stage to run on it: ask for interpolation or super-resolution")
         return stages
@@ -174,11 +187,11 @@ class Cascade:
         return latents
 
     def _steps(self, stage: str, request: Request, source: Video | None) -> int:
+        sampling = request.sampling(stage)
         if stage == BASE:
-            return request.base.steps
+            return sampling.steps
         frames = request.frames if source is None else len(source)
         frames = interpolated_frames(frames) if request.interpolation is not None else frames
-        sampling = (request.interpolation if stage == INTERPOLATION else request.super_resolution).sampling
         return total_steps(frames, sampling, self.bundle.defaults[stage])
 
     def _base(self, request: Request, *_) -> Generator[Step, None, Tensor]:

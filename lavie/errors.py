@@ -9,6 +9,8 @@ LavieError
 └── TrainingError     a training run cannot start or go on
 """
 
+from typing import Any
+
 
 class LavieError(Exception):
     """The root: catch it to catch all below. `str(error)` is one line for a person."""
@@ -36,3 +38,9 @@ class StorageError(LavieError):
 
 class TrainingError(LavieError):
     """Training cannot start or go on. The last good checkpoint is kept."""
+
+
+def short(value: Any) -> str:
+    """A value for a message: as Python writes it, cut behind 100 characters."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"

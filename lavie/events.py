@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from lavie.request import Request
+from lavie.request import STAGES, Request
 from lavie.video import Video
 
-BASE, INTERPOLATION, SUPER_RESOLUTION = "base", "interpolation", "super_resolution"
-STAGES = (BASE, INTERPOLATION, SUPER_RESOLUTION)
+BASE, INTERPOLATION, SUPER_RESOLUTION = STAGES
 
 
 @dataclass(frozen=True)

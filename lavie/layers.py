@@ -14,6 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_KERNELS = {  # of torch's attention; the switches hold on every device, though they live under `cuda`
+    "flash": torch.backends.cuda.flash_sdp_enabled,
+    "efficient": torch.backends.cuda.mem_efficient_sdp_enabled,
+    "cudnn": torch.backends.cuda.cudnn_sdp_enabled,
+    "math": torch.backends.cuda.math_sdp_enabled,
+}
 ROTARY_CHANNELS = 32  # leading channels of a head that are rotated (RoFormer, arXiv 2104.09864)
 ROTARY_BASE = 10_000.0
 BIAS_BUCKETS, BIAS_MAX_DISTANCE = 32, 32  # relative position buckets as in T5 (arXiv 1910.10683, section 2.1)
@@ -125,6 +131,15 @@ class TextContext:
         if attention not in self._projected:
             self._projected[attention] = attention.project(self.embeddings)
         return self._projected[attention]
+
+
+def attention_kernels() -> str:
+    """What attention runs on: `sdpa` where torch may choose any of its kernels, else with those it may choose.
+
+    Which of them it takes, torch decides at each call by shape, number type and device, and does not say.
+    """
+    allowed = [name for name, enabled in _KERNELS.items() if enabled()]
+    return "sdpa" if len(allowed) == len(_KERNELS) else f"sdpa {'+'.join(allowed)}"
 
 
 class Attention(nn.Module):

@@ -77,6 +77,11 @@ class Residency:
         finally:
             self._release(component)
 
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """The components whose weights were read, in that order."""
+        return tuple(self._loaded)
+
     def forget(self) -> None:
         """Drop everything that was loaded, here and on the device."""
         self._loaded.clear()

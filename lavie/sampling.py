@@ -128,6 +128,14 @@ def predicted_clean(sample: Tensor, prediction: Tensor, timestep: Tensor, predic
     return alpha**0.5 * sample - (1 - alpha) ** 0.5 * prediction
 
 
+def implied_prediction(sample: Tensor, clean: Tensor, timestep: Tensor, prediction_type: str) -> Tensor:
+    """The inverse of `predicted_clean`: what a network that means `clean` would have said at `timestep`."""
+    step = torch.tensor([round(float(timestep))], device=sample.device)
+    alpha = _alpha_like(sample, step)
+    noise = (sample - alpha.sqrt() * clean) / (1 - alpha).sqrt()
+    return training_target(clean, noise, step, prediction_type)
+
+
 def _alpha_like(sample: Tensor, timestep: Tensor) -> Tensor:
     alpha = training_alphas().to(sample.device)[timestep]
     return alpha.view(-1, *[1] * (sample.ndim - 1))

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from lavie.errors import RequestError
-from lavie.events import BASE, INTERPOLATION, STAGES, SUPER_RESOLUTION, Finished, Notice, StageDone, StageStarted, Step
+from lavie.events import INTERPOLATION, SUPER_RESOLUTION, Finished, Notice, StageDone, StageStarted, Step
 from lavie.request import Interpolation, Request, Sampling, SuperResolution
 from lavie.video import Video
 
@@ -21,7 +21,8 @@ from lavie.video import Video
 class FakeCascade:
     """step_seconds: how long a step takes. at_step: called with the stage and the index before each step.
 
-    weights: their hashes as `provenance` tells them. shade: added to every pixel, as other weights would.
+    weights, attention: hashes and kernels as `provenance` tells them. shade: added to every pixel, as other weights
+    would.
     active: how many generators run now; most: how many ever did at once. ran: the stages that were begun, in order.
     """
 
@@ -33,9 +34,10 @@ class FakeCascade:
         at_step: Callable[[str, int], object] = lambda stage, index: None,
         weights: str = "1",
         shade: int = 0,
+        attention: str = "sdpa",
     ):
         self.step_seconds, self.steps, self.at_step = step_seconds, steps, at_step
-        self.weights, self.shade = weights, shade
+        self.weights, self.shade, self.attention = weights, shade, attention
         self.active = self.most = self.started = self.closed = 0
         self.ran: list[str] = []
         self._lock = threading.Lock()
@@ -50,9 +52,19 @@ class FakeCascade:
         size = {"width": 96, "height": 64, "frames": 4, "fps": 8.0}
         return replace(request, seed=seed, base=self._filled(request.base), **size, **stages)
 
+    def read(self, prompt: str):
+        return None
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        return ("base",)
+
+    def runs_on(self) -> dict:
+        return {"device": "cpu", "dtype": "float32", "attention": self.attention, "offload": "none"}
+
     def provenance(self) -> dict:
         weights = {"base/weights.safetensors": self.weights}
-        return {"bundle": "fake", "weights": weights, "device": "cpu", "dtype": "float32", "versions": {}}
+        return {"bundle": "fake", "weights": weights, **self.runs_on(), "versions": {}}
 
     def generate(self, request: Request, source: Video | None = None, done: dict | None = None):
         self._begin()
@@ -61,11 +73,11 @@ class FakeCascade:
                 raise ZeroDivisionError("inside the network")
             request = self.resolve(request)
             yield Notice("the word <b>flurb</b> is not known")
-            stages = [stage for stage in STAGES if getattr(request, stage) is not None]
+            stages = request.stages
             reached = max((number for number, stage in enumerate(stages, 1) if stage in (done or {})), default=0)
             latents = done[stages[reached - 1]] if reached else None
             for stage in stages[reached:]:
-                latents = yield from self._stage(stage, getattr(request, stage), request.seed, latents)
+                latents = yield from self._stage(stage, request.sampling(stage).steps, request.seed, latents)
             yield Finished(self._video(request, latents), request, 0.25)
         finally:
             with self._lock:
@@ -81,11 +93,10 @@ class FakeCascade:
             self.active += 1
             self.most = max(self.most, self.active)
 
-    def _stage(self, stage: str, asked, seed: int, latents):
+    def _stage(self, stage: str, steps: int, seed: int, latents):
         import torch
 
         self.ran.append(stage)
-        steps = (asked if stage == BASE else asked.sampling).steps
         yield StageStarted(stage, steps)
         for index in range(1, steps + 1):
             self.at_step(stage, index)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lavie import Cascade, Interpolation, Request, Sampling, SuperResolution
 from lavie.errors import BundleError, RequestError
@@ -151,4 +152,18 @@ def test_provenance_names_weights_device_and_versions(tiny_cascade):
     assert provenance["device"].startswith("cpu (")
     assert provenance["dtype"] == "float32"
     assert provenance["weights"] == tiny_cascade.bundle.hashes()
+    assert (provenance["attention"], provenance["offload"]) == ("sdpa", "none")
     assert {"torch", "diffusers", "transformers", "python"} <= provenance["versions"].keys()
+
+
+def test_provenance_names_the_kernels_of_attention_where_not_all_are_allowed(tiny_cascade):
+    with sdpa_kernel(SDPBackend.MATH):
+        assert tiny_cascade.provenance()["attention"] == "sdpa math"
+    with sdpa_kernel([SDPBackend.MATH, SDPBackend.FLASH_ATTENTION]):
+        assert tiny_cascade.provenance()["attention"] == "sdpa flash+math"
+    assert tiny_cascade.provenance()["attention"] == "sdpa"
+
+
+@pytest.mark.parametrize("offload", ["model", "sequential"])
+def test_provenance_names_where_the_weights_were_kept(tiny_bundle, offload):
+    assert Cascade.from_bundle(tiny_bundle, "cpu", offload).provenance()["offload"] == offload

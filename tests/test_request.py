@@ -6,18 +6,20 @@ from dataclasses import replace
 import pytest
 
 from lavie.errors import LavieError, RequestError
+from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
 from lavie.request import (
     MAX_FRAMES,
-    MAX_PROMPT,
     MAX_SEED,
     MAX_SIZE,
     SAMPLERS,
     SCHEMA_VERSION,
+    STAGES,
     Interpolation,
     Request,
     Sampling,
     SuperResolution,
 )
+from lavie.values import MAX_PROMPT
 
 FULL = Request(
     prompt="a red star „spinning“ on a navy background\n☆",
@@ -31,6 +33,8 @@ FULL = Request(
     interpolation=Interpolation(Sampling("ddim", 50, 4.0)),
     super_resolution=SuperResolution(Sampling("dpm++", 20, 5.0), noise_level=50),
 )
+
+ALONE = Request("x", super_resolution=SuperResolution(Sampling("ddim")))
 
 REFUSED = [
     # values, what the message must say: the name, the value, the way out
@@ -219,3 +223,10 @@ def test_nothing_but_data_of_the_schema_goes_into_json():
             "noise_level": 50,
         },
     }
+
+
+def test_a_request_knows_its_stages_in_order_and_how_each_is_denoised():
+    assert Request("x").stages == ("base",) and ALONE.stages == ("base", "super_resolution")
+    assert FULL.stages == STAGES == (BASE, INTERPOLATION, SUPER_RESOLUTION)
+    assert [FULL.sampling(stage).sampler for stage in FULL.stages] == ["unipc", "ddim", "dpm++"]
+    assert ALONE.sampling(SUPER_RESOLUTION) == Sampling("ddim")

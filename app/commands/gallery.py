@@ -92,7 +92,8 @@ def find(
         if save is not None:
             clips.save_search(save, query)
         page = clips.page(query, after, limit)
-    found = {"clips": [clip.to_dict() for clip in page.clips], "next": page.next, "total": page.total}
+    found = {"clips": [clip.to_dict() for clip in page.clips], "next": page.next}
+    found |= {"total": page.total, "total_is_exact": page.total_is_exact}
     print_result(as_json, found, lambda: _list(page))
 
 
@@ -192,4 +193,5 @@ gallery.command("import")(keeping.import_)
 
 def _list(page: Page) -> None:
     print_clips(page.clips)
-    print(f"{len(page.clips)} of {page.total}" + (f"; more with --after '{page.next}'" if page.next else ""))
+    total = f"{'' if page.total_is_exact else 'more than '}{page.total}"
+    print(f"{len(page.clips)} of {total}" + (f"; more with --after '{page.next}'" if page.next else ""))

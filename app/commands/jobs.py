@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import typing
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from app.commands.gallery_access import data_folder
-from app.commands.options import DataOption, JsonOption
+from app.commands.options import (
+    RANDOM,
+    DataOption,
+    GuidanceOption,
+    JsonOption,
+    SamplerOption,
+    StepsOption,
+    checked,
+    chosen_seed,
+    with_options,
+)
 from app.commands.output import print_grid, print_result
 from app.exits import exit_codes
 
 if typing.TYPE_CHECKING:
     from app.job_row import JobRow
     from app.jobs import Jobs
+    from app.recipe import Job
 
 jobs = typer.Typer(help="See and change what is waiting to be made.", rich_markup_mode=None, no_args_is_help=True)
 
@@ -94,6 +107,55 @@ def move(
     _change(data, as_json, job_id, "move", before)
 
 
+@jobs.command(context_settings={"ignore_unknown_options": True})  # a number below zero is no option
+def priority(
+    job_id: Id,
+    priority: Annotated[int, typer.Argument(metavar="N", help="-1000 … 1000, higher runs first; others are 0.")],
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a waiting job run behind those of a priority, and before those of lower ones."""
+    _change(data, as_json, job_id, "set_priority", priority)
+
+
+@jobs.command()
+def edit(
+    job_id: Id,
+    prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="What the video shows.")] = None,
+    seed: Annotated[
+        str | None,
+        typer.Option(
+            metavar=f"N|{RANDOM}",
+            callback=checked(lambda text: text is None or chosen_seed(text)),
+            help="The same gives the same video.",
+        ),
+    ] = None,
+    steps: StepsOption = None,
+    sampler: SamplerOption = None,
+    guidance: GuidanceOption = None,
+    negative: Annotated[str | None, typer.Option(metavar="TEXT", help="What to stay away from.")] = None,
+    interpolate: Annotated[
+        bool | None, typer.Option("--interpolate/--no-interpolate", help="Four times the frame rate.")
+    ] = None,
+    upscale: Annotated[
+        bool | None, typer.Option("--upscale/--no-upscale", help="Four times the width and height.")
+    ] = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change what a queued job will make: what is given here, and nothing else."""
+    given = {"prompt": prompt, "negative": negative, "steps": steps, "sampler": sampler, "guidance": guidance}
+    given |= {"interpolate": interpolate, "upscale": upscale}
+    if all(value is None for value in (seed, *given.values())):
+        raise typer.BadParameter("nothing to change: give --prompt, --seed or another of the options")
+
+    def changed(job: Job) -> Job:
+        request = job.request if seed is None else replace(job.request, seed=chosen_seed(seed))
+        return replace(job, request=with_options(request, **given))
+
+    _change(data, as_json, job_id, "edit", changed)
+
+
 @jobs.command()
 def duplicate(job_id: Id, data: DataOption = None, as_json: JsonOption = False) -> None:
     """The same once more, at the end of the line."""
@@ -139,7 +201,8 @@ def _change(data: Path | None, as_json: bool, job_id: str, what: str, *values) -
 def _as_dict(row: JobRow) -> dict:
     shown = ("id", "kind", "state", "asked", "priority", "attempts", "stage", "step", "steps", "error", "parent")
     times = ("created", "started", "finished")
-    return {name: getattr(row, name) for name in (*shown, *times)} | {"prompt": row.prompt}
+    made = {"prompt": row.prompt, "job": json.loads(row.job_json)}
+    return {name: getattr(row, name) for name in (*shown, *times)} | made
 
 
 def _cells(row: JobRow) -> tuple:

@@ -18,28 +18,19 @@ import typer
 from app.commands.options import (
     DataOption,
     DeviceOption,
+    GuidanceOption,
     JsonOption,
     ModelOption,
+    SamplerOption,
+    StepsOption,
     request_option,
-    sampling_option,
+    with_options,
 )
 from app.config import read_config
 from app.exits import exit_codes
 from app.job_row import CANCELLED, FAILED, INTERRUPTED
 from lavie.errors import LavieError
-from lavie.request import (
-    MAX_FPS,
-    MAX_FRAMES,
-    MAX_GUIDANCE,
-    MAX_SEED,
-    MAX_SIZE,
-    MAX_STEPS,
-    SAMPLERS,
-    Interpolation,
-    Request,
-    Sampling,
-    SuperResolution,
-)
+from lavie.request import MAX_FPS, MAX_FRAMES, MAX_SEED, MAX_SIZE, Request
 
 if typing.TYPE_CHECKING:
     from app.clip import Clip
@@ -58,13 +49,9 @@ class JobFailed(LavieError):
 def render(
     prompt: Annotated[str, typer.Argument(help="What the video shows.", metavar="PROMPT")],
     seed: Annotated[int | None, request_option("seed", f"0 … {MAX_SEED}; the same gives the same video.")] = None,
-    steps: Annotated[int | None, sampling_option("steps", f"1 … {MAX_STEPS}, of every stage.")] = None,
-    sampler: Annotated[
-        str | None, sampling_option("sampler", f"{', '.join(SAMPLERS)}: how the base stage denoises.")
-    ] = None,
-    guidance: Annotated[
-        float | None, sampling_option("guidance", f"0 … {MAX_GUIDANCE:g}, how close the base stage keeps to it.")
-    ] = None,
+    steps: StepsOption = None,
+    sampler: SamplerOption = None,
+    guidance: GuidanceOption = None,
     negative: Annotated[str, typer.Option(metavar="TEXT", help="What to stay away from.")] = "",
     interpolate: Interpolate = False,
     upscale: Upscale = False,
@@ -81,17 +68,14 @@ def render(
     """Make one video from PROMPT and write it to a file."""
     with exit_codes():
         config = read_config(os.environ, data=data, model=model, device=device)
-        request = Request(
-            prompt,
-            negative_prompt=negative,
-            seed=seed,
-            width=width,
-            height=height,
-            frames=frames,
-            fps=fps,
-            base=Sampling(sampler=sampler, steps=steps, guidance=guidance),
-            interpolation=Interpolation(Sampling(steps=steps)) if interpolate else None,
-            super_resolution=SuperResolution(Sampling(steps=steps)) if upscale else None,
+        request = with_options(
+            Request(prompt, seed=seed, width=width, height=height, frames=frames, fps=fps),
+            negative=negative,
+            steps=steps,
+            sampler=sampler,
+            guidance=guidance,
+            interpolate=interpolate,
+            upscale=upscale,
         )
         clip = _made(config, lambda studio: studio.submit(request, output=_checked_output(output))).clip
         _tell(clip, as_json)

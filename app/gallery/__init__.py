@@ -59,6 +59,10 @@ class Gallery:
         """None for an id that is not known."""
         return clips.get(self._store, clip_id)
 
+    def newest(self) -> StoredClip | None:
+        """The clip outside the trash that was made last."""
+        return clips.newest(self._store)
+
     def require(self, clip_id: str) -> StoredClip:
         """A clip that must be there."""
         return clips.require(self._store, clip_id)
@@ -156,6 +160,10 @@ class Gallery:
     def check_files(self) -> Checked:
         """Mark clips whose files are gone, and find again those that came back, under any name among the clips."""
         return missing.check_files(self._store)
+
+    def check_file(self, clip_id: str) -> bool:
+        """Whether one clip's file is at its place; the clip is marked as missing, or as back."""
+        return missing.check_file(self._store, clip_id)
 
     def rebuild(self) -> Rebuilt:
         """Take in every clip that the files tell of and the database does not know."""

@@ -14,10 +14,10 @@ from typing import Any
 from app.database import Connection, now
 from app.gallery.sidecar import Sidecar, write_sidecar
 from app.gallery.store import Store, hash_file, storage_errors
-from app.gallery.values import NewClip, StoredClip, age_of, created_at, short
+from app.gallery.values import NewClip, StoredClip, age_of, created_at
 from app.gallery.words import index_text
 from app.recipe import Recipe
-from lavie.errors import RequestError
+from lavie.errors import RequestError, short
 
 _FIELDS = (
     "id, parent, path, prompt, negative_prompt, notes, tags, seed, model, stages, width, height, frames, fps, "
@@ -81,7 +81,7 @@ def row_of(sidecar: Sidecar, pk: int, missing: str | None) -> dict[str, Any]:
         "words": index_text(request.prompt, sidecar.notes, *sidecar.tags),
         "seed": request.seed,
         "model": recipe.model,
-        "stages": stages_of(recipe),
+        "stages": "+".join(request.stages),
         "width": sidecar.width,
         "height": sidecar.height,
         "frames": sidecar.frames,
@@ -138,6 +138,12 @@ def sidecar_of(store: Store, clip: StoredClip) -> Sidecar:
     return Sidecar(file=store.stored(clip.path), recipe=clip.recipe, **values)
 
 
+def newest(store: Store) -> StoredClip | None:
+    """The clip outside the trash that was made last; None where there is none."""
+    rows = store.database.query("SELECT pk FROM clips WHERE trashed IS NULL ORDER BY pk DESC LIMIT 1")
+    return load(store, [rows[0]["pk"]])[0] if rows else None
+
+
 def get(store: Store, clip_id: str) -> StoredClip | None:
     """None for an id that is not known."""
     found = store.database.query("SELECT pk FROM clips WHERE id = ?", [clip_id])
@@ -166,12 +172,6 @@ def load(store: Store, keys: list[int]) -> list[StoredClip]:
             weights.setdefault(row["clip"], {})[row["adapter"]] = row["weight"]
         found |= {row["pk"]: _clip(store, row, weights.get(row["pk"], {})) for row in rows}
     return [found[key] for key in keys if key in found]
-
-
-def stages_of(recipe: Recipe) -> str:
-    """The stages that were on, such as `base+interpolation`."""
-    request = recipe.request
-    return "+".join(["base", *(name for name in ("interpolation", "super_resolution") if getattr(request, name))])
 
 
 def stack_of(recipe: Recipe, adapters: Mapping[str, float]) -> int:

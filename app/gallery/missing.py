@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from app.database import now
-from app.gallery.clips import get, put, sidecar_of
+from app.gallery.clips import get, put, require, sidecar_of
 from app.gallery.store import Store, hash_file, storage_errors
 from app.media import read_recipe
 from lavie.errors import MediaError
+
+_LOOKED_AT = "id, path, bytes, file_hash, missing"
 
 
 @dataclass(frozen=True)
@@ -28,19 +31,36 @@ class Checked:
 
 def check_files(store: Store) -> Checked:
     """Mark clips whose files are gone, and find those again by their content, anywhere among the clips."""
-    rows = store.database.query("SELECT id, path, bytes, file_hash, missing FROM clips ORDER BY pk")
+    rows = store.database.query(f"SELECT {_LOOKED_AT} FROM clips ORDER BY pk")
     gone = [row for row in rows if not _there(store, row)]
     lost = {row["id"] for row in gone}
     found = {row["id"]: row["path"] for row in rows if row["missing"] and row["id"] not in lost}
     found |= _look(store, gone, used={row["path"] for row in rows if row["id"] not in lost})
     missing = [row["id"] for row in gone if row["id"] not in found]
+    _note(store, missing, found)
+    return Checked(tuple(missing), tuple(found))
+
+
+def check_file(store: Store, clip_id: str) -> bool:
+    """Whether the file of one clip is at its place, unchanged or made again; the row then says so. Raises RequestError.
+
+    No other clip and no other file is looked at.
+    """
+    require(store, clip_id)
+    (row,) = store.database.query(f"SELECT {_LOOKED_AT} FROM clips WHERE id = ?", [clip_id])
+    there = _there(store, row)
+    _note(store, [] if there else [clip_id], {clip_id: row["path"]} if there else {})
+    return there
+
+
+def _note(store: Store, missing: Iterable[str], found: Mapping[str, str]) -> None:
+    """Put into the database which clips are gone, and where others are: id → path as it is stored."""
     with store.database.write() as connection:
         for clip_id in missing:
             connection.execute("UPDATE clips SET missing = coalesce(missing, ?) WHERE id = ?", [now(), clip_id])
         for clip_id, path in found.items():
             if (clip := get(store, clip_id)) is not None:
                 put(store, replace(sidecar_of(store, clip), file=path, **_facts(store.path(path))))
-    return Checked(tuple(missing), tuple(found))
 
 
 def _there(store: Store, row: dict[str, Any]) -> bool:

@@ -18,6 +18,7 @@ from app.gallery.sidecar import Sidecar, read_sidecar
 from app.gallery.store import Store, hash_file, move, storage_errors
 from app.gallery.values import age_of, created_at, is_id
 from app.media import probe, read_recipe
+from app.ownership import Ownership
 from app.recipe import Recipe
 from lavie.errors import LavieError, MediaError, RequestError
 
@@ -69,18 +70,28 @@ def rebuild(store: Store) -> Rebuilt:
 def put_aside_if_damaged(folder: Path) -> Path | None:
     """Give a damaged database another name, so that a new one can be made; the name, or None for one that is whole.
 
-    Raises StorageError for one that cannot be opened for another reason, such as being of a newer version.
+    Raises StorageError where another process works on the folder, whose database would go from under it, and for one
+    that cannot be opened for another reason, such as being of a newer version.
     """
-    try:
-        Database(folder).close()
-    except DamagedDatabaseError:
+    if not _is_damaged(folder):
+        return None
+    with Ownership(folder).held("close that studio, or wait for that command, and rebuild then"):
+        if not _is_damaged(folder):  # another process has rebuilt it meanwhile
+            return None
         aside = folder / f"studio.damaged-{new_id()}.db"
         for suffix in ("", "-wal", "-shm"):  # what SQLite keeps beside it would be taken for the new one's
             path = folder / f"{NAME}{suffix}"
             if path.exists():
                 move(path, aside.with_name(f"{aside.name}{suffix}"))
-        return aside
-    return None
+    return aside
+
+
+def _is_damaged(folder: Path) -> bool:
+    try:
+        Database(folder).close()
+    except DamagedDatabaseError:
+        return True
+    return False
 
 
 def describe_file(path: Path, file_hash: str, clip_id: str, stored: str) -> Sidecar:

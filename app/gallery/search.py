@@ -1,8 +1,11 @@
 """A query → the page of clips that it finds, in a time that does not grow with the page's depth.
 
 The statements say which way to walk along the clips, since SQLite would guess, and guess wrong at some sizes: along
-what the full-text index finds, or along one of two narrow indexes that hold all there is to filter by (`app.schema`).
+what the full-text index finds, or along one of the narrow indexes that hold all there is to filter by (`app.schema`).
 What other tables know comes in as sets of numbers.
+
+Few clips or stacks are all found and then sorted. Of many, only those of the page are looked at: clips are walked in
+the order of the sort, and for stacks each is asked whether it is the one by which its stack is placed.
 """
 
 from __future__ import annotations
@@ -13,24 +16,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.gallery.clips import load
+from app.gallery.orders import BEST_PK, ORDERS
 from app.gallery.query import Query
 from app.gallery.store import Store
-from app.gallery.values import Page, age_of, short
+from app.gallery.values import Page, age_of
 from app.gallery.words import match_expression
-from lavie.errors import RequestError
+from lavie.errors import RequestError, short
 
 MAX_LIMIT = 1000
 _FEW = 10_000  # clips: a text that more of them match says little about any, so that those come by age, not relevance
-_RATING_STEP = 2**52  # above any age, so that a rating before an age is one number
-_BEST = f"max(rating * {_RATING_STEP} + pk)"  # of a stack: the best rated clip, of those the newest
-# sort → (what to sort by, the same for a stack, which end first)
-_ORDERS = {
-    "newest": ("0", "0", "DESC"),
-    "oldest": ("0", "0", "ASC"),
-    "rating": ("rating", f"{_BEST} / {_RATING_STEP}", "DESC"),
-    "longest": ("duration", "max(duration)", "DESC"),
-    "relevance": ("-rank", "max(-rank)", "DESC"),
-}
+_MANY = 1_000  # clips or stacks: more are not all sorted for a page, and more stacks of a text not counted
+_GLANCE = 10_000  # clips of a text: they hold many stacks, or all that there are can be found in good time
 
 
 @dataclass(frozen=True)
@@ -50,25 +46,22 @@ def page(store: Store, query: Query, after: str | None = None, limit: int = 24) 
     """
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
         raise RequestError(f"limit is {short(limit)}: give a whole number from 1 to {MAX_LIMIT}")
-    sort, last, total = _place(query, after) if after is not None else (_sort(store, query), None, None)
-    rows = _rows(store, query, sort, last, limit + 1)
-    if total is None:
-        total = rows[0]["total"] if rows and rows[0]["total"] is not None else count(store, query)
+    if after is None:
+        sort, last = _sort(store, query), None
+        total, many = _extent(store, query, sort)
+    else:
+        sort, last, total = _place(query, after)
+        many = total is None if _counts_few_only(query) else total > _MANY
+    rows = _rows(store, query, sort, many, last, limit + 1) if total != 0 else []
+    if total is None and not many:
+        total = rows[0]["total"] if rows else 0
     shown = rows[:limit]
     clips = load(store, [row["pk"] for row in shown])
     if query.stacked:
         counts = {row["pk"]: row["count"] for row in shown}
         clips = [replace(clip, count=counts[age_of(clip.created)]) for clip in clips]
     more = json.dumps([sort, shown[-1]["key"], shown[-1]["tie"], total]) if len(rows) > limit else None
-    return Page(tuple(clips), more, total)
-
-
-def count(store: Store, query: Query) -> int:
-    """How many clips, or stacks of clips, a query finds."""
-    walk = _walk(query)
-    what = "count(DISTINCT stack)" if query.stacked else "count(*)"
-    sql = f"SELECT {what} AS n FROM {walk.source} WHERE {walk.where}"
-    return store.database.query(sql, walk.values)[0]["n"]
+    return Page(tuple(clips), more, _MANY if total is None else total, total is not None)
 
 
 def keys(store: Store, query: Query) -> list[int]:
@@ -110,48 +103,102 @@ def _counted(store: Store, column: str, table: str) -> dict[Any, int]:
     return {row["value"]: row["n"] for row in rows}
 
 
-def _rows(store: Store, query: Query, sort: str, last: tuple[float, int] | None, limit: int) -> list[dict[str, Any]]:
-    """pk of the clip to show, count, what the page is sorted by and goes on after (key, tie), and perhaps total."""
-    single, stacked, direction = _ORDERS[sort]
-    walk = _walk(query, ranked=sort == "relevance")
-    columns, group, kept, total = f"pk, 1 AS count, {single} AS key, {walk.pk} AS tie", "", "NOT MATERIALIZED", "NULL"
-    if query.stacked:
-        tie = "max(pk)" if direction == "DESC" else "min(pk)"
-        columns, group = (
-            f"{_BEST} % {_RATING_STEP} AS pk, count(*) AS count, {stacked} AS key, {tie} AS tie",
-            "GROUP BY stack",
-        )
-        if query.text:  # all stacks are seen to find the first: kept, they are counted without a second search
-            kept, total = "MATERIALIZED", "(SELECT count(*) FROM found)"
-    place = ("tie",) if single == "0" else ("key", "tie")
-    values, beyond = {**walk.values, "limit": limit}, ""
-    if last is not None:
-        values |= {"key": last[0], "tie": last[1]}
-        beyond = (
-            f"WHERE ({', '.join(place)}) {'<' if direction == 'DESC' else '>'} ({', '.join(f':{n}' for n in place)})"
-        )
-    order = ", ".join(f"{name} {direction}" for name in place)
-    return store.database.query(
-        f"WITH found AS {kept} (SELECT {columns} FROM {walk.source} WHERE {walk.where} {group}) "
-        f"SELECT pk, count, key, tie, {total} AS total FROM found {beyond} ORDER BY {order} LIMIT :limit",
-        values,
-    )
+def _counts_few_only(query: Query) -> bool:
+    """Whether many are not counted: the stacks of a common word, which would take longer than a page may."""
+    return query.stacked and any(match_expression(query.text))
 
 
-def _walk(query: Query, *, ranked: bool = False) -> _Walk:
-    """The shortest way. ranked: with `rank`, for a text that few clips match."""
+def _extent(store: Store, query: Query, sort: str) -> tuple[int | None, bool]:
+    """How many clips, or stacks of clips, a query finds, None where that is not known yet; and whether it is many."""
+    if not _counts_few_only(query):
+        total = _count(store, query, _walk(query, "clips_by_stack" if query.stacked else "clips_by_age"))
+        return total, total > _MANY
+    if sort == "relevance":
+        return None, False
+    return None, _count(store, query, _walk(query, hits=_GLANCE), most=_MANY + 1) > _MANY
+
+
+def _count(store: Store, query: Query, walk: _Walk, most: int = -1) -> int:
+    what = "DISTINCT stack" if query.stacked else "1"
+    sql = f"SELECT count(*) AS n FROM (SELECT {what} FROM {walk.source} WHERE {walk.where} LIMIT {most})"
+    return store.database.query(sql, walk.values)[0]["n"]
+
+
+def _rows(
+    store: Store, query: Query, sort: str, many: bool, last: tuple[float, int] | None, limit: int
+) -> list[dict[str, Any]]:
+    """pk of the clip to show, what the page is sorted by and goes on after (key, tie); for stacks also count."""
+    goes_on = last is not None
+    if not query.stacked:
+        sql, values = _clips(query, sort, many, goes_on)
+    else:
+        sql, values = (_stacks_of_many if many else _stacks)(query, sort, goes_on)
+    place = {"key": last[0], "tie": last[1]} if goes_on else {}
+    return store.database.query(sql, {**values, **place, "limit": limit})
+
+
+def _clips(query: Query, sort: str, many: bool, goes_on: bool) -> tuple[str, dict[str, Any]]:
+    """The clips of a page."""
+    order = ORDERS[sort]
+    walk = _walk(query, order.index if many and order.index else "clips_by_age", ranked=sort == "relevance")
+    beyond = f"AND {order.beyond(order.key, walk.pk)}" if goes_on else ""
+    sql = f"""
+        SELECT pk, {order.key} AS key, {walk.pk} AS tie FROM {walk.source} WHERE {walk.where} {beyond}
+        ORDER BY {order.sorted(order.key, walk.pk)} LIMIT :limit"""
+    return sql, walk.values
+
+
+def _stacks(query: Query, sort: str, goes_on: bool) -> tuple[str, dict[str, Any]]:
+    """The stacks of a page, from all that there are, and how many that is."""
+    order, ranked = ORDERS[sort], sort == "relevance"
+    walk = _walk(query, "clips_by_age" if ranked else "clips_by_stack", ranked=ranked)
+    columns = f"{BEST_PK} AS pk, count(*) AS count, {order.stack_key} AS key, {order.stack_tie} AS tie"
+    beyond = f"WHERE {order.beyond('key', 'tie')}" if goes_on else ""
+    sql = f"""
+        WITH found AS MATERIALIZED (SELECT {columns} FROM {walk.source} WHERE {walk.where} GROUP BY stack)
+        SELECT *, (SELECT count(*) FROM found) AS total FROM found {beyond}
+        ORDER BY {order.sorted("key", "tie")} LIMIT :limit"""
+    return sql, walk.values
+
+
+def _stacks_of_many(query: Query, sort: str, goes_on: bool) -> tuple[str, dict[str, Any]]:
+    """The stacks of a page, without a look at those before and behind it.
+
+    The text is asked of a clip's mates alone: the first of those that match is the clip itself, or it is passed over.
+    """
+    order, walk = ORDERS[sort], _walk(query, "clips_by_stack")
+    parts, _ = _conditions(query, "pk")
+    parts += [order.beyond(order.key, "pk")] if goes_on else []
+    sql = f"""
+        WITH page AS MATERIALIZED (
+            SELECT stack AS number, {order.key} AS key, pk AS tie FROM clips AS one INDEXED BY {order.index}
+            WHERE {" AND ".join(parts)} AND pk = (
+                SELECT pk FROM clips INDEXED BY {order.mates}
+                WHERE stack = one.stack AND {walk.where} ORDER BY {order.mates_order} LIMIT 1
+            )
+            ORDER BY {order.sorted(order.key, "pk")} LIMIT :limit
+        )
+        SELECT {BEST_PK} AS pk, count(*) AS count, key, tie FROM page CROSS JOIN {walk.source} ON stack = number
+        WHERE {walk.where} GROUP BY key, tie ORDER BY {order.sorted("key", "tie")}"""
+    return sql, walk.values
+
+
+def _walk(query: Query, index: str = "clips_by_age", *, ranked: bool = False, hits: int = -1) -> _Walk:
+    """Along an index; by age, along what the text finds. ranked: with `rank`. hits: look no further in the text."""
     wanted, unwanted = match_expression(query.text)
-    along_text = bool(wanted) and (ranked or not query.stacked)
+    along_text = bool(wanted) and index == "clips_by_age"
     pk = "hit" if along_text else "pk"
     parts, values = _conditions(query, pk)
-    source = f"clips INDEXED BY clips_by_{'stack' if query.stacked else 'age'}"
+    source = f"clips INDEXED BY {index}"
     if wanted:
-        hits = f"(SELECT rowid AS hit{', rank' if ranked else ''} FROM clips_text WHERE clips_text MATCH :text)"
+        most = "" if hits < 0 else f" LIMIT {hits}"
+        columns = "rowid AS hit, rank" if ranked else "rowid AS hit"
+        found = f"(SELECT {columns} FROM clips_text WHERE clips_text MATCH :text{most})"
         values["text"] = wanted
         if along_text:
-            source = f"{hits} CROSS JOIN {'clips NOT INDEXED' if ranked else source} ON pk = hit"
+            source = f"{found} CROSS JOIN {source} ON pk = hit"
         else:
-            parts.append(f"+pk IN {hits}")
+            parts.append(f"+pk IN {found}")
     if unwanted:
         parts.append(f"+{pk} NOT IN (SELECT rowid FROM clips_text WHERE clips_text MATCH :without)")
         values["without"] = unwanted
@@ -192,8 +239,8 @@ def _sort(store: Store, query: Query) -> str:
     return "relevance" if wanted and _is_rare(store, wanted) else "newest"
 
 
-def _place(query: Query, after: str) -> tuple[str, tuple[float, int], int]:
-    """The sort of an earlier page, where it ended, and its total."""
+def _place(query: Query, after: str) -> tuple[str, tuple[float, int], int | None]:
+    """The sort of an earlier page, where it ended, and its total; None where those are many, and not counted."""
     try:
         sort, key, tie, total = json.loads(after)
         if any(isinstance(value, (str, bool)) for value in (key, tie, total)):
@@ -201,8 +248,9 @@ def _place(query: Query, after: str) -> tuple[str, tuple[float, int], int]:
         place = float(key), int(tie)
         fits = sort == query.sort or (query.sort, sort) == ("relevance", "newest")
         fits = fits and (sort != "relevance" or match_expression(query.text)[0])
+        fits = fits and (total is not None or (_counts_few_only(query) and sort != "relevance"))
         if not fits or not math.isfinite(place[0]) or abs(place[1]) >= 2**63:
             raise ValueError
-        return sort, place, int(total)
+        return sort, place, None if total is None else int(total)
     except (ValueError, TypeError, OverflowError, RecursionError):
         raise RequestError(f"after is {short(after)}: pass the `next` of the same search, or nothing") from None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from app.database import now
 from app.gallery.query import Query
 from app.gallery.store import Store
-from app.gallery.values import check_tag, short
-from lavie.errors import RequestError
+from app.gallery.values import check_tag
+from lavie.errors import RequestError, short
 
 
 def save_search(store: Store, name: str, query: Query) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from app.gallery.store import storage_errors, write_text
-from app.gallery.values import age_of, check_id, check_notes, check_rating, check_tags, short
+from app.gallery.values import age_of, check_id, check_notes, check_rating, check_tags
 from app.recipe import MAX_RECIPE, Recipe
-from lavie.errors import RequestError
+from lavie.errors import RequestError, short
 
 SCHEMA_VERSION = 1
 MAX_BYTES = 4 * MAX_RECIPE  # recipe, notes and tags, each at its longest

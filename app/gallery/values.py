@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from app.recipe import Recipe
-from lavie.errors import RequestError
+from lavie.errors import RequestError, short
 
 MAX_TAG = 100  # characters
 MAX_TAGS = 100  # of one clip
@@ -108,12 +108,13 @@ class StoredClip:
 class Page:
     """A part of what a search found. next: pass it as `after` for the part that follows; None at the end.
 
-    total: clips that the search finds in all, or stacks where it is stacked.
+    total: clips that the search finds in all, or stacks where it is stacked; where it is not exact, there are more.
     """
 
     clips: tuple[StoredClip, ...]
     next: str | None
     total: int
+    total_is_exact: bool
 
 
 def is_id(value: Any) -> bool:
@@ -182,9 +183,3 @@ def age_of(created: Any) -> int:
 def created_at(age: int) -> str:
     """The inverse of `age_of`, with microseconds."""
     return (_EPOCH + timedelta(microseconds=age)).isoformat(timespec="microseconds")
-
-
-def short(value: Any) -> str:
-    """A value for a message."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}…"

@@ -78,15 +78,15 @@ def read_video(path: Path, limits: Limits | None = None) -> Video:
     return Video(np.stack(list(frames_of(path, limits))), fps)
 
 
-def read_recipe(path: Path) -> str | None:
+def read_recipe(path: Path, limits: Limits | None = None) -> str | None:
     """The text in the container's `comment`, or None. Whether it is a recipe, `Recipe.from_json` knows.
 
     Raises MediaError if the file cannot be read, or if the text is larger than `MAX_RECIPE_BYTES`.
     """
-    _check_file(path, None)
+    _check_file(path, limits)
     if kind_of(path):
         return None
-    with opened(path, None) as container:
+    with opened(path, limits) as container:
         # Matroska's names come in capitals.
         texts = [text for name, text in container.metadata.items() if name.lower() == "comment" and text]
     if not texts:

@@ -1,5 +1,7 @@
 """Studios on one data folder, and commands beside them."""
 
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -7,9 +9,16 @@ from typer.testing import CliRunner
 
 from app import studio as module
 from app.cli import cli
-from app.config import StudioConfig
+from app.config import ROOT, StudioConfig
 from app.studio import Studio
 from tests.fakes import FakeCascade
+
+OWN = """
+import sys, time
+from app.ownership import Ownership
+print(Ownership(sys.argv[1]).acquire(), flush=True)
+time.sleep(600)
+"""
 
 
 @pytest.fixture
@@ -35,6 +44,23 @@ def make_studio(tmp_path, monkeypatch):
     yield make
     for studio in opened:
         studio.close()
+
+
+@pytest.fixture
+def owner():
+    """Starts processes that own a folder; they are killed at the end."""
+    started = []
+
+    def start(folder) -> subprocess.Popen:
+        command = [sys.executable, "-c", OWN, str(folder)]
+        started.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True))
+        assert started[-1].stdout.readline() == "True\n"
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 class Commands:

@@ -31,7 +31,7 @@ def make_old(folder: Path) -> None:
     store(database, "mine", "kept")
     database.close()
     with raw(folder) as connection:
-        tables = "artefacts", "segments", "adapters", "timings"  # of the last migration
+        tables = ("presets",)  # of the last migration
         for table in tables:
             connection.execute(f"DROP TABLE {table}")
         connection.execute("DELETE FROM _sqlite_migrations WHERE name = ?", [LAST])

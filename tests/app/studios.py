@@ -36,3 +36,12 @@ def ended(studio, job_id):
 def smooth(seed=7, prompt="a red star", **sampling) -> Request:
     """Base and interpolation; the base takes one step."""
     return Request(prompt, seed=seed, base=ONE, interpolation=Interpolation(Sampling(**sampling)))
+
+
+def damage(path, kind):
+    """What happens to a file: it is gone, empty, cut short, of other bytes, a bit of it turns, or it is another's."""
+    content = path.read_bytes()
+    turned = content[:-1] + bytes([content[-1] ^ 1])
+    other = path.with_name("base.safetensors").read_bytes()
+    after = {"empty": b"", "cut": content[:-100], "noise": b"\x00" * 200, "bit": turned, "other": other}.get(kind)
+    path.unlink() if after is None else path.write_bytes(after)

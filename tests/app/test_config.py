@@ -64,6 +64,19 @@ def test_a_port_that_is_no_number_is_refused():
         read_config({"LAVIE_PORT": "http"})
 
 
+def test_how_long_work_is_kept_is_a_number_of_days():
+    assert read_config({}).keep_work_days == 7
+    assert read_config({"LAVIE_KEEP_WORK_DAYS": "0.5"}).keep_work_days == 0.5
+    assert read_config({"LAVIE_KEEP_WORK_DAYS": "0"}).keep_work_days == 0
+    assert read_config({"LAVIE_KEEP_WORK_DAYS": ""}).keep_work_days == 7
+
+
+@pytest.mark.parametrize("days", ["a week", "-1", "nan", "inf", "36501"])
+def test_days_that_are_none_are_refused(days):
+    with pytest.raises(ConfigError, match=f"(?i)keep_work_days is '?{days}.*: give days from 0 to 36500"):
+        read_config({"LAVIE_KEEP_WORK_DAYS": days})
+
+
 @pytest.mark.parametrize("auth", ["me", "me:", ":secret"])
 def test_half_a_login_is_refused_without_repeating_it(auth):
     with pytest.raises(ConfigError, match="user:password") as caught:

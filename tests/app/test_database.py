@@ -27,7 +27,7 @@ def test_an_older_file_is_copied_and_then_brought_up_to_date(tmp_path):
     make_old(tmp_path)
     database = Database(tmp_path)
     assert value(database, "mine") == "kept"
-    assert database.query("SELECT * FROM timings") == []
+    assert database.query("SELECT * FROM presets") == []
     (copy,) = tmp_path.glob("studio.before-*.db")
     assert copy.name == f"studio.before-{LAST}.db"
     with contextlib.closing(sqlite3.connect(copy)) as old:

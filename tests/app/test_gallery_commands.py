@@ -54,6 +54,15 @@ def test_list_and_search(run):
     assert ids(run("list", "--from", "2999-01-01")) == [] and ids(run("list", "--missing")) == []
 
 
+def test_a_total_that_is_not_exact_says_so(run, shelf, monkeypatch):
+    assert run("search", "star", "--stacked")["total_is_exact"] is True
+    monkeypatch.setattr("app.gallery.search._MANY", 1)
+    found = run("search", "star", "--stacked")
+    assert ids(found) == ["c", "b"] and found["total"] == 1 and found["total_is_exact"] is False
+    done = CliRunner().invoke(cli, ["gallery", "search", "star", "--stacked", "--data", str(shelf.folder)])
+    assert done.stdout.splitlines()[-1] == "2 of more than 1"
+
+
 def test_what_people_say(run):
     assert run("tag", "a", "keep", "★ x")["clips"][0]["tags"] == ["keep", "★ x"]
     assert run("untag", "a", "keep")["clips"][0]["tags"] == ["★ x"]
@@ -109,6 +118,18 @@ def test_rebuild_puts_a_damaged_database_aside(run, shelf):
     with open(found["aside"], "rb") as file:
         assert file.read() == b"damaged" * 1_000
     assert run("rebuild")["aside"] is None and ids(run("list", "--sort", "oldest")) == ["a", "b", "c"]
+
+
+def test_rebuild_leaves_a_folder_alone_that_another_process_works_on(run, shelf, owner):
+    shelf.database.close()
+    for path in shelf.folder.glob("studio.db*"):
+        path.write_bytes(b"damaged" * 1_000)
+    before = sorted(path.name for path in shelf.folder.iterdir())
+    process = owner(shelf.folder)
+    said = run("rebuild", code=1)
+    assert f"(process {process.pid} on " in said and "close that studio, or wait" in said and said.count("\n") == 1
+    left = sorted(path.name for path in shelf.folder.iterdir() if path.name != "studio.owner.json")
+    assert set(left) - {"studio.lock"} == set(before) - {"studio.lock"}
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from app.job_row import CANCELLED, DONE, INTERRUPTED, PAUSED, QUEUED
-from lavie.request import Request
+from app.recipe import Job
+from lavie.request import Interpolation, Request, Sampling, SuperResolution
 from tests.app.studios import ENDLESS, ended, until
 from tests.fakes import FakeCascade
 
@@ -79,6 +81,94 @@ def test_a_running_job_is_asked(run, make_studio):
     assert re.search(rf"{job_id} +running +base \d+/1000 +a red star", run("jobs", "list").stdout)
     assert run("jobs", "cancel", job_id).exit_code == 0
     assert ended(studio, job_id).state == CANCELLED
+
+
+def test_a_priority_changes_the_order(jobs, run, three):
+    one, two, last = three
+    assert jobs("priority", last, 5)["priority"] == 5
+    assert jobs("priority", one, -3)["priority"] == -3  # no option
+    assert ids(jobs("list")) == [last, two, one]
+    done = run("jobs", "priority", one, 1001)
+    assert (done.exit_code, "priority is 1001: give a whole number from -1000 to 1000" in done.stderr) == (1, True)
+    assert run("jobs", "priority", one, "high").exit_code == run("jobs", "priority", one, "5", "--typo").exit_code == 2
+    assert ids(jobs("list")) == [last, two, one]
+
+
+ASKED = Request("one", negative_prompt="blur", seed=7, width=64, frames=8, base=Sampling("ddim", 9, 3.0, 0.5))
+SMOOTH = replace(ASKED, interpolation=Interpolation(Sampling("euler", 4)))
+
+
+@pytest.mark.parametrize(
+    ("before", "options", "after"),
+    [
+        (ASKED, ["--prompt", "a blue [star]"], {"prompt": "a blue [star]"}),
+        (ASKED, ["--seed", 0], {"seed": 0}),
+        (ASKED, ["--seed", "random"], {"seed": None}),
+        (ASKED, ["--negative", ""], {"negative_prompt": ""}),
+        (ASKED, ["--steps", 20], {"base": replace(ASKED.base, steps=20)}),
+        (ASKED, ["--sampler", "unipc"], {"base": replace(ASKED.base, sampler="unipc")}),
+        (ASKED, ["--guidance", 0], {"base": replace(ASKED.base, guidance=0.0)}),
+        (ASKED, ["--interpolate"], {"interpolation": Interpolation()}),
+        (ASKED, ["--upscale"], {"super_resolution": SuperResolution()}),
+        (ASKED, ["--no-interpolate"], {}),
+        (SMOOTH, ["--interpolate"], {}),
+        (SMOOTH, ["--no-interpolate"], {"interpolation": None}),
+        (
+            SMOOTH,
+            ["--steps", 20, "--upscale"],
+            {
+                "base": replace(ASKED.base, steps=20),
+                "interpolation": Interpolation(Sampling("euler", 20)),
+                "super_resolution": SuperResolution(Sampling(steps=20)),
+            },
+        ),
+    ],
+)
+def test_an_edit_changes_what_is_given_and_nothing_else(jobs, studio, before, options, after):
+    job_id = studio.submit(before)
+    found = jobs("edit", job_id, *options)
+    assert studio.jobs.get(job_id).job == Job(replace(before, **after), "nano")
+    assert Job.from_json(json.dumps(found["job"])) == studio.jobs.get(job_id).job and found["id"] == job_id
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        ([], 2, "nothing to change: give --prompt, --seed"),
+        (["--seed", "-1"], 2, "seed is '-1': give a whole number from 0 to 9007199254740991, or random"),
+        (["--seed", "9" * 5000], 2, "give a whole number from 0 to"),
+        (["--seed", "Random"], 2, "seed is 'Random'"),
+        (["--steps", "0"], 2, "steps is 0: give a whole number from 1 to 1000"),
+        (["--sampler", "magic"], 2, "sampler is 'magic': choose one of ddpm"),
+        (["--guidance", "51"], 2, "guidance is 51.0: give a number from 0 to 50"),
+        (["--prompt", " "], 1, "prompt is empty: say what the video should show"),
+    ],
+)
+def test_a_wrong_edit_changes_nothing(run, three, studio, options, code, words):
+    before = studio.jobs.get(three[0])
+    done = run("jobs", "edit", three[0], "--steps", "5", *options) if options else run("jobs", "edit", three[0])
+    assert done.exit_code == code and words in " ".join(done.stderr.split())
+    assert studio.jobs.get(three[0]) == before
+
+
+def test_what_is_not_queued_or_makes_a_clip_again_is_not_edited(run, three, studio, make_studio):
+    studio.jobs.pause(three[0])
+    done = run("jobs", "edit", three[0], "--seed", "1")
+    words = "is paused: only one that is queued can be edited; `jobs duplicate"
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1) and words in done.stderr
+    clip = ended(make_studio(FakeCascade()), three[1]).clip
+    studio.jobs.pause_queue()
+    again = studio.regenerate(clip.id)
+    done = run("jobs", "edit", again, "--seed", "1")
+    assert (done.exit_code, f"makes the clip {clip.id} again" in done.stderr) == (1, True)
+
+
+def test_an_edited_job_is_made_as_it_is_then(jobs, make_studio, three):
+    jobs("edit", three[0], "--seed", 5, "--upscale", "--steps", 2)
+    studio = make_studio(FakeCascade())
+    assert ended(studio, three[0]).state == DONE
+    recipe = studio.gallery.get(three[0]).recipe.request
+    assert (recipe.seed, recipe.base.steps, recipe.super_resolution.sampling.steps) == (5, 2, 2)
 
 
 def test_a_duplicate_waits_at_the_end(jobs, run, three):

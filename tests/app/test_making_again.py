@@ -2,15 +2,16 @@
 
 import pytest
 
-from app.artefacts import shared_stages
+from app.artefacts import Artefacts, shared_stages
+from app.gallery.store import hash_file
 from app.job_row import DONE, FAILED, PAUSED
 from app.media import read_recipe
 from app.proof import Difference
-from app.recipe import Recipe
+from app.recipe import Job
 from lavie.errors import RequestError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
 from lavie.request import Interpolation, Request, Sampling, SuperResolution
-from tests.app.studios import At, ended, until
+from tests.app.studios import At, damage, ended, until
 from tests.fakes import FakeCascade
 
 
@@ -74,7 +75,7 @@ def test_finishing_goes_on_from_its_own_latents_after_a_pause(make_studio):
 
 def test_stages_are_shared_as_far_as_the_requests_are_alike(cascade):
     def recipe(**values):
-        return Recipe(cascade.resolve(Request(**{"prompt": "x", "seed": 1, **values})), "nano", cascade.provenance())
+        return cascade.resolve(Request(**{"prompt": "x", "seed": 1, **values}))
 
     smooth, large = Interpolation(Sampling(steps=2)), SuperResolution()
     assert shared_stages(recipe(), recipe(interpolation=smooth)) == {BASE}
@@ -98,8 +99,45 @@ def test_latents_of_other_weights_are_not_finished_from(studio, make_studio):
     studio.close()
     other = FakeCascade(weights="2", shade=5)
     again = make_studio(other)
-    assert ended(again, again.finish(draft.id, interpolate=True)).state == DONE
-    assert other.ran == [BASE, INTERPOLATION]
+    job = ended(again, again.finish(draft.id, interpolate=True))
+    assert job.state == DONE and other.ran == [BASE, INTERPOLATION]
+    said = f"the clip {draft.id} was made with other weights or versions, or on another device"
+    assert f"{said}: it is made again from its first stage" in job.row.notices
+
+
+@pytest.mark.parametrize("kind", ["bit", "cut", "gone", "forgotten"])
+def test_a_draft_whose_latents_are_damaged_is_made_again_and_that_is_told(studio, cascade, kind):
+    draft = made(studio, Request("a red star", seed=7))
+    path = studio.config.data / "work" / draft.id / "base.safetensors"
+    if kind == "forgotten":
+        Artefacts(studio.database, studio.config.data).drop(draft.id)
+    else:
+        damage(path, kind)
+    job = ended(studio, studio.finish(draft.id, interpolate=True))
+    assert job.state == DONE and cascade.ran == [BASE, BASE, INTERPOLATION]
+    whole = made(studio, Request("a red star", seed=7, interpolation=Interpolation()))
+    assert job.clip.frame_hash == whole.frame_hash
+    last = f"no whole latents of the clip {draft.id} are kept: it is made again from its first stage"
+    assert last in job.row.notices
+    told = [text for text in job.row.notices if str(path) in text]
+    assert len(told) == (kind != "forgotten") and all("that stage is made again" in text for text in told)
+
+
+def test_a_stage_that_is_to_run_otherwise_is_not_taken_from_the_draft(studio, cascade):
+    draft = made(studio, Request("a red star", seed=7, interpolation=Interpolation(Sampling(steps=2))))
+    other = Request("a red star", seed=7, interpolation=Interpolation(Sampling(steps=4)))
+    studio.jobs.pause_queue()
+    job_id = studio.finish(draft.id, upscale=True)
+    studio.jobs.edit(job_id, Job(other, "nano"))
+    studio.jobs.resume_queue()
+    assert ended(studio, job_id).state == DONE
+    assert cascade.ran == [BASE, INTERPOLATION, INTERPOLATION]
+
+
+def test_what_a_remix_cannot_share_with_its_parent_is_no_news(studio):
+    draft = made(studio, Request("a red star", seed=7))
+    job = ended(studio, studio.remix(draft.id))
+    assert job.state == DONE and job.row.notices == ("the word <b>flurb</b> is not known",)
 
 
 def test_there_must_be_something_to_finish(studio):
@@ -133,6 +171,19 @@ def test_a_file_that_was_deleted_is_put_back(studio):
     assert read_recipe(file) == before and not studio.gallery.get(clip.id).missing
 
 
+def test_putting_a_file_back_looks_at_no_other_clip(studio):
+    clip, other, moved = (made(studio, Request("a red star", seed=seed)) for seed in (1, 2, 3))
+    for gone in (clip, other):
+        (studio.config.clips / f"{gone.id}.mp4").unlink()
+    away = studio.config.clips / "away.mp4"
+    (studio.config.clips / f"{moved.id}.mp4").rename(away)
+    before = [studio.gallery.get(each.id) for each in (other, moved)]
+    assert proved(studio, clip.id).identical
+    assert [studio.gallery.get(each.id) for each in (other, moved)] == before  # neither marked nor found
+    stored = studio.gallery.get(clip.id)
+    assert stored.path.is_file() and stored.file_hash == hash_file(stored.path) and not stored.missing
+
+
 def test_what_differs_is_said_with_a_distance(studio, make_studio):
     clip = made(studio, Request("a red star", seed=7))
     studio.close()
@@ -145,6 +196,13 @@ def test_what_differs_is_said_with_a_distance(studio, make_studio):
     file.unlink()
     assert proved(again, clip.id).psnr is None
     assert not file.exists()  # other frames are not put in its place
+
+
+def test_another_attention_is_among_what_differs(studio, make_studio):
+    clip = made(studio, Request("a red star", seed=7))
+    studio.close()
+    proof = proved(make_studio(FakeCascade(attention="sdpa math", shade=5)), clip.id)
+    assert proof.differences == (Difference("attention", "sdpa", "sdpa math"),)
 
 
 def test_a_clip_that_is_purged_meanwhile_fails_in_words(studio, make_studio):

@@ -77,3 +77,12 @@ def test_differences_are_told_leaf_by_leaf():
     assert list(differences(WAS, WAS)) == []
     was, now = {"a": {"b": 1, "c": [1, 2]}, "d": {}}, {"a": {"b": 1, "c": [1, 3]}, "d": 4}
     assert list(differences(was, now)) == [Difference("a.c", [1, 2], [1, 3]), Difference("d", {}, 4)]
+
+
+def test_how_attention_ran_and_where_weights_were_kept_is_told_and_that_a_recipe_does_not_say_it(file):
+    was, now = {**WAS, "attention": "sdpa", "offload": "none"}, {**WAS, "attention": "sdpa math", "offload": "model"}
+    proof = prove(recipe("one", was), recipe("other", now), video(140), file)
+    assert proof.differences == (Difference("attention", "sdpa", "sdpa math"), Difference("offload", "none", "model"))
+    assert str(proof).endswith("attention was sdpa, is sdpa math; offload was none, is model")
+    older = prove(recipe("one", WAS), recipe("other", now), video(140), file)
+    assert older.differences == (Difference("attention", None, "sdpa math"), Difference("offload", None, "model"))

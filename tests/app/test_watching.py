@@ -8,9 +8,9 @@ from app.job_row import DONE, FAILED, PAUSED, QUEUED, RUNNING, JobRow
 from app.progress import Lines, progress
 from app.recipe import Job
 from app.studio import Snapshot
-from app.watching import Watch, stages_of
+from app.watching import Watch
 from lavie.events import Notice, StageDone, StageStarted, Step
-from lavie.request import Interpolation, Request, SuperResolution
+from lavie.request import Request
 
 
 def snapshot(state=RUNNING, stage=None, step=0, steps=0, notices=()):
@@ -82,9 +82,3 @@ def test_a_bar_is_full_when_its_stage_is_over_though_no_look_fell_on_its_last_st
                 show(event)
     last = stream.getvalue()[-400:]
     assert "4/4" in last and "9/9" in last
-
-
-def test_the_stages_of_a_request_come_in_order():
-    assert stages_of(Request("x")) == ["base"]
-    every = Request("x", super_resolution=SuperResolution(), interpolation=Interpolation())
-    assert stages_of(every) == ["base", "interpolation", "super_resolution"]

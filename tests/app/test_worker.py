@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from app.recipe import Recipe
 from lavie.errors import StorageError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
 from lavie.request import Interpolation, Request, SuperResolution
-from tests.app.studios import ONE, PATIENCE, At, ended, smooth, until
+from tests.app.studios import ONE, PATIENCE, At, damage, ended, smooth, until
 from tests.fakes import FakeCascade
 
 
@@ -100,6 +101,53 @@ def test_what_a_kill_interrupted_goes_on_as_the_setting_says(make_studio, recove
     if state == INTERRUPTED:
         studio.jobs.resume(job_id)
         assert ended(studio, job_id).state == DONE
+
+
+@pytest.mark.parametrize(
+    ("kind", "damaged", "ran"),
+    [
+        ("bit", [INTERPOLATION], [INTERPOLATION, SUPER_RESOLUTION]),
+        ("cut", [INTERPOLATION], [INTERPOLATION, SUPER_RESOLUTION]),
+        ("gone", [INTERPOLATION, BASE], [BASE, INTERPOLATION, SUPER_RESOLUTION]),
+        ("empty", [INTERPOLATION, BASE], [BASE, INTERPOLATION, SUPER_RESOLUTION]),
+    ],
+)
+def test_a_job_whose_latents_are_damaged_makes_these_stages_again(make_studio, tmp_path, kind, damaged, ran):
+    first = FakeCascade(at_step=At(SUPER_RESOLUTION, 1, lambda: studio.jobs.pause(job_id)))
+    studio = make_studio(first, serve=False)
+    request = replace(smooth(), super_resolution=SuperResolution())
+    job_id = studio.submit(request)
+    studio.serve()
+    until(lambda: studio.job(job_id).state == PAUSED)
+    studio.close()
+    paths = [studio.config.data / "work" / job_id / f"{stage}.safetensors" for stage in damaged]
+    for path in paths:
+        damage(path, kind)
+    second = FakeCascade()
+    again = make_studio(second)
+    again.jobs.resume(job_id)
+    job = ended(again, job_id)
+    assert (job.state, second.ran) == (DONE, ran), job.row.error
+    assert job.clip.frame_hash == frames_of(make_studio, request, "whole", tmp_path)
+    told = [text for text in job.row.notices if "that stage is made again" in text]
+    assert len(told) == len(paths) and all(str(path) in text for path, text in zip(paths, told, strict=True))
+
+
+def test_starting_forgets_the_latents_of_what_failed_long_ago(make_studio):
+    cascade = FakeCascade(at_step=At(INTERPOLATION, 1, lambda: studio.cancel(job_id)))
+    studio = make_studio(cascade, serve=False)
+    job_id = studio.submit(smooth())
+    studio.serve()
+    assert ended(studio, job_id).state == CANCELLED
+    studio.close()
+    latents = studio.config.data / "work" / job_id / "base.safetensors"
+    make_studio(FakeCascade()).close()
+    assert latents.is_file()
+    again = FakeCascade()
+    third = make_studio(again, keep_work_days=0)
+    assert not latents.exists()
+    third.jobs.retry(job_id)
+    assert ended(third, job_id).state == DONE and again.ran == [BASE, INTERPOLATION]
 
 
 def test_latents_of_other_weights_are_not_gone_on_from(make_studio):

@@ -5,10 +5,12 @@ import pytest
 
 from app.database import Database
 from app.gallery import Gallery, NewClip
+from app.gallery.clips import insert
 from app.media import write_mp4
 from app.recipe import Recipe
 from lavie.request import Request
 from lavie.video import Video
+from tests.app.gallery.rows import row
 
 WEIGHTS = {"weights": {"base": "ab" * 32}, "device": "cpu", "versions": {"torch": "2.13"}}
 
@@ -72,3 +74,17 @@ def shelf(make_shelf):
 @pytest.fixture
 def gallery(shelf):
     return shelf.gallery
+
+
+@pytest.fixture
+def fill(tmp_path):
+    """A gallery of rows without files, each a day younger than the one before."""
+    database = Database(tmp_path)
+
+    def fill(*clips):
+        with database.write() as connection:
+            insert(connection, [row(number, **values) for number, values in enumerate(clips)])
+        return Gallery(database, tmp_path)
+
+    yield fill
+    database.close()

@@ -1,4 +1,4 @@
-"""The files alone are enough: clips whose files go and come, and the whole gallery again without its database."""
+"""The files alone are enough: the whole gallery again without its database."""
 
 import json
 import os
@@ -6,65 +6,13 @@ import shutil
 import threading
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from app.gallery import Query, put_aside_if_damaged
 from app.gallery.sidecar import Sidecar, read_sidecar
-from app.media import write_mp4
+from app.ownership import Ownership
 from lavie.errors import RequestError, StorageError
-from lavie.video import Video
-
-
-def video(path, comment, level=1):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_mp4(path, Video(np.full((2, 16, 16, 3), level, np.uint8), 8.0), comment)
-
-
-def described(shelf, clip_id="a"):
-    shelf.gallery.tag(clip_id, "keep", "日本 🌟")
-    shelf.gallery.rate(clip_id, 4)
-    shelf.gallery.favourite(clip_id)
-    return shelf.gallery.note(clip_id, "look at the end")
-
-
-def test_a_file_that_is_gone_is_missing_and_comes_back_under_any_name(shelf):
-    shelf.add("a")
-    shelf.add("b", seed=2)
-    before = described(shelf)
-    os.replace(shelf.clips / "a.mp4", shelf.folder / "away.mp4")
-    assert shelf.gallery.check_files().missing == ("a",)
-    gone = shelf.gallery.get("a")
-    assert gone.missing and shelf.gallery.page(Query(missing=True)).total == 1
-    assert shelf.gallery.check_files().missing == ("a",) and shelf.gallery.get("a").missing == gone.missing
-    (shelf.clips / "deep" / "er").mkdir(parents=True)
-    target = shelf.clips / "deep" / "er" / 'it\'s "mine" ★ مرحبا.MP4'
-    os.replace(shelf.folder / "away.mp4", target)
-    assert shelf.gallery.check_files().found == ("a",)
-    assert shelf.gallery.get("a") == replace(before, path=target)
-    assert read_sidecar(shelf.clips / "a.json").file == target.relative_to(shelf.folder).as_posix()
-    assert shelf.gallery.check_files() == type(shelf.gallery.check_files())((), ())
-
-
-def test_a_file_moved_back_is_found_and_another_in_its_place_is_not(shelf):
-    shelf.add("a")
-    os.replace(shelf.clips / "a.mp4", shelf.folder / "away.mp4")
-    shelf.gallery.check_files()
-    video(shelf.clips / "a.mp4", "", level=9)
-    assert shelf.gallery.check_files().missing == ("a",)
-    os.replace(shelf.folder / "away.mp4", shelf.clips / "a.mp4")
-    assert shelf.gallery.check_files().found == ("a",)
-    assert shelf.gallery.get("a").missing is None
-
-
-def test_a_file_made_again_with_the_same_recipe_takes_the_place_of_the_lost(shelf):
-    clip = shelf.add("a")
-    clip.path.unlink()
-    shelf.gallery.check_files()
-    video(clip.path, clip.recipe_json, level=77)
-    assert shelf.gallery.check_files().found == ("a",)
-    again = shelf.gallery.get("a")
-    assert again.missing is None and again.file_hash != clip.file_hash and again.bytes == clip.path.stat().st_size
+from tests.app.gallery.videos import described, video
 
 
 def test_a_lost_database_loses_nothing(shelf, tmp_path):
@@ -242,6 +190,30 @@ def test_a_damaged_database_is_put_aside_whole(shelf):
     shelf.open()
     assert shelf.gallery.rebuild().found == ("a",)
     assert put_aside_if_damaged(shelf.folder) is None
+
+
+def test_a_damaged_database_stays_while_another_process_works_on_the_folder(shelf, owner):
+    shelf.add("a")
+    shelf.database.close()
+    database = shelf.folder / "studio.db"
+    database.write_bytes(b"no database" * 1_000)
+    process = owner(shelf.folder)
+    words = rf"is worked on by another studio or command \(process {process.pid} on .*\): close that studio"
+    with pytest.raises(StorageError, match=words):
+        put_aside_if_damaged(shelf.folder)
+    assert database.read_bytes() == b"no database" * 1_000 and not list(shelf.folder.glob("studio.damaged*"))
+    process.kill()
+    process.wait()
+    assert put_aside_if_damaged(shelf.folder).read_bytes() == b"no database" * 1_000
+    assert not database.exists()
+    with Ownership(shelf.folder).held("it was not given back"):
+        pass
+
+
+def test_a_whole_database_is_rebuilt_beside_its_owner(shelf, owner):
+    shelf.add("a")
+    owner(shelf.folder)
+    assert put_aside_if_damaged(shelf.folder) is None and shelf.gallery.rebuild().kept == 1
 
 
 def test_a_read_only_gallery_shows_and_refuses(shelf):

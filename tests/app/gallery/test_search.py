@@ -4,16 +4,13 @@ import itertools
 
 import pytest
 
-from app.database import Database
-from app.gallery import SORTS, Gallery, Query
-from app.gallery.clips import insert, row_of
-from app.gallery.sidecar import Sidecar
+from app.gallery import SORTS, Query
+from app.gallery.clips import insert
 from app.gallery.words import index_text, match_expression
-from app.recipe import Recipe
 from lavie.errors import RequestError
-from lavie.request import Interpolation, Request
+from lavie.request import Interpolation
+from tests.app.gallery.rows import row
 
-DAY = 86_400_000_000
 HOSTILE = [
     '"',
     '""',
@@ -48,39 +45,6 @@ HOSTILE = [
     '"' * 10_000,
     " ".join(f"-w{number}" for number in range(2_000)),
 ]
-
-
-@pytest.fixture
-def fill(tmp_path):
-    """Rows of clips without files: what a search sees. Each is a day younger than the one before."""
-    database = Database(tmp_path)
-
-    def fill(*clips):
-        rows = [_row(number, **values) for number, values in enumerate(clips)]
-        with database.write() as connection:
-            insert(connection, rows)
-        return Gallery(database, tmp_path)
-
-    yield fill
-    database.close()
-
-
-def _row(number, prompt="a red star", seed=None, missing=None, model="nano", interpolation=None, **values):
-    request = Request(prompt, seed=number if seed is None else seed, interpolation=interpolation)
-    name = f"{number:064x}"
-    about = {"width": 96, "height": 64, "frames": 16, "fps": 8.0, **values}
-    sidecar = Sidecar(
-        id=f"c{number}",
-        file=f"clips/c{number}.mp4",
-        file_hash=name,
-        recipe=Recipe(request, model),
-        bytes=1,
-        seconds=1.0,
-        frame_hash=name,
-        created="2026-01-01",
-        **about,
-    )
-    return row_of(sidecar, (20_000 + number) * DAY, missing)
 
 
 def found(gallery, **query):
@@ -212,7 +176,7 @@ def test_what_comes_or_goes_meanwhile_does_not_shift_the_pages(fill):
     first = gallery.page(Query(), limit=5)
     with gallery._store.database.write() as connection:
         connection.execute("DELETE FROM clips WHERE id = 'c7'")
-        insert(connection, [_row(10)])
+        insert(connection, [row(10)])
     second = gallery.page(Query(), first.next, limit=5)
     assert [clip.id for clip in second.clips] == ["c4", "c3", "c2", "c1", "c0"] and second.next is None
 

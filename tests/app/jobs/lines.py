@@ -38,4 +38,4 @@ def bring(jobs: Jobs, job_id: str, state: str) -> None:
 def store(database: Database, job_id: str, stage: str) -> None:
     """As if the latents of a stage had been kept."""
     with database.write() as connection:
-        connection.execute("INSERT INTO artefacts VALUES (?, ?, 'a.x', 1, 'now')", [job_id, stage])
+        connection.execute("INSERT INTO artefacts VALUES (?, ?, 'a.x', 1, 'ab', 'now')", [job_id, stage])

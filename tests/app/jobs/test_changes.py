@@ -1,9 +1,13 @@
 """What a person may do to a job, in which state."""
 
+import threading
+import time
+from dataclasses import replace
+
 import pytest
 
 from app.database import Database
-from app.job_row import CANCELLED, CLOSED, DONE, FAILED, INTERRUPTED, OPEN, PAUSED, QUEUED, RUNNING
+from app.job_row import CANCELLED, CLOSED, DONE, FAILED, INTERRUPTED, OPEN, PAUSED, QUEUED, REGENERATE, RUNNING
 from app.jobs import Jobs
 from app.recipe import Job
 from lavie.errors import RequestError
@@ -42,19 +46,66 @@ def test_an_edited_job_is_another_and_what_was_made_of_the_old_one_is_forgotten(
     jobs.progress("a", "base", 3, 10)
     with database.write() as connection:
         connection.execute(
-            "INSERT INTO artefacts VALUES ('a', 'base', 'a.x', 1, 'now'), ('b', 'base', 'b.x', 1, 'now')"
+            "INSERT INTO artefacts VALUES ('a', 'base', 'a.x', 1, 'ab', 'now'), ('b', 'base', 'b.x', 1, 'ab', 'now')"
         )
         connection.execute("INSERT INTO segments (job, number, prompt) VALUES ('a', 0, 'x'), ('b', 0, 'x')")
     jobs.recover("ask")
+    jobs.resume("a")
     jobs.edit("a", job("a"))  # the same: all stays
     row = jobs.get("a")
     assert (row.recipe, row.stage, len(row.notices)) == ('{"seed": 1}', "base", 1)
     jobs.edit("a", job("a blue star"))
     row = jobs.get("a")
     assert (row.job, row.recipe, row.stage, row.step, row.notices) == (job("a blue star"), None, None, 0, ())
-    assert (row.state, line(jobs)) == (INTERRUPTED, "a b")
+    assert (row.state, line(jobs)) == (QUEUED, "a b")
     assert [row["job"] for row in database.query("SELECT job FROM artefacts")] == ["b"]
     assert [row["job"] for row in database.query("SELECT job FROM segments")] == ["b"]
+
+
+def test_an_edit_may_be_made_of_the_job_as_it_is_when_its_turn_comes(jobs, database):
+    fill(jobs, "a")
+
+    def add(text):
+        def changed(old):
+            time.sleep(0.01)  # while the others are at it too
+            return replace(old, request=replace(old.request, prompt=old.request.prompt + text))
+
+        jobs.edit("a", changed)
+        database.close()
+
+    threads = [threading.Thread(target=add, args=(f" {number}",)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(jobs.get("a").prompt.split()) == sorted(["a", *map(str, range(5))])  # no edit undid another
+
+
+def test_an_edit_that_fails_changes_nothing(jobs):
+    fill(jobs, "a")
+    before = jobs.get("a")
+    with pytest.raises(RequestError, match="prompt is empty"):
+        jobs.edit("a", lambda old: replace(old, request=replace(old.request, prompt=" ")))
+    assert jobs.get("a") == before
+
+
+def test_what_makes_a_clip_again_is_not_edited(jobs):
+    jobs.add(job(), job_id="a", kind=REGENERATE, parent="clip")
+    before = jobs.get("a")
+    words = "the job a makes the clip clip again, as it was, and cannot be edited: `remix clip` makes another like it"
+    with pytest.raises(RequestError, match=words):
+        jobs.edit("a", job("other"))
+    assert jobs.get("a") == before
+
+
+@pytest.mark.parametrize("state", [RUNNING, PAUSED, INTERRUPTED, DONE])
+def test_what_cannot_be_edited_is_told_with_a_way_out(jobs, state):
+    fill(jobs, "a")
+    bring(jobs, "a", state)
+    words = f"the job a is {state}: only one that is queued can be edited; `jobs duplicate a` queues a copy that can"
+    with pytest.raises(RequestError, match=words):
+        jobs.edit("a", job("other"))
+    jobs.edit(jobs.duplicate("a"), job("other"))
 
 
 def test_a_duplicate_is_a_job_of_its_own_at_the_end_of_the_line(jobs):
@@ -167,7 +218,7 @@ def test_what_went_wrong_can_be_tried_again(jobs, state):
 
 
 ALLOWED = {
-    "edit": {QUEUED, PAUSED, INTERRUPTED},
+    "edit": {QUEUED},
     "move": {QUEUED, PAUSED, INTERRUPTED},
     "to_front": {QUEUED, PAUSED, INTERRUPTED},
     "set_priority": {QUEUED, PAUSED, INTERRUPTED},

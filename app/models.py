@@ -1,0 +1,72 @@
+"""The model that a worker works with: loaded when first needed, one at a time, since memory is for frames.
+
+Knows how to load and what came of it; runs nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from app.clip import load_cascade
+from app.config import StudioConfig
+from lavie.errors import LavieError
+
+if typing.TYPE_CHECKING:
+    from lavie.cascade import Cascade
+
+LOADING, READY = "loading", "ready"  # states of a model; any other text says what is wrong with it
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model. provenance: what the cascade said of itself then; asking again reads all weights again."""
+
+    name: str
+    cascade: Cascade
+    provenance: dict
+
+
+class Models:
+    """Gives the model of a name. `get` and `load_ahead` belong to one thread, the rest to all.
+
+    load: gives the cascade for the settings; called again after it failed.
+    """
+
+    def __init__(self, config: StudioConfig, load: Callable[[StudioConfig], Cascade] = load_cascade):
+        self._config, self._load = config, load
+        self._loaded: Model | None = None
+        self._wanted: str | None = None
+        self.state = READY  # as long as nobody waits for one
+
+    @property
+    def cascade(self) -> Cascade | None:
+        """The one that is loaded, for questions that run no network."""
+        loaded = self._loaded
+        return loaded.cascade if loaded else None
+
+    def want(self, name: str) -> None:
+        """Have a model loaded at the next `load_ahead`."""
+        self._wanted, self.state = name, LOADING
+
+    def load_ahead(self) -> None:
+        """Load what is wanted. What is wrong with it is told by `state`, and by each job that asks for it."""
+        name, self._wanted = self._wanted, None
+        if name is not None:
+            with contextlib.suppress(LavieError):
+                self.get(name)
+
+    def get(self, name: str) -> Model:
+        """The model, loaded if it is not. Raises what loading it raises."""
+        if self._loaded is None or self._loaded.name != name:
+            self._loaded, self.state = None, LOADING  # before the next is loaded: memory is for one
+            try:
+                cascade = self._load(replace(self._config, model=name))
+                self._loaded = Model(name, cascade, cascade.provenance())
+            except Exception as error:
+                self.state = str(error) or type(error).__name__
+                raise
+        self.state = READY
+        return self._loaded

@@ -53,9 +53,11 @@ def studio(
     model: ModelOption = None,
     device: DeviceOption = None,
     auth: Annotated[str | None, typer.Option(metavar="USER:PASSWORD", help="Ask for a login [or LAVIE_AUTH].")] = None,
+    mcp: Annotated[bool, typer.Option("--mcp", help="Offer the HTTP endpoints as MCP tools too.")] = False,
 ) -> None:
     """LaVie Studio: videos from words. Without a command, the studio opens as a page on this machine."""
     settings = {"host": host, "port": port, "data": data, "model": model, "device": device, "auth": auth}
+    settings |= {"mcp": True} if mcp else {}
     if context.invoked_subcommand is not None:
         _refuse_misplaced(context, settings)
         return

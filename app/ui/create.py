@@ -1,168 +1,228 @@
-"""The first page: a prompt and three switches in, a video out. Shows how a job stands by asking the studio.
+"""The first tab: what to make, and beside it what is being made.
 
-Knows widgets and `Studio`. The job does not hang on the page: it goes on when the tab closes, and is shown again to the
-browser that comes back.
+The job does not hang on the page: its state comes from `app.ui.live`, the same on every page that is open.
 """
 
 from __future__ import annotations
 
-import base64
 import html
-import io
+import secrets
 import typing
+from dataclasses import replace
+from functools import partial
 
-from app.job_row import DONE, FAILED, INTERRUPTED, PAUSED, QUEUED
-from app.studio import Snapshot, Studio
-from app.watching import stages_of
-from lavie.errors import LavieError, RequestError
-from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
-from lavie.request import Interpolation, Request, SuperResolution
+from app.studio import Studio
+from app.ui import present
+from app.ui.boards import QUICK, board, slot
+from app.ui.form import BOUND, Form
+from app.ui.prompt_help import insert, prompt_help
+from app.ui.queue import create_queue, handler
+from app.ui.shell import Asked, Shell, filled
+from lavie.errors import LavieError
+from lavie.request import MAX_SEED, SAMPLERS
 
 if typing.TYPE_CHECKING:
     import gradio as gr
-    import numpy as np
 
-POLL_SECONDS = 0.5
-STAGE_LABELS = {BASE: "Base", INTERPOLATION: "Smooth", SUPER_RESOLUTION: "Upscale"}  # in the order they run
+_SCREEN = f'<section class="lv-live">{slot("picture")}{slot("head")}{slot("bars")}</section>'
 
 
-def create_tab(page: gr.Blocks, studio: Studio) -> None:
-    """Lay out the tab inside the open `page` and wire it to the studio."""
+def create_tab(shell: Shell) -> None:
+    """Lay out the tab inside the open page and wire it to the studio."""
     import gradio as gr
 
+    say, studio = shell.say, shell.studio
     with gr.Row():
-        with gr.Column():
-            prompt = gr.Textbox(label="Prompt", lines=3, placeholder="a red star spinning on a navy background")
-            seed = gr.Textbox(label="Seed", placeholder="empty: a new one each time", max_lines=1)
+        with gr.Column(scale=5, min_width=320):
+            widgets, words, facts = _fields(shell)
             with gr.Row():
-                # A switch that cannot be turned off, to show that there is always a base stage.
-                gr.Checkbox(label=STAGE_LABELS[BASE], value=True, interactive=False)
-                smooth = gr.Checkbox(label=STAGE_LABELS[INTERPOLATION], info="four times the frame rate")
-                upscale = gr.Checkbox(label=STAGE_LABELS[SUPER_RESOLUTION], info="four times the size")
-            with gr.Row():
-                generate = gr.Button("Generate", variant="primary")
-                cancel = gr.Button("Cancel", interactive=False)
-        with gr.Column():
-            video = gr.Video(label="Video", interactive=False, buttons=["download"], loop=True, autoplay=True)
-            status = gr.HTML()
+                count = gr.Number(1, label=say("count"), info=say("count_hint"), precision=0, minimum=1, maximum=100)
+                each_line = gr.Checkbox(label=say("each_line"), elem_classes="lv-switch")
+            generate = gr.Button(say("generate"), variant="primary", elem_id="lv-generate", size="lg")
+            with gr.Row(visible=False) as changing:
+                edit_done = gr.Button(say("edit_done"), variant="primary")
+                edit_leave = gr.Button(say("edit_leave"))
+            answer = board(name="answer")
+            _advanced(shell, widgets)
+            shell.form = [widgets[name] for name in Form.names()]
+            _presets(shell)
+        with gr.Column(scale=6, min_width=320):
+            screen = board(_SCREEN, name="screen")
+            screen.act(handler(shell), None, None, **QUICK)
+            shell.openers.append(screen)
+            lines = create_queue(shell)
 
-    # Key and secret are fixed so that a value outlives a restart of the server. It holds an id, and keeps no secret.
-    mine = gr.BrowserState(None, storage_key="lavie-job", secret="lavie-job")
-    timer = gr.Timer(POLL_SECONDS, active=False)
-    shown = [status, video, generate, cancel, timer]
+    wanted, edited = [*shell.form, count, each_line], gr.State(None)
+    gr.on([generate.click, widgets["seed"].submit], shell.handler(partial(_submit, studio)), wanted, answer, **QUICK)
+    editing = [edited, changing, generate, answer]
+    lines.act(shell.handler(partial(_start_edit, studio)), None, [*editing, *shell.form], **QUICK)
+    edit_done.click(shell.handler(partial(_end_edit, studio)), [edited, *shell.form], editing, **QUICK)
+    edit_leave.click(shell.handler(lambda asked: _not_editing()), None, editing, **QUICK)
+    _wire_words(shell, widgets["prompt"], words)
+    counted = [widgets[name] for name in Form.names() if name not in (*BOUND, "negative", "style")]
+    changed = [shell.page.load, *(widget.change for widget in (*counted, count))]
+    gr.on(changed, shell.handler(partial(_facts, studio)), wanted, facts, **QUICK)
 
-    def submit(prompt: str, seed: str, smooth: bool, upscale: bool, job_id: str | None):
-        current = studio.job(job_id)
-        if current and current.open:  # the Enter key works while the button is off: one job a page
-            return gr.skip(), *_widgets(current)
-        try:
-            job_id = studio.submit(_request(prompt, seed, smooth, upscale))
-        except LavieError as error:
-            return gr.skip(), _alert(str(error)), *[gr.skip()] * 4
-        return job_id, *_widgets(studio.job(job_id))
 
-    def follow(job_id: str | None):
-        job = studio.job(job_id)
-        return _widgets(job) if job else _idle()
+def _fields(shell: Shell) -> tuple[dict[str, gr.components.Component], gr.HTML, gr.HTML]:
+    """What is always seen: the prompt with its help, the seed, the stages, and what will come of them."""
+    import gradio as gr
 
-    def stop(job_id: str | None):
+    say, studio = shell.say, shell.studio
+    prompt = gr.Textbox(label=say("prompt"), lines=3, placeholder=say("prompt_hint"), elem_id="lv-prompt")
+    words = board(name="words")
+    with gr.Row(equal_height=True):
+        # A switch that cannot be turned off, to show that there is always a base stage.
+        gr.Checkbox(label=say("base"), value=True, interactive=False, elem_classes="lv-switch", min_width=120)
+        smooth = gr.Checkbox(label=say("smooth"), info=say("smooth_hint"), elem_classes="lv-switch", min_width=120)
+        upscale = gr.Checkbox(label=say("upscale"), info=say("upscale_hint"), elem_classes="lv-switch", min_width=120)
+    facts = board(name="facts")
+    with gr.Row(equal_height=True):
+        seed = gr.Textbox(label=say("seed"), placeholder=say("seed_hint"), max_lines=1, scale=3)
+        dice = gr.Button(say("seed_dice"), size="sm", scale=1, min_width=80)
+        last = gr.Button(say("seed_last"), size="sm", scale=1, min_width=80)
+    dice.click(lambda: str(secrets.randbelow(MAX_SEED + 1)), None, seed, **QUICK)
+    last.click(lambda: _last_seed(studio), None, seed, **QUICK)
+    return {"prompt": prompt, "smooth": smooth, "upscale": upscale, "seed": seed}, words, facts
+
+
+def _advanced(shell: Shell, widgets: dict[str, gr.components.Component]) -> None:
+    """What few people need at first. An empty field leaves it to the model."""
+    import gradio as gr
+
+    say = shell.say
+
+    def number(name: str) -> gr.Textbox:  # gradio's own field for numbers says 0 where it is empty
+        return gr.Textbox("", label=say(name), placeholder=say("model_default"), max_lines=1, min_width=130)
+
+    with gr.Accordion(say("advanced"), open=False, elem_id="lv-advanced"):
+        widgets["negative"] = gr.Textbox(label=say("negative"), placeholder=say("negative_hint"), lines=1)
+        widgets["style"] = gr.Textbox(label=say("style"), info=say("style_hint"), lines=1)
+        with gr.Row():
+            choices = [("–", ""), *((name, name) for name in SAMPLERS)]
+            widgets["sampler"] = gr.Dropdown(choices, value="", label=say("sampler"), min_width=130)
+            for name in ("steps", "guidance", "rescale"):
+                widgets[name] = number(name)
+        with gr.Row():
+            for name in ("width", "height", "frames", "fps"):
+                widgets[name] = number(name)
+        with gr.Row():
+            for name in ("smooth_steps", "upscale_steps", "noise_level"):
+                widgets[name] = number(name)
+
+
+def _presets(shell: Shell) -> None:
+    """Everything but prompt and seed, kept under a name."""
+    import gradio as gr
+
+    say, presets, form = shell.say, shell.studio.presets, shell.form
+    with gr.Accordion(say("presets"), open=False, elem_id="lv-presets"):
+        choose = gr.Dropdown(list(presets.all()), value=None, label=say("preset_choose"), info=say("preset_hint"))
+        with gr.Row(equal_height=True):
+            name = gr.Textbox(label=say("preset_name"), max_lines=1, scale=3)
+            save, delete = (gr.Button(say(f"preset_{what}"), size="sm", min_width=80) for what in ("save", "delete"))
+
+    def choices(value: str | None = None) -> dict:
+        return gr.update(choices=list(presets.all()), value=value)
+
+    def use(asked: Asked, chosen: str | None, *values):
+        found = presets.all().get(chosen or "")
+        return [gr.skip()] * len(values) if found is None else filled(Form(*values).with_preset(found))
+
+    def keep(asked: Asked, name: str, *values):
+        presets.save(name, Form(*values).preset())
+        return choices(name.strip())
+
+    def drop(asked: Asked, chosen: str | None):
+        if chosen:
+            presets.delete(chosen)
+        return choices()
+
+    choose.input(shell.handler(use), [choose, *form], form, **QUICK)
+    save.click(shell.handler(keep), [name, *form], choose, **QUICK)
+    delete.click(shell.handler(drop), choose, choose, **QUICK)
+    shell.page.load(choices, None, choose, **QUICK)
+
+
+def _submit(studio: Studio, asked: Asked, *values):
+    """Queue what the form asks for, all of it or nothing."""
+    *fields, count, each_line = values
+    try:
+        requests = Form(*fields).requests(count, each_line)
+        for request in requests:
+            studio.submit(request)
+    except LavieError as error:
+        return present.alert(str(error))
+    many = asked.say("submitted", count=len(requests))
+    return f'<p class="lv-quiet" role="status">{many}</p>' if len(requests) > 1 else ""
+
+
+def _start_edit(studio: Studio, asked: Asked):
+    """Take a queued job into the form."""
+    import gradio as gr
+
+    row = studio.jobs.get(asked.told.get("id", "")) if asked.told.get("act") == "edit" else None
+    if row is None:
+        return [gr.skip()] * (4 + len(Form.names()))
+    form = filled(Form.of(row.job.request))
+    note = f'<p class="lv-note" role="status">{html.escape(asked.say("editing"))}</p>'
+    return row.id, gr.Row(visible=True), gr.Button(visible=False), note, *form
+
+
+def _end_edit(studio: Studio, asked: Asked, job_id: str | None, *values):
+    """Put the form's request in the place of the job's."""
+    import gradio as gr
+
+    try:
         if job_id:
-            studio.cancel(job_id)
-        return follow(job_id)
-
-    # Quick calls that only ask or tell the worker: none needs a place in gradio's own queue.
-    quick = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-    asked = [prompt, seed, smooth, upscale, mine]
-    gr.on([generate.click, prompt.submit, seed.submit], submit, asked, [mine, *shown], **quick)
-    cancel.click(stop, mine, shown, **quick)
-    timer.tick(follow, mine, shown, **quick)
-    page.load(follow, mine, shown, **quick)
+            studio.edit(job_id, Form(*values).request())
+    except LavieError as error:
+        return gr.skip(), gr.skip(), gr.skip(), present.alert(str(error))
+    return _not_editing()
 
 
-def _request(prompt: str, seed: str, smooth: bool, upscale: bool) -> Request:
-    """The request that the widgets describe. Raises RequestError."""
-    text = (seed or "").strip()
-    if text and not (text.isascii() and text.isdigit()):
-        raise RequestError(f"seed is {text!r}: give a whole number, or leave it empty")
-    return Request(
-        prompt or "",
-        seed=int(text) if text else None,
-        interpolation=Interpolation() if smooth else None,
-        super_resolution=SuperResolution() if upscale else None,
-    )
-
-
-def _idle():
-    """No job to show, or one that went with an earlier run of the studio."""
+def _not_editing():
     import gradio as gr
 
-    return gr.skip(), gr.skip(), gr.Button(interactive=True), gr.Button(interactive=False), gr.Timer(active=False)
+    return None, gr.Row(visible=False), gr.Button(visible=True), ""
 
 
-def _widgets(job: Snapshot):
-    """What the page shows of a job: status, video, the two buttons, and whether to ask again."""
+def _wire_words(shell: Shell, prompt: gr.Textbox, words: gr.HTML) -> None:
+    """Say beside the prompt what the model makes of it, and offer the words it knows."""
     import gradio as gr
 
-    return (
-        _status(job),
-        job.clip.path if job.clip else None,
-        gr.Button(interactive=not job.open),
-        gr.Button(interactive=job.open and not job.stopping),
-        gr.Timer(active=job.open),
-    )
+    studio = shell.studio
+
+    def show(asked: Asked, text: str):
+        return prompt_help(studio, text, asked.say)
+
+    def put(asked: Asked, text: str):
+        text = insert(studio.card, text or "", asked.told.get("word", ""))
+        return text, prompt_help(studio, text, asked.say)
+
+    gr.on([shell.page.load, prompt.change], shell.handler(show), prompt, words, trigger_mode="always_last", **QUICK)
+    words.act(shell.handler(put), prompt, [prompt, words], **QUICK)
 
 
-def _status(job: Snapshot) -> str:
-    """The job as HTML: notices, then how it stands. Everything from outside is escaped."""
-    row = job.row
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in row.notices)
-    if job.state == FAILED:
-        return notes + _alert(row.error)
-    if not job.open:
-        return f'{notes}<p role="status">{html.escape(_outcome(job))}</p>'
-    words = {QUEUED: "Waiting for its turn …", PAUSED: "Paused.", INTERRUPTED: "Interrupted."}
-    head = words.get(job.state) or ("Working …" if row.stage else "Loading the model …")
-    head = "Stopping after this step …" if job.stopping else head
-    return f'{notes}<p role="status">{head}</p>{_bars(job)}{_preview(job.preview)}'
+def _facts(studio: Studio, asked: Asked, *values) -> str:
+    """What will come of the settings, and how long it takes here: said before the click."""
+    *fields, count, _ = values
+    try:
+        requests = replace(Form(*fields), prompt="any", seed="", style="").requests(count)
+    except LavieError as error:
+        return present.alert(str(error))
+    say, request = asked.say, requests[0]
+    outcome = say("outcome", **studio.card.outcome(request)) if studio.card else ""
+    estimate = studio.estimates.of_request(request, studio.model)
+    words = say("estimate_none")
+    if estimate is not None:
+        time = present.duration(estimate.seconds * len(requests), say)
+        words = say("estimate", time=time)
+        if estimate.memory:
+            words = say("estimate_memory", time=time, memory=f"{estimate.memory / 2**30:.1f} GiB")
+    return f'<p class="lv-facts">{html.escape(" · ".join(filter(None, [outcome, words])))}</p>'
 
 
-def _outcome(job: Snapshot) -> str:
-    if job.clip is None:
-        return "Removed from the gallery since." if job.state == DONE else "Cancelled."
-    clip = job.clip
-    return (
-        f"Seed {clip.seed} · {clip.frames} frames · {clip.width} × {clip.height} · {clip.fps:g} frames a second · "
-        f"made in {clip.seconds:.1f} s"
-    )
-
-
-def _bars(job: Snapshot) -> str:
-    """A bar for each stage of the job: full before the one under way, empty after it."""
-    row = job.row
-    stages = stages_of(row.job.request)
-    current = stages.index(row.stage) if row.stage in stages else -1
-    rows = []
-    for place, stage in enumerate(stages):
-        name = STAGE_LABELS[stage]
-        share, words = (1.0, "done") if place < current else (0.0, "")
-        if place == current:
-            share, words = row.step / max(row.steps, 1), f"{row.step} / {row.steps}"
-        bar = f'<progress aria-label="{name}" value="{share:.3f}" max="1"></progress>'
-        rows.append(f'<div class="lv-stage"><span>{name}</span>{bar}<span>{words}</span></div>')
-    return "".join(rows)
-
-
-def _preview(frames: np.ndarray | None) -> str:
-    """The middle frame as a tiny inline PNG that the browser enlarges: no file is written for each step."""
-    if frames is None:
-        return ""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(frames[len(frames) // 2]).save(buffer, format="PNG")
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img class="lv-preview" alt="Preview of the middle frame" src="data:image/png;base64,{data}">'
-
-
-def _alert(message: str) -> str:
-    return f'<p class="lv-error" role="alert">{html.escape(message)}</p>'
+def _last_seed(studio: Studio) -> str:
+    newest = studio.gallery.newest()
+    return str(newest.seed) if newest else ""

@@ -1,0 +1,255 @@
+"""The named endpoints of the HTTP interface: what scripts ask the studio for, over gradio's own API and as MCP tools.
+
+A function that is an endpoint documents itself: gradio shows its docstring and its types. Each answers with JSON
+values or with one line that says what is wrong. A job does not hang on who waits for it. See docs/api.md.
+"""
+# No `from __future__ import annotations` here: gradio reads the types of endpoints, not their names.
+
+import asyncio
+import contextlib
+import json
+import time
+import typing
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from app.clip import Clip
+from app.commands.options import with_options
+from app.gallery import Query, StoredClip
+from app.gallery.values import check_id
+from app.job_row import CANCELLED, FAILED, INTERRUPTED
+from app.studio import Snapshot, Studio
+from app.ui.api_errors import answering, check_count
+from app.ui.present import media
+from lavie.errors import RequestError, short
+from lavie.request import Request
+
+if typing.TYPE_CHECKING:
+    import gradio as gr
+
+NAMES = ("render", "regenerate", "job", "cancel", "search", "clip")  # `extend` belongs behind `render` once it is there
+MOST_WAITING = 24  # clients at once; gradio works on 40 events, so that others are answered however many wait
+MOST_SECONDS = 3600.0  # of waiting: gradio does not tell whether a client is still there
+_JOB_FACTS = ("id", "kind", "state", "asked", "stage", "step", "steps", "error", "parent")
+_JOB_FACTS += ("created", "started", "finished")
+LOOK_SECONDS = 0.25  # between two looks at a job that is waited for
+
+
+def create_api(page: "gr.Blocks", studio: Studio) -> None:
+    """Add the endpoints to the open page, behind all that is laid out on it."""
+    import gradio as gr
+
+    page.validate_inputs = check_count
+    for event in page.fns.values():  # whatever a tab forgot to say: what serves the page is no endpoint and no tool
+        event.api_visibility = "private"
+    endpoints = Endpoints(studio)
+    for name in NAMES:
+        # None of them occupies the device: the worker does, one job after another.
+        gr.api(answering(getattr(endpoints, name), studio), api_name=name, queue=False, concurrency_limit=None)
+
+
+class Endpoints:
+    """What each endpoint does. Raises LavieError with one line for the client."""
+
+    def __init__(self, studio: Studio):
+        self._studio = studio
+        self._waiting = 0  # only changed in the server's event loop
+
+    async def render(
+        self,
+        prompt: str,
+        seed: int | None = None,
+        steps: int | None = None,
+        sampler: str | None = None,
+        guidance: float | None = None,
+        negative: str = "",
+        interpolate: bool = False,
+        upscale: bool = False,
+        width: int | None = None,
+        height: int | None = None,
+        frames: int | None = None,
+        fps: float | None = None,
+        wait: bool = True,
+    ) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """Make a video from a prompt. What is left out is as the model does it.
+
+        Parameters:
+            prompt: What the video shows, at most 4000 characters.
+            seed: 0 to 9007199254740991; the same gives the same video. Drawn where it is left out.
+            steps: Denoising steps of every stage, 1 to 1000.
+            sampler: How the base stage denoises: ddpm, ddim, euler, dpm++ or unipc.
+            guidance: How close the base stage keeps to the prompt, 0 to 50.
+            negative: What to stay away from.
+            interpolate: Four times the frame rate.
+            upscale: Four times the width and height.
+            width: Pixels of the base stage, a multiple of 8 from 8 to 2048.
+            height: Pixels of the base stage, a multiple of 8 from 8 to 2048.
+            frames: Frames of the base stage, 1 to 64.
+            fps: Frames a second of the base stage, 1 to 120.
+            wait: Answer when the clip is there. False: answer at once with the job, to be asked for with /job.
+
+        Returns:
+            The clip: id, url, frames, width, height, fps, seed, frame_hash, seconds; or the job, where wait is false.
+            The mp4 file; null where wait is false.
+        """
+        _check_switches(interpolate=interpolate, upscale=upscale, wait=wait)
+        request = with_options(
+            Request(prompt, seed=seed, width=width, height=height, frames=frames, fps=fps),
+            negative=negative,
+            steps=steps,
+            sampler=sampler,
+            guidance=guidance,
+            interpolate=interpolate,
+            upscale=upscale,
+        )
+        job = await self._made(lambda: self._studio.submit(request), wait)
+        if not wait:
+            return _job_facts(job), None
+        if job.clip is None:
+            raise RequestError(f"the clip {job.row.id} was removed before it could be given out")
+        file = {"path": job.clip.path, "orig_name": f"{job.clip.id}.mp4", "meta": {"_type": "gradio.FileData"}}
+        return _clip_facts(job.clip), file
+
+    async def regenerate(self, id: str, wait: bool = True) -> dict[str, Any]:
+        """Make a stored clip again from its recipe and say whether it is the same, bit for bit, or what differs.
+
+        Parameters:
+            id: Of the clip.
+            wait: Answer when it is made. False: answer at once with the job, whose proof /job will tell.
+
+        Returns:
+            The proof: identical, psnr (dB, null where identical), differences (name, was, now), summary; or the job.
+        """
+        _check_switches(wait=wait)
+        job = await self._made(lambda: self._studio.regenerate(check_id(id)), wait)
+        return {"job": job.row.id, **_proof_facts(job)} if wait else _job_facts(job)
+
+    def job(self, id: str) -> dict[str, Any]:
+        """Tell how a job stands.
+
+        Parameters:
+            id: Of the job, as /render gave it with wait=false; it is also the id of the clip that it makes.
+
+        Returns:
+            state (queued, running, paused, interrupted, done, failed, cancelled), stage, step, steps, notices, error,
+            times, and the clip or the proof once it is done.
+        """
+        return _job_facts(self._job(id))
+
+    def cancel(self, id: str) -> dict[str, Any]:
+        """Take a waiting job out of the queue, or stop a running one behind its step. One that is over stays as it is.
+
+        Parameters:
+            id: Of the job.
+
+        Returns:
+            The job, as /job tells it. One that was running is stopping: its `asked` is cancel.
+        """
+        self._job(id)
+        self._studio.cancel(id)
+        return _job_facts(self._job(id))
+
+    def search(
+        self, text: str = "", filters: dict[str, Any] | None = None, after: str | None = None, limit: int = 24
+    ) -> dict[str, Any]:
+        """Look for clips in the gallery, the newest first.
+
+        Parameters:
+            text: Words of the prompt, notes or tags; "a phrase", -without, begin*. Empty finds all.
+            filters: Any of model, adapter, stages, seed, width, height, created_from, created_to, min_rating, favourite, tags (a list), parent, trashed, missing, stacked, sort (newest, oldest, rating, longest, relevance).
+            after: `next` of the page before; leave it out for the first.
+            limit: Clips on a page, 1 to 1000.
+
+        Returns:
+            clips, next (null at the end), total, and total_is_exact: false where there are more than total.
+        """  # noqa: E501 - gradio reads a parameter's description from one line
+        query = _query({} if filters is None else filters, text)
+        page = self._studio.gallery.page(query, after, limit)
+        clips = [_clip_facts(clip) for clip in page.clips]
+        return {"clips": clips, "next": page.next, "total": page.total, "total_is_exact": page.total_is_exact}
+
+    def clip(self, id: str) -> dict[str, Any]:
+        """Tell everything about a stored clip, with the recipe that makes it again.
+
+        Parameters:
+            id: Of the clip.
+
+        Returns:
+            What /search tells of it, and recipe.
+        """
+        stored = self._studio.gallery.require(check_id(id))
+        return {**_clip_facts(stored), "recipe": json.loads(stored.recipe_json)}
+
+    def _job(self, job_id: str) -> Snapshot:
+        snapshot = self._studio.job(check_id(job_id))
+        if snapshot is None:
+            raise RequestError(f"no job has the id {job_id}")
+        return snapshot
+
+    async def _made(self, submit: Callable[[], str], wait: bool) -> Snapshot:
+        """Queue a job; how it stands at its end or, where nobody waits, now. It goes on if its client leaves."""
+        from starlette.concurrency import run_in_threadpool
+
+        with self._place() if wait else contextlib.nullcontext():
+            job_id = await run_in_threadpool(submit)
+            job, end = await run_in_threadpool(self._job, job_id), time.monotonic() + MOST_SECONDS
+            while wait and job.open and job.state != INTERRUPTED:
+                if time.monotonic() > end:
+                    raise RequestError(f"the job {job_id} takes long: it goes on, ask /job for it")
+                await asyncio.sleep(LOOK_SECONDS)
+                job = await run_in_threadpool(self._job, job_id)
+        if wait:
+            _check_made(job)
+        return job
+
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[None]:
+        if self._waiting >= MOST_WAITING:
+            raise RequestError(f"{MOST_WAITING} clients wait for videos already: ask with wait=false, then with /job")
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+
+
+def _clip_facts(clip: Clip | StoredClip) -> dict[str, Any]:
+    """JSON values; addresses under the page's in place of where the file lies."""
+    facts = {name: value for name, value in clip.to_dict().items() if name != "path"}
+    kinds = {"url": "mp4", "poster": "poster.webp", "preview": "preview.webp"}
+    return facts | {name: media(clip.id, kind) for name, kind in kinds.items()}
+
+
+def _job_facts(job: Snapshot) -> dict[str, Any]:
+    row = job.row
+    facts = {name: getattr(row, name) for name in _JOB_FACTS} | {"notices": list(row.notices)}
+    return facts | {"clip": job.clip and _clip_facts(job.clip), "proof": job.proof and _proof_facts(job)}
+
+
+def _proof_facts(job: Snapshot) -> dict[str, Any]:
+    return {**json.loads(job.proof.to_json()), "summary": str(job.proof)}
+
+
+def _check_made(job: Snapshot) -> None:
+    row = job.row
+    if row.state == FAILED:
+        raise RequestError(row.error)
+    if row.state == CANCELLED:
+        raise RequestError(f"the job {row.id} was cancelled")
+    if row.state == INTERRUPTED:
+        raise RequestError(f"the job {row.id} was interrupted: {row.error}")
+
+
+def _check_switches(**values: bool) -> None:
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise RequestError(f"{name} is {short(value)}: give true or false")
+
+
+def _query(filters: Any, text: Any) -> Query:
+    if not isinstance(filters, dict) or "text" in filters:
+        raise RequestError(f"filters are {short(filters)}: give an object of names and values, with no text among them")
+    try:
+        return Query.from_json(json.dumps({**filters, "text": text}))
+    except RecursionError:
+        raise RequestError("filters are nested without end: give an object of names and values") from None

@@ -1,0 +1,35 @@
+"""Our own HTML inside gradio's page: a board shows fragments, and its buttons come back as events.
+
+A fragment is a slot that `assets/studio.js` fills (`data-live`), or what a handler returns. A click on an element with
+`data-act` triggers the board's `act`, which brings the element's `data-…` along (see `Shell.handler`); what leads to
+another view of the page triggers its `open`.
+"""
+
+from __future__ import annotations
+
+import typing
+
+if typing.TYPE_CHECKING:
+    import gradio as gr
+
+_TELL = "(data) => trigger(/^(open|show|compare|close)$/.test(data.act) ? 'open' : 'act', data)"
+_BOARD = f"window.lavie.board(element, {_TELL});"
+_EXTRAS = {
+    "cards": f" window.lavie.cards(element, {_TELL});",
+    "in_step": " window.lavie.inStep(element);",
+}
+# Only asks or tells the worker: needs no place in gradio's queue, and no name in the HTTP interface.
+QUICK: dict[str, typing.Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+
+def board(value: str = "", *, name: str, extra: typing.Literal["cards", "in_step"] | None = None) -> gr.HTML:
+    """A board with the id `lv-<name>`. extra: what the script adds to it: keys for cards, or players in step."""
+    import gradio as gr
+
+    script = _BOARD + (_EXTRAS[extra] if extra else "")
+    return gr.HTML(value, js_on_load=script, elem_id=f"lv-{name}", apply_default_css=False)
+
+
+def slot(name: str, kind: str = "div") -> str:
+    """Where the script shows what the studio pushes under `name`."""
+    return f'<{kind} data-live="{name}"></{kind}>'

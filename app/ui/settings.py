@@ -1,0 +1,151 @@
+"""The last tab: what the studio stands on, and what this browser has chosen. Changes nothing on the server.
+
+All of it is written when the tab is opened, so that the page itself does not wait for it. What is chosen here is kept
+in cookies by `assets/studio.js`.
+"""
+
+from __future__ import annotations
+
+import html
+import typing
+from collections.abc import Iterable
+
+from app.status import (
+    BundleStatus,
+    DeviceStatus,
+    DiskStatus,
+    bundle_status,
+    device_status,
+    disk_status,
+    versions,
+)
+from app.studio import Studio
+from app.ui import present
+from app.ui.boards import QUICK, board
+from app.ui.language import Languages, Words
+from app.ui.shell import Asked, Shell
+from lavie.errors import LavieError
+
+THEMES = ("light", "dark")
+# Every key that `assets/studio.js` takes, and the word that says what it does.
+KEYS = (
+    (("Ctrl", "Enter"), "key_generate"),
+    (("←", "→", "↑", "↓"), "key_move"),
+    (("Enter",), "key_open"),
+    (("Space",), "key_play"),
+    (("1", "…", "5"), "key_rate"),
+    (("0",), "key_unrate"),
+    (("f",), "key_favourite"),
+    (("c",), "key_compare"),
+    (("x",), "key_reject"),
+)
+
+
+def settings_tab(shell: Shell) -> None:
+    """Lay out the tab inside the open page."""
+    panels = board(name="settings")
+    show = shell.handler(lambda asked: settings_page(shell.studio, shell.languages, asked))
+    shell.tab.select(show, None, panels, **QUICK)
+    panels.act(show, None, panels, **QUICK)
+
+
+def settings_page(studio: Studio, languages: Languages, asked: Asked) -> str:
+    """The whole tab as HTML."""
+    say = asked.say
+    panels = [
+        _bundle(bundle_status(studio), say),
+        _device(device_status(studio), say),
+        _disk(studio, say),
+        _looks(languages, asked),
+        _keys(say),
+        _panel("versions", say, _table(versions().items())),
+    ]
+    return f'<div class="lv-panels">{"".join(panels)}</div>'
+
+
+def size(count: int) -> str:
+    """Bytes for a person, in MiB, or GiB from one on."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
+def _bundle(bundle: BundleStatus, say: Words) -> str:
+    facts = [(say("model_name"), bundle.name or "–"), (say("folder"), str(bundle.folder))]
+    for stage, files in bundle.missing.items():
+        words = say("stage_lacks", files=", ".join(files)) if files else say("stage_whole")
+        facts.append((say(present.STAGE_KEYS[stage]), words))
+    weights = [(name, size(count)) for name, count in bundle.weights.items()]
+    weights.append((say("weights_all"), size(sum(bundle.weights.values()))))
+    other = _note(say("model_other"), f"python app.py --model {'official' if bundle.asked == 'nano' else 'nano'}")
+    listed = f"<details open><summary>{html.escape(say('weights'))}</summary>{_table(weights)}</details>"
+    return _panel("model", say, _table(facts) + listed + other)
+
+
+def _device(device: DeviceStatus, say: Words) -> str:
+    facts = [(say("device"), device.runs_on.get("device") or say("device_later", device=device.asked))]
+    facts += [(say(name), device.runs_on[name]) for name in ("dtype", "attention", "offload") if name in device.runs_on]
+    facts.append((say("memory_free"), say("free_of", free=size(device.memory.free), total=size(device.memory.total))))
+    if device.memory.peak:
+        facts.append((say("memory_peak"), size(device.memory.peak)))
+    facts.append((say("loaded"), ", ".join(device.loaded) or say("loaded_none")))
+    wrong = "" if device.state in ("ready", "loading") else present.alert(device.state)
+    return _panel("machine", say, wrong + _table(facts) + present.button("look", say))
+
+
+def _disk(studio: Studio, say: Words) -> str:
+    try:
+        disk = disk_status(studio)
+    except LavieError as error:
+        return _panel("data", say, present.alert(str(error)))
+    return _panel("data", say, _table(_disk_facts(disk, say)) + _note(say("data_other"), "python app.py --data …"))
+
+
+def _disk_facts(disk: DiskStatus, say: Words) -> list[tuple[str, str]]:
+    facts = [
+        (say("folder"), str(disk.folder)),
+        (say("disk_free"), say("free_of", free=size(disk.free), total=size(disk.total))),
+    ]
+    for name in ("clips", "trash", "work"):
+        count, taken = getattr(disk, name)
+        facts.append((say(f"disk_{name}"), say("disk_taken", count=count, size=size(taken))))
+    return [*facts, (say("disk_database"), size(disk.database))]
+
+
+def _looks(languages: Languages, asked: Asked) -> str:
+    """Two choices; the script keeps them and marks nothing, since the server reads them from the same cookies."""
+    say = asked.say
+    names = [("", say("as_browser")), *((name, languages.words(name)("language_name")) for name in languages)]
+    themes = [("", say("as_browser")), *((name, say(f"theme_{name}")) for name in THEMES)]
+    choices = _choice("language", say, names, asked.chosen) + _choice("theme", say, themes, asked.chosen)
+    return _panel("looks", say, choices + f'<p class="lv-quiet">{html.escape(say("looks_hint"))}</p>')
+
+
+def _choice(name: str, say: Words, values: Iterable[tuple[str, str]], chosen: typing.Mapping[str, str]) -> str:
+    options = "".join(
+        f'<option value="{value}"{" selected" if value == chosen.get(name, "") else ""}>{html.escape(words)}</option>'
+        for value, words in values
+    )
+    return f'<label class="lv-choice">{html.escape(say(name))}<select data-setting="{name}">{options}</select></label>'
+
+
+def _keys(say: Words) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{" ".join(f"<kbd>{html.escape(key)}</kbd>" for key in keys)}</th>'
+        f"<td>{html.escape(say(word))}</td></tr>"
+        for keys, word in KEYS
+    )
+    return _panel("keys", say, f'<table class="lv-table">{rows}</table>')
+
+
+def _panel(name: str, say: Words, content: str) -> str:
+    return f'<section class="lv-panel"><h2>{html.escape(say(f"panel_{name}"))}</h2>{content}</section>'
+
+
+def _table(facts: Iterable[tuple[str, str]]) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>' for name, value in facts
+    )
+    return f'<table class="lv-table">{rows}</table>'
+
+
+def _note(words: str, command: str) -> str:
+    return f'<p class="lv-quiet">{html.escape(words)} <code>{html.escape(command)}</code></p>'

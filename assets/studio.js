@@ -1,0 +1,181 @@
+// What the page does by itself: it takes what the studio pushes, plays previews, and turns clicks and keys into events.
+// It builds nothing: every fragment of HTML comes from the server, with all text from outside already escaped.
+"use strict";
+
+(() => {
+  const state = {}; // slot → its latest content
+  const still = matchMedia("(prefers-reduced-motion: reduce)");
+
+  // --- the studio's state, pushed: a slot is an element with data-live, in whichever tab is open ---------------------
+  function fill(root) {
+    for (const slot of root.querySelectorAll("[data-live]")) {
+      const content = state[slot.dataset.live];
+      if (content === undefined || slot.shown === content) continue;
+      const active = slot.contains(document.activeElement) ? document.activeElement.dataset : null;
+      slot.innerHTML = slot.shown = content;
+      if (active?.act) slot.querySelector(`[data-act="${active.act}"][data-id="${active.id ?? ""}"]`)?.focus();
+    }
+  }
+
+  function listen() {
+    const source = new EventSource("studio/live");
+    source.onmessage = (message) => {
+      document.body.classList.remove("lv-lost");
+      const news = JSON.parse(message.data);
+      if (news.language) document.documentElement.lang = news.language;
+      if ("sprite" in news) sprite.show(news.sprite);
+      Object.assign(state, news);
+      fill(document);
+      if ("changed" in news) document.querySelectorAll("[data-refresh]").forEach((element) => element.dispatchEvent(new Event("refresh")));
+    };
+    source.onerror = () => {
+      document.body.classList.add("lv-lost");
+      if (source.readyState === EventSource.CLOSED) setTimeout(listen, 2000);
+    };
+  }
+
+  // --- the moving preview: frames below each other in one small picture, drawn one after the other -------------------
+  const sprite = {
+    picture: null,
+    frame: 0,
+    show(news) {
+      if (!news) return (this.picture = null);
+      const picture = new Image();
+      picture.onload = () => Object.assign(this, { picture, frames: news.frames, rate: news.fps });
+      picture.src = news.src;
+    },
+    draw(time) {
+      const canvas = document.querySelector("canvas[data-sprite]");
+      if (sprite.picture && canvas) {
+        const { picture, frames, rate } = sprite;
+        const height = picture.height / frames;
+        const frame = still.matches ? Math.floor(frames / 2) : Math.floor((time / 1000) * rate) % frames;
+        canvas.width = picture.width * 8;
+        canvas.height = height * 8;
+        const context = canvas.getContext("2d");
+        context.imageSmoothingQuality = "high";
+        context.drawImage(picture, 0, frame * height, picture.width, height, 0, 0, canvas.width, canvas.height);
+      }
+      setTimeout(() => requestAnimationFrame(sprite.draw), 60);
+    },
+  };
+
+  // --- boards: HTML of the server's whose buttons (data-act) become events of the gradio component around it -----------
+  function board(element, trigger) {
+    element.addEventListener("click", (event) => {
+      const button = event.target.closest("[data-act]");
+      if (!button || button.disabled) return;
+      if (button.dataset.sure && !confirm(button.dataset.sure)) return;
+      trigger({ ...button.dataset });
+    });
+    element.addEventListener("refresh", () => trigger({ act: "refresh" }), true);
+    // What has come in place of all that was there is read from its beginning.
+    let shown;
+    new MutationObserver(() => {
+      const place = element.querySelector("[data-focus]");
+      if (place && place.dataset.focus !== shown) requestAnimationFrame(() => place.focus());
+      shown = place?.dataset.focus;
+    }).observe(element, { childList: true, subtree: true, attributes: true, attributeFilter: ["data-focus"] });
+    fill(element);
+  }
+
+  // --- cards: one of them has the focus; arrows move it, other keys that it names become events -----------------------
+  function cards(element, trigger) {
+    let last = null; // the id of the clip that has, or had, the focus
+    let place = 0;
+    let seen = true;
+    const all = () => [...element.querySelectorAll(".lv-card")];
+    element.addEventListener("keydown", (event) => {
+      const card = event.target.closest(".lv-card");
+      if (!card || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea")) return;
+      const row = all().findIndex((other) => other.offsetTop > all()[0].offsetTop);
+      const across = row < 0 ? all().length : row;
+      const move = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: across, ArrowUp: -across }[event.key];
+      const own = event.target === card || event.target.matches(".lv-shot"); // not a button with a meaning of its own
+      if (move) {
+        (all()[all().indexOf(card) + move] ?? card).focus();
+      } else if (event.key === " " && own) {
+        const clip = card.querySelector("img[data-moving]");
+        play(clip, clip.getAttribute("src") !== clip.dataset.moving);
+      } else if (event.key === "Enter" && own) {
+        trigger({ act: "show", id: card.dataset.id });
+      } else if (/^[0-5xfc]$/.test(event.key)) {
+        trigger({ act: "key", key: event.key, id: card.dataset.id });
+      } else {
+        return;
+      }
+      event.preventDefault();
+    });
+    element.addEventListener("focusin", (event) => {
+      const card = event.target.closest(".lv-card");
+      if (card) [last, place] = [card.dataset.id, all().indexOf(card)];
+    });
+    for (const [name, on] of [["pointerover", true], ["pointerout", false], ["focusin", true], ["focusout", false]])
+      element.addEventListener(name, (event) => {
+        const picture = event.target.closest(".lv-card")?.querySelector("img[data-moving]");
+        if (picture && !(still.matches && on)) play(picture, on);
+      });
+    // Gradio gives the elements that are there to other clips: the focus goes with its clip, or to the one in its place.
+    const follow = (preventScroll) => {
+      const active = document.activeElement;
+      const inside = element.contains(active) ? active.closest(".lv-card") : null;
+      if (!last || (inside ? inside.dataset.id === last : active !== document.body)) return;
+      const card = element.querySelector(`.lv-card[data-id="${CSS.escape(last)}"]`);
+      const next = card ?? inside ?? all()[Math.min(place, all().length - 1)];
+      if (next === inside) last = inside.dataset.id;
+      else next?.focus({ preventScroll });
+    };
+    const watched = { childList: true, subtree: true, attributes: true, attributeFilter: ["data-id"] };
+    new MutationObserver(() => follow(true)).observe(element, watched);
+    new ResizeObserver(() => {
+      const was = seen;
+      seen = element.offsetHeight > 0;
+      if (seen && !was) follow(false); // back from another view: where one was, in sight
+    }).observe(element);
+  }
+
+  const play = (picture, on) => (picture.src = on ? picture.dataset.moving : picture.dataset.still);
+
+  // --- players that run in step ---------------------------------------------------------------------------------------
+  function inStep(element) {
+    const players = () => [...element.querySelectorAll("video")];
+    element.addEventListener("input", (event) => {
+      if (event.target.matches("[data-scrub]"))
+        for (const player of players()) {
+          player.pause();
+          player.currentTime = event.target.value * (player.duration || 0);
+        }
+    });
+    element.addEventListener("click", (event) => {
+      if (!event.target.closest("[data-play]")) return;
+      const paused = players().every((player) => player.paused);
+      const [first] = players();
+      for (const player of players()) {
+        player.currentTime = first.currentTime % (player.duration || 1);
+        paused ? player.play() : player.pause();
+      }
+    });
+  }
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) document.querySelector("#lv-generate")?.click();
+  });
+
+  // --- what is chosen for this browser (see early.js); an empty value: nothing is, any more ---------------------------
+  document.addEventListener("change", (event) => {
+    const { setting } = event.target.dataset;
+    if (!setting) return;
+    const { value } = event.target;
+    document.cookie = `lavie-${setting}=${value}; path=/; samesite=lax; max-age=${value ? 31536000 : 0}`;
+    if (setting === "language") location.reload();
+    else document.body.classList.toggle("dark", matchMedia("(prefers-color-scheme: dark)").matches);
+  });
+
+  window.lavie = { board, cards, inStep };
+  function start() {
+    listen();
+    requestAnimationFrame(sprite.draw);
+  }
+  // Gradio may put this script into a page that has been read to its end.
+  document.readyState === "loading" ? document.addEventListener("DOMContentLoaded", start) : start();
+})();

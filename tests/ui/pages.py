@@ -1,0 +1,86 @@
+"""Real servers and what is asked of every page, for the tests in this folder."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from app.config import ROOT
+
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+PATIENCE = 60_000  # milliseconds; only a broken page needs them
+
+
+def free_port() -> int:
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return trial.getsockname()[1]
+
+
+def serve(command, port, log):
+    """Start a server and wait until it answers; the process."""
+    process = subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+    end = time.monotonic() + PATIENCE / 1000
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return process
+        except OSError:
+            time.sleep(0.1)
+    process.kill()
+    process.wait()
+    raise AssertionError(f"the server did not start: {Path(log.name).read_text()}")
+
+
+def stop(process) -> int:
+    process.terminate()
+    return process.wait(60)
+
+
+@contextlib.contextmanager
+def fake_studio(folder: Path, step_seconds: float, *auth: str):
+    """The page over a cascade of 20 steps a stage; its address. Fails on a traceback in its output."""
+    port = free_port()
+    with open(folder / "log", "w") as log:
+        process = serve(["-m", "tests.ui.serve_fake", folder / "data", port, step_seconds, *auth], port, log)
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            stop(process)
+    assert "Traceback" not in (folder / "log").read_text()
+
+
+@contextlib.contextmanager
+def watched(browser, address: str | None = None, **context):
+    """A fresh browser, on the page where an address is given. Fails on what a page must not do."""
+    opened = browser.new_context(**context)
+    opened.set_default_timeout(PATIENCE)
+    page, complaints = opened.new_page(), []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: complaints.append(request.url) if is_foreign(request.url) else None)
+    if address:
+        page.goto(address)
+    yield page
+    opened.close()
+    assert complaints == []
+
+
+def is_foreign(url: str) -> bool:
+    return not url.startswith(("http://127.0.0.1:", "data:", "blob:"))
+
+
+def button(page, name):
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def generate(page, prompt, seed="", **switches):
+    """Fill in the form and ask for a video."""
+    page.get_by_label("Prompt", exact=True).fill(prompt)
+    page.get_by_label("Seed", exact=True).fill(seed)
+    for name, on in switches.items():
+        page.get_by_label(name).set_checked(on)
+    button(page, "Generate").click()

@@ -30,7 +30,7 @@ FEW = Amounts(
 
 def test_all_weights_fit_the_budget():
     networks = [
-        nano.build_vae(nano.VAE_WIDTHS, nano.HEIGHT),
+        nano.build_frame_vae(),
         nano.build_upscaler_vae(),
         nano.build_network(),
         nano.build_network(in_channels=9),

@@ -17,7 +17,7 @@ from lavie.vae import from_uint8
 
 TWO_SUBJECTS = 0.2  # share of scenes with two subjects
 RECOLOURED = 0.6  # share of the autoencoders' pictures in colours that no caption names
-ENCODED_AT_ONCE = 256  # frames
+ENCODED_AT_ONCE = 32  # frames: more no longer fit the cache, and take twice the time
 OUTPUT_FRAMES = 60  # steps between the first and the last frame of an interpolated clip
 
 

@@ -10,8 +10,23 @@ from lavie.bundle import BASE, INTERPOLATION, SUPER_RESOLUTION
 from lavie.sampling import SAMPLE, VELOCITY
 from lavie.training.nano import networks as nano
 from lavie.training.nano.data import picture_batches
+from lavie.training.world import BACKGROUNDS, COLOURS, MOTIONS, RADII, SHAPES
 
 WINDOW = 8  # frames that super-resolution sees at once
+# What a page offers to choose from, by kind; a word replaces another of its kind.
+WORDS = {
+    "size": [*RADII],
+    "colour": [*COLOURS],
+    "shape": [*SHAPES],
+    "motion": [*MOTIONS],
+    "background": [*BACKGROUNDS],
+}
+EXAMPLES = [
+    "a big red star spinning on a navy background",
+    "a yellow circle bouncing on a teal background",
+    "a purple heart growing on a black background",
+    "a white triangle moving up on a brown background",
+]
 Preview = list[list[float]]  # a row of red, green and blue for each latent channel, and one for the constant
 
 
@@ -23,6 +38,8 @@ def manifest(small: Preview, large: Preview) -> dict:
         "height": nano.HEIGHT,
         "frames": nano.FRAMES,
         "fps": nano.FPS,
+        "words": WORDS,
+        "examples": EXAMPLES,
         BASE: {
             "sampler": "ddim",
             "steps": 25,

@@ -17,11 +17,12 @@ VAE_WIDTHS, UPSCALER_VAE_WIDTHS = (32, 64, 128, 128), (16, 32, 64)
 LATENT_CHANNELS = 4
 
 
-def build_vae(widths: tuple[int, ...], size: int, groups: int = 8) -> AutoencoderKL:
+def build_vae(widths: tuple[int, ...], size: int) -> AutoencoderKL:
     """An autoencoder that halves the size len(widths) − 1 times, with 4 latent channels and no attention.
 
-    Its posterior starts narrow (deviation 0.05). Started at 1, as by default, it drowns what the encoder first says,
-    and the encoder learns to say one thing in all four channels.
+    It begins as plain resampling (see `start`), for which each of its four groups holds a colour's pair and two
+    constants. Its posterior starts narrow (deviation 0.05): started at 1, as by default, it drowns what the encoder
+    first says, and the encoder learns to say one thing in all four channels.
     """
     vae = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * len(widths),
@@ -29,10 +30,11 @@ def build_vae(widths: tuple[int, ...], size: int, groups: int = 8) -> Autoencode
         block_out_channels=widths,
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
-        norm_num_groups=groups,
+        norm_num_groups=4,
         sample_size=size,
         mid_block_add_attention=False,
     )
+    start_as_resampling(vae)
     with torch.no_grad():
         vae.quant_conv.weight[LATENT_CHANNELS:] = 0
         vae.quant_conv.bias[LATENT_CHANNELS:] = -6
@@ -54,9 +56,17 @@ def build_network(kind: type[VideoUNet] = BaseUNet, in_channels: int = LATENT_CH
     )
 
 
+def build_frame_vae() -> AutoencoderKL:
+    """The ×8 autoencoder, of the base network's frames.
+
+    Its last level keeps its width, so that there is no shortcut to lay the groups out in: it begins less plainly.
+    """
+    return build_vae(VAE_WIDTHS, HEIGHT)
+
+
 def build_upscaler_vae() -> AutoencoderKL:
-    """The ×4 autoencoder: four groups, so that each holds a colour's pair and its two constants (see `start`)."""
-    return start_as_resampling(build_vae(UPSCALER_VAE_WIDTHS, SCALE * HEIGHT, groups=4))
+    """The ×4 autoencoder, of the large frames."""
+    return build_vae(UPSCALER_VAE_WIDTHS, SCALE * HEIGHT)
 
 
 def build_super_resolution() -> SuperResolutionUNet:

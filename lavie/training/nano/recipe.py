@@ -39,7 +39,7 @@ PIECE = 17  # frames that interpolation is trained on at once
 class Amounts:
     """How much of everything: optimiser steps a stage, and items in the encoded sets."""
 
-    vae_steps: int = 1000
+    vae_steps: int = 3000
     upscaler_vae_steps: int = 1500
     upscaler_decoder_steps: int = 3000
     still_steps: int = 1400
@@ -86,9 +86,11 @@ class Recipe:
     def train_vae(self) -> Iterator[Progress]:
         steps = self.amounts.vae_steps
         batches = picture_batches(nano.HEIGHT, nano.WIDTH, 40, 48, 14, seed=9, only_whole_from=int(0.85 * steps))
-        plan = Plan(steps, learning_rate=2e-3, warmup=40, decay=0.9, ema=0.995, seed=1)
-        vae = nano.build_vae(nano.VAE_WIDTHS, nano.HEIGHT)
-        yield from self._train_autoencoder(VAE, vae, vae_loss(vae, batches, plan.seed), batches, plan)
+        plan = Plan(steps, learning_rate=8e-4, matrix_learning_rate=4e-3, warmup=40, decay=0.9, ema=0.99, seed=1)
+        torch.manual_seed(0)
+        vae = nano.build_frame_vae()
+        loss = vae_loss(vae, batches, plan.seed, whitening=0.002)  # its channels begin as colours; one is free
+        yield from self._train_autoencoder(VAE, vae, loss, batches, plan)
 
     def train_upscaler_vae(self) -> Iterator[Progress]:
         """On frames of half the final size: edges look the same there, and so do the statistics of the group norms."""
@@ -208,7 +210,7 @@ class Recipe:
     def autoencoder(self, stage: str):
         """A trained autoencoder, frozen."""
         small = stage == VAE
-        vae = self._load(stage, nano.build_vae(nano.VAE_WIDTHS, nano.HEIGHT) if small else nano.build_upscaler_vae())
+        vae = self._load(stage, nano.build_frame_vae() if small else nano.build_upscaler_vae())
         vae.register_to_config(scaling_factor=1.0)
         return vae.requires_grad_(False).to(memory_format=torch.channels_last)
 

@@ -48,7 +48,10 @@ def studio(data: Path) -> Iterator[str]:
     with socket.socket() as trial:
         trial.bind(("127.0.0.1", 0))
         port = trial.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "app.py", "--data", str(data), "--port", str(port)], cwd=ROOT)
+    # A home of its own, so that the pictures show nobody's folders.
+    environment = {**os.environ, "HOME": str(data.parent)}
+    command = [sys.executable, "app.py", "--data", str(data), "--port", str(port)]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment)
     try:
         end = time.monotonic() + PATIENCE / 1000
         while socket.socket().connect_ex(("127.0.0.1", port)):

@@ -47,7 +47,7 @@ def fragments(board: Board, say: Words) -> dict[str, typing.Any]:
     return {
         "status": _status(board, say),
         "head": _head(current, say) if current else f'<p class="lv-quiet">{say("result_empty")}</p>',
-        "picture": _picture(current) if current else '<div class="lv-screen"></div>',
+        "picture": _picture(current, say) if current else '<div class="lv-screen"></div>',
         "bars": _bars(current, board.left, say) if current and current.state == RUNNING else "",
         "queue": _queue(board, say),
         "sprite": _sprite(current.preview) if current and current.preview is not None else None,
@@ -143,13 +143,13 @@ def _has_finished_stage(row: JobRow) -> bool:
     return row.kind != REGENERATE and row.stage in STAGES[1:]
 
 
-def _picture(job: Snapshot) -> str:
+def _picture(job: Snapshot, say: Words) -> str:
     """The preview while it runs, the clip when it is done; always in the clip's shape, so that nothing jumps."""
     request = _request(job.row)
     shape = f"{request.width} / {request.height}" if request and request.width and request.height else "3 / 2"
     inside = ""
     if job.state == RUNNING:
-        inside = '<canvas data-sprite role="img" aria-label="preview"></canvas>'
+        inside = f'<canvas data-sprite role="img" aria-label="{html.escape(say("preview"))}"></canvas>'
     elif job.clip is not None:
         clip = job.clip
         source, poster = media(clip.id), media(clip.id, "poster.webp")

@@ -9,7 +9,9 @@ from __future__ import annotations
 import html
 import typing
 from collections.abc import Iterable
+from pathlib import Path
 
+from app.config import ROOT
 from app.status import (
     BundleStatus,
     DeviceStatus,
@@ -69,7 +71,7 @@ def size(count: int) -> str:
 
 
 def _bundle(bundle: BundleStatus, say: Words) -> str:
-    facts = [(say("model_name"), bundle.name or "–"), (say("folder"), str(bundle.folder))]
+    facts = [(say("model_name"), bundle.name or "–"), (say("folder"), _place(bundle.folder))]
     for stage, files in bundle.missing.items():
         words = say("stage_lacks", files=", ".join(files)) if files else say("stage_whole")
         facts.append((say(present.STAGE_KEYS[stage]), words))
@@ -101,7 +103,7 @@ def _disk(studio: Studio, say: Words) -> str:
 
 def _disk_facts(disk: DiskStatus, say: Words) -> list[tuple[str, str]]:
     facts = [
-        (say("folder"), str(disk.folder)),
+        (say("folder"), _place(disk.folder)),
         (say("disk_free"), say("free_of", free=size(disk.free), total=size(disk.total))),
     ]
     for name in ("clips", "trash", "work"):
@@ -149,3 +151,11 @@ def _table(facts: Iterable[tuple[str, str]]) -> str:
 
 def _note(words: str, command: str) -> str:
     return f'<p class="lv-quiet">{html.escape(words)} <code>{html.escape(command)}</code></p>'
+
+
+def _place(folder: Path) -> str:
+    """A folder as people know it: ours without the way to it, theirs from their home on."""
+    for root, shown in ((ROOT, ""), (Path.home(), "~/")):
+        if folder.is_relative_to(root):
+            return f"{shown}{folder.relative_to(root).as_posix()}"
+    return str(folder)

@@ -39,7 +39,7 @@ def studio(make_studio):
 
 def test_it_tells_what_the_studio_stands_on(studio):
     page = shown(studio)
-    for said in ("Nano", str(ROOT / "assets" / "nano"), str(studio.config.data), "--model", "MiB", "torch", "Python"):
+    for said in ("Nano", ">assets/nano<", str(studio.config.data), "--model", "MiB", "torch", "Python"):
         assert said in page
     assert "auto (decided when the model is loaded)" in page
 
@@ -80,3 +80,10 @@ def test_every_key_of_the_script_is_told():
 @pytest.mark.parametrize(("count", "words"), [(0, "0.0 MiB"), (2**20, "1.0 MiB"), (3 * 2**29, "1.5 GiB")])
 def test_sizes(count, words):
     assert size(count) == words
+
+
+def test_folders_at_home_begin_there(make_studio, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    page = shown(make_studio(data=tmp_path / "lavie"))
+    assert ">~/lavie<" in page and str(tmp_path) not in page

@@ -157,6 +157,13 @@
     });
   }
 
+  // Where the screen is below the form, as on a phone, it is shown when something begins.
+  document.addEventListener("click", (event) => {
+    const screen = document.querySelector("#lv-screen");
+    if (event.target.closest("#lv-generate") && screen && screen.offsetTop > innerHeight)
+      screen.scrollIntoView({ behavior: still.matches ? "auto" : "smooth" });
+  });
+
   document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) document.querySelector("#lv-generate")?.click();
   });

@@ -35,14 +35,12 @@ def create_tab(shell: Shell) -> None:
     with gr.Row():
         with gr.Column(scale=5, min_width=320):
             widgets, words, facts = _fields(shell)
-            with gr.Row():
-                count = gr.Number(1, label=say("count"), info=say("count_hint"), precision=0, minimum=1, maximum=100)
-                each_line = gr.Checkbox(label=say("each_line"), elem_classes="lv-switch")
             generate = gr.Button(say("generate"), variant="primary", elem_id="lv-generate", size="lg")
             with gr.Row(visible=False) as changing:
                 edit_done = gr.Button(say("edit_done"), variant="primary")
                 edit_leave = gr.Button(say("edit_leave"))
             answer = board(name="answer")
+            widgets["seed"], count, each_line = _several(shell)
             _advanced(shell, widgets)
             shell.form = [widgets[name] for name in Form.names()]
             _presets(shell)
@@ -65,10 +63,10 @@ def create_tab(shell: Shell) -> None:
 
 
 def _fields(shell: Shell) -> tuple[dict[str, gr.components.Component], gr.HTML, gr.HTML]:
-    """What is always seen: the prompt with its help, the seed, the stages, and what will come of them."""
+    """What comes first: the prompt with its help, the stages, and what will come of them."""
     import gradio as gr
 
-    say, studio = shell.say, shell.studio
+    say = shell.say
     prompt = gr.Textbox(label=say("prompt"), lines=3, placeholder=say("prompt_hint"), elem_id="lv-prompt")
     words = board(name="words")
     with gr.Row(equal_height=True):
@@ -76,14 +74,24 @@ def _fields(shell: Shell) -> tuple[dict[str, gr.components.Component], gr.HTML, 
         gr.Checkbox(label=say("base"), value=True, interactive=False, elem_classes="lv-switch", min_width=120)
         smooth = gr.Checkbox(label=say("smooth"), info=say("smooth_hint"), elem_classes="lv-switch", min_width=120)
         upscale = gr.Checkbox(label=say("upscale"), info=say("upscale_hint"), elem_classes="lv-switch", min_width=120)
-    facts = board(name="facts")
+    return {"prompt": prompt, "smooth": smooth, "upscale": upscale}, words, board(name="facts")
+
+
+def _several(shell: Shell) -> tuple[gr.Textbox, gr.Number, gr.Checkbox]:
+    """Which seed, how many videos, and whether each line is one."""
+    import gradio as gr
+
+    say, studio = shell.say, shell.studio
     with gr.Row(equal_height=True):
         seed = gr.Textbox(label=say("seed"), placeholder=say("seed_hint"), max_lines=1, scale=3)
         dice = gr.Button(say("seed_dice"), size="sm", scale=1, min_width=80)
         last = gr.Button(say("seed_last"), size="sm", scale=1, min_width=80)
     dice.click(lambda: str(secrets.randbelow(MAX_SEED + 1)), None, seed, **QUICK)
     last.click(lambda: _last_seed(studio), None, seed, **QUICK)
-    return {"prompt": prompt, "smooth": smooth, "upscale": upscale, "seed": seed}, words, facts
+    with gr.Row():
+        count = gr.Number(1, label=say("count"), info=say("count_hint"), precision=0, minimum=1, maximum=100)
+        each_line = gr.Checkbox(label=say("each_line"), elem_classes="lv-switch")
+    return seed, count, each_line
 
 
 def _advanced(shell: Shell, widgets: dict[str, gr.components.Component]) -> None:

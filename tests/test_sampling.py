@@ -17,6 +17,7 @@ from lavie.sampling import (
     RespacedDDIM,
     add_noise,
     denoise,
+    implied_prediction,
     make_scheduler,
     predicted_clean,
     set_steps,
@@ -175,6 +176,15 @@ def test_the_training_target_is_what_gives_back_the_clean_sample(kind):
     for item in range(3):
         given = predicted_clean(noisy[item], target[item], timestep[item], kind)
         torch.testing.assert_close(given, clean[item], atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("timestep", [1, 400, 980])
+@pytest.mark.parametrize("kind", PREDICTION_TYPES)
+def test_a_prediction_is_implied_by_the_clean_sample_that_it_implies(kind, timestep):
+    sample, prediction = torch.randn(2, 1, 4, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    clean = predicted_clean(sample, prediction, torch.tensor(timestep), kind)
+    again = implied_prediction(sample, clean, torch.tensor(timestep), kind)
+    torch.testing.assert_close(again, prediction, atol=1e-3, rtol=1e-3)
 
 
 class Spy:

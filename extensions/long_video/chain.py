@@ -1,0 +1,93 @@
+"""What a segment needs to know of those before it, and no more: memory does not grow with the video."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+
+import torch
+from torch import Tensor
+
+from extensions.long_video.covariance import temporal_covariance
+from extensions.long_video.plan import Layout
+from extensions.long_video.statistics import FREEZE, Statistics, anchored, motion_energy
+from lavie.sampling import Denoised
+
+RETRIED_WITH = (2, 1)  # known frames: the fewer, the less a segment inherits of a standstill
+
+
+class Chain:
+    """The last frames, and what was measured on the first clip.
+
+    A function of the latents added to it: a resumed chain is the same as one that was never interrupted.
+    """
+
+    def __init__(self, layout: Layout, start: Tensor | None):
+        """start: 1 C N h w, frames that are there already."""
+        self.layout = layout
+        self.tail: Tensor | None = None
+        self._first: Tensor | None = None  # the first clip, at most a window long
+        self._covariance: Tensor | None = None
+        self._reference: Statistics | None = None
+        if start is not None:
+            self._append(start.float().cpu())
+            self._begin(self._last(start.float().cpu(), layout.plan.window))
+
+    def _begin(self, clip: Tensor) -> None:
+        self._first, self._reference = clip, Statistics.of(clip)
+
+    def _append(self, latents: Tensor) -> None:
+        latents = latents if self.tail is None else torch.cat([self.tail, latents], dim=2)
+        self.tail = self._last(latents, self.layout.plan.overlap)
+
+    @staticmethod
+    def _last(latents: Tensor, count: int) -> Tensor:
+        """The last frames, without holding those before them in memory."""
+        return latents[:, :, -count:].clone()
+
+    def add(self, number: int, latents: Tensor) -> None:
+        """Go on behind a segment's latents 1 C n h w."""
+        self._append(latents)
+        if self._first is None:
+            self._begin(latents[:, :, : self.layout.plan.window].clone())
+        elif self._is_new_scene(number):
+            self._reference = self._reference.rebased(Statistics.of(latents))
+
+    def _is_new_scene(self, number: int) -> bool:
+        segments = self.layout.plan.segments
+        return number > 0 and segments[number].prompt != segments[number - 1].prompt
+
+    def covariance(
+        self, begun: Tensor | None, free_clip: Callable[[], Generator[Denoised, None, Tensor]]
+    ) -> Generator[Denoised, None, Tensor]:
+        """K of the first clip, F F.
+
+        begun: the first window of the first segment, where that is still being made. free_clip: makes a whole window
+        that continues nothing, for a first clip that is shorter than one.
+        """
+        if self._covariance is None:
+            clip = begun if self._first is None else self._first
+            if clip.shape[2] < self.layout.plan.window:
+                clip = yield from free_clip()
+            self._covariance = temporal_covariance(clip)
+        return self._covariance
+
+    def anchored(self, number: int, latents: Tensor) -> tuple[Tensor, dict]:
+        """The segment with contrast and brightness led back to the first clip's, where the plan says so; and facts."""
+        if not self.layout.plan.anchored or self._reference is None or self._is_new_scene(number):
+            return latents, {}
+        latents, change = anchored(latents, self._reference)
+        return latents, {"anchoring": change}
+
+    def motion(self, latents: Tensor) -> float:
+        """Motion energy of a segment, the join included."""
+        return motion_energy(latents if self.tail is None else torch.cat([self.tail[:, :, -1:], latents], dim=2))
+
+    def overlaps(self, number: int) -> list[int]:
+        """Known frames of a segment's attempts, in their order."""
+        plan = self.layout.plan
+        again = [min(count, plan.overlap) for count in RETRIED_WITH] if plan.guarded and self._first is not None else []
+        return [plan.overlap, *again]
+
+    def stands_still(self, motion: float) -> bool:
+        """Whether a segment moves less than `FREEZE` of the first clip."""
+        return self._first is not None and motion < FREEZE * motion_energy(self._first)

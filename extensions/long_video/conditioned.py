@@ -1,0 +1,90 @@
+"""`conditioned`: a network that was trained to be given frames continues them (SEINE, arXiv 2310.20700, section 3.2).
+
+Its input has nine channels: the noisy latents, a mask (0 where a frame is given, 1 where it is to be made), and the
+given frames' latents with those of a grey picture in place of the others. It makes all frames of the window, also the
+given ones: these are thrown away, but what the network did to them tells what it did to the new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+
+import torch
+from torch import Tensor
+
+from extensions.long_video.model import Model, Window, denoise_window
+from lavie.sampling import Denoised
+
+SANE_GAIN = 0.1  # a gain further than this from 1 is no colour bias but another picture
+
+
+def continue_frames(
+    model: Model, window: Window, known: Tensor | None
+) -> Generator[Denoised, None, tuple[Tensor, dict]]:
+    """Make a window that begins with `known`.
+
+    Args:
+        known: 1 C o h w, latents of the window's first frames; None where nothing is given.
+
+    Returns:
+        latents 1 C F h w, the first o of them `known` itself; and facts, plain values.
+    """
+    given = {} if known is None else dict(enumerate(known.unbind(2)))
+    made = yield from fill_frames(model, window, given)
+    if known is None:
+        return made.latents, {}
+    count = known.shape[2]
+    # The clean guess of the last step: what noise is left in the latents is akin to `known`, which began from the same.
+    gain, offset = overlap_calibration(made.clean[:, :, :count], known)
+    new = made.latents[:, :, count:]
+    new = (new - _per_channel(offset, new)) / _per_channel(gain, new)
+    return torch.cat([known, new], dim=2), {"gain": gain, "offset": offset}
+
+
+def fill_frames(model: Model, window: Window, given: Mapping[int, Tensor]) -> Generator[Denoised, None, Denoised]:
+    """Make a window around given frames: the first ones, the first and the last (a transition), or none.
+
+    Args:
+        given: place in the window → latents 1 C h w.
+
+    Returns:
+        the last step's: latents 1 C F h w as the network made them, at the given places too.
+    """
+    beside = conditioning_channels(model, window, given)
+    done = None
+    for done in denoise_window(model, window, model.guided(window.text, concatenate=beside)):
+        yield done
+    return done
+
+
+def conditioning_channels(model: Model, window: Window, given: Mapping[int, Tensor]) -> Tensor:
+    """The mask and the masked latents, 1 1+C F h w (SEINE, section 3.2 and its published sampling script)."""
+    channels, height, width = model.shape
+    frames = len(window.frames)
+    mask = torch.ones(1, 1, frames, height, width)
+    grey = torch.zeros(1, channels, 1, height, width) if model.grey is None else model.grey.to(mask)
+    masked = grey.repeat(1, 1, frames, 1, 1)
+    for place, latents in given.items():
+        mask[:, :, place] = 0
+        masked[:, :, place] = latents
+    return torch.cat([mask, masked], dim=1).to(window.text)
+
+
+def overlap_calibration(made: Tensor, known: Tensor) -> tuple[list[float], list[float]]:
+    """Gain g and offset b by which the network changed frames it was given: made ≈ g·known + b, per channel.
+
+    made and known: 1 C o h w. 1 and 0 where the fit is not sane. A bias of 2 % left standing is 1.37-fold after 16
+    segments; taken out of the new frames it cannot add up, and the join stays smooth since both its sides had it.
+    """
+    made, known = (latents[0].flatten(1).double().cpu() for latents in (made, known))
+    means = made.mean(1), known.mean(1)
+    centred = known - means[1][:, None]
+    gain = ((made - means[0][:, None]) * centred).sum(1) / centred.square().sum(1)
+    sane = (gain - 1).abs() <= SANE_GAIN  # not so for a flat channel either, whose gain is 0 / 0
+    gain = torch.where(sane, gain, 1.0)
+    offset = torch.where(sane, means[0] - gain * means[1], 0.0)
+    return gain.tolist(), offset.tolist()
+
+
+def _per_channel(values: list[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, device=like.device, dtype=like.dtype).view(1, -1, 1, 1, 1)

@@ -1,0 +1,201 @@
+"""A plan and frames to begin with → the latents of its segments, one after the other.
+
+A pure function of the plan, its seeds and the latents before: hand back the latents of segments that are done and it
+goes on behind them, to the same bits. Touches no file; memory does not grow with the length.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from extensions.long_video import codenoise, conditioned, corrected
+from extensions.long_video.chain import Chain
+from extensions.long_video.model import Model, Window
+from extensions.long_video.plan import CODENOISE, CONDITIONED, CORRECTED, REPAINT, Layout, SegmentPlan
+from extensions.long_video.prompts import PromptTable
+from lavie.errors import RequestError
+from lavie.events import BASE, Step
+from lavie.sampling import Denoised
+from lavie.stages.preview import preview
+
+
+@dataclass(frozen=True)
+class SegmentDone:
+    """A segment is done: store it and it is never made again.
+
+    number: from 0. latents: float32 1 C n h w on the CPU, its new frames alone, as the next segment will see them.
+    facts: how it was made and what was measured on it, plain values. state: what the segments behind it need beside all
+    latents so far, tensors on the CPU; empty but for `codenoise`.
+    """
+
+    number: int
+    latents: Tensor = field(repr=False)
+    facts: dict[str, Any]
+    state: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+
+
+Event = Step | SegmentDone
+
+
+@torch.inference_mode()
+def extend(
+    model: Model,
+    plan: SegmentPlan,
+    start: Tensor | None = None,
+    done: Iterable[Tensor] = (),
+    state: Mapping[str, Tensor] | None = None,
+) -> Iterator[Event]:
+    """Make the segments of a plan that are not done yet; the last event is the last segment's.
+
+    Args:
+        plan: with its seed decided.
+        start: 1 C N h w, latents of frames to continue; None to begin from nothing.
+        done: latents of the first segments as `SegmentDone` gave them, read one at a time.
+        state: that of the last of them.
+
+    Closing the generator cancels: at most one evaluation of the network is finished after that.
+
+    Raises RequestError for what cannot be made, before anything is computed.
+    """
+    _check(model, plan, start)
+    layout = Layout(plan, 0 if start is None else start.shape[2])
+    make = _denoised_together if plan.strategy == CODENOISE else _one_by_one
+    yield from make(model, layout, start, done, state or {})
+
+
+def _check(model: Model, plan: SegmentPlan, start: Tensor | None) -> None:
+    open_seeds = [number for number in range(len(plan.segments)) if plan.seed_of(number) is None]
+    if plan.seed is None and (open_seeds or plan.strategy == CODENOISE):
+        raise RequestError("the plan's seed is None: draw one, so that the video can be made again")
+    if plan.strategy in (REPAINT, CODENOISE):
+        model.require(plan.strategy, ("ddim",))
+    else:
+        model.require(plan.strategy)
+    if start is None:
+        return
+    if plan.strategy == CODENOISE:
+        raise RequestError("the strategy 'codenoise' makes a whole video at once and continues none: choose another")
+    channels, *size = model.shape
+    if [start.shape[0], start.shape[1], *start.shape[3:]] != [1, channels, *size] or not start.shape[2]:
+        raise RequestError(
+            f"the frames to continue are latents of shape {tuple(start.shape)}: give 1 × {channels} × frames × "
+            f"{size[0]} × {size[1]}"
+        )
+
+
+def _checked(latents: Tensor, layout: Layout, number: int, shape: tuple[int, int, int]) -> Tensor:
+    expected = (1, shape[0], len(layout.frames_of(number)), *shape[1:])
+    if tuple(latents.shape) != expected:
+        found = tuple(latents.shape)
+        raise RequestError(f"segment {number + 1} has latents of shape {found}, not {expected}: make it anew")
+    return latents
+
+
+def _one_by_one(
+    model: Model, layout: Layout, start: Tensor | None, done: Iterable[Tensor], _state: Mapping[str, Tensor]
+) -> Iterator[Event]:
+    """Each segment from the last frames of the one before it."""
+    plan, count = layout.plan, len(layout.plan.segments)
+    chain, prompts = Chain(layout, start), PromptTable(layout, model.embed, model.sampling.guidance)
+    steps = [layout.windows_of(number) * model.sampling.steps for number in range(count)]
+    made = 0
+    for latents in itertools.islice(done, count):
+        chain.add(made, _checked(latents, layout, made, model.shape))
+        made += 1
+    for number in range(made, count):
+        before, most = sum(steps[:number]), sum(steps[: number + 1])
+        attempts = _attempts(model, prompts, chain, number)
+        while True:
+            try:
+                told = next(attempts)
+            except StopIteration as end:
+                latents, facts = end.value
+                break
+            before = min(before + 1, most)  # a second attempt is not in the plan: the count waits for it
+            yield Step(BASE, before, sum(steps), preview(told.clean, model.defaults.preview))
+        chain.add(number, latents)
+        yield SegmentDone(number, latents, {"frames": len(latents[0, 0]), "seed": plan.seed_of(number), **facts})
+
+
+def _attempts(
+    model: Model, prompts: PromptTable, chain: Chain, number: int
+) -> Generator[Denoised, None, tuple[Tensor, dict]]:
+    """A segment, made again with fewer known frames and other noise while it stands still and the plan is guarded."""
+    tried: list[tuple[Tensor, dict]] = []
+    for attempt, overlap in enumerate(chain.overlaps(number)):
+        latents, facts = yield from _segment(model, prompts, chain, number, overlap, attempt)
+        latents, anchoring = chain.anchored(number, latents)
+        motion = chain.motion(latents)
+        tried.append((latents, {"overlap": overlap, "motion": motion, "windows": facts, **anchoring}))
+        if not chain.stands_still(motion):
+            break
+    chosen = max(range(len(tried)), key=lambda place: tried[place][1]["motion"])
+    latents, facts = tried[chosen]
+    return latents, {"attempt": chosen, "attempts": [facts["motion"] for _, facts in tried], **facts}
+
+
+def _segment(
+    model: Model, prompts: PromptTable, chain: Chain, number: int, overlap: int, attempt: int
+) -> Generator[Denoised, None, tuple[Tensor, list[dict]]]:
+    """The new frames of a segment, 1 C n h w in float32 on the CPU, window by window; and facts of each window."""
+    plan = chain.layout.plan
+    seed = plan.seed_of(number)
+    new, tail, facts = [], chain.tail, []
+    for frames, count in chain.layout.windows(number, overlap):
+        window = Window(frames, prompts.text(frames), seed, attempt)
+        known = tail[:, :, -count:].to(window.text.device) if count else None
+        if plan.strategy == CONDITIONED:
+            made, said = yield from conditioned.continue_frames(model, window, known)
+        else:
+            covariance = None
+            if plan.strategy == CORRECTED and known is not None:
+                covariance = yield from chain.covariance(new[0] if new else None, partial(_free_clip, model, prompts))
+            made, said = yield from corrected.continue_frames(model, window, known, covariance, plan.strength)
+        made = made[:, :, count:].float().cpu()
+        new.append(made)
+        facts.append(said)
+        tail = made if tail is None else torch.cat([tail, made], dim=2)[:, :, -plan.overlap :]
+    frames = len(chain.layout.frames_of(number))
+    return torch.cat(new, dim=2)[:, :, :frames], facts
+
+
+def _free_clip(model: Model, prompts: PromptTable) -> Generator[Denoised, None, Tensor]:
+    """A clip of the first prompt that continues nothing, 1 C F h w."""
+    plan = prompts.layout.plan
+    window = Window(range(plan.window), prompts.whole(plan.segments[0].prompt), plan.seed_of(0))
+    clip, _ = yield from corrected.continue_frames(model, window, None, None)
+    return clip
+
+
+def _denoised_together(
+    model: Model, layout: Layout, _start: None, done: Iterable[Tensor], state: Mapping[str, Tensor]
+) -> Iterator[Event]:
+    """All segments at once. Without a state the work begins anew: to the same bits, segments that are done included."""
+    plan = layout.plan
+    prompts = PromptTable(layout, model.embed, model.sampling.guidance)
+
+    def noise(frame: int) -> Tensor:
+        own = plan.seed_of(layout.segment_at(frame))
+        return codenoise.shared_noise(plan.seed, own, frame, plan.window, model.shape)
+
+    frames = codenoise.whole_halves(layout.frames, plan.window)
+    front = codenoise.Wavefront(model, frames, plan.window, prompts.text, noise)
+    there = sum(1 for _ in done)
+    if state:
+        front.load(state)
+    for number in range(there if state else 0, len(plan.segments)):
+        new = layout.frames_of(number)
+        while front.finished < new.stop:
+            told = front.advance()
+            yield Step(BASE, front.done, front.windows, preview(told.clean, model.defaults.preview))
+        latents = front.take(new).float().cpu()
+        if number >= there:
+            facts = {"frames": len(new), "seed": plan.seed_of(number)}
+            yield SegmentDone(number, latents, facts, front.state())

@@ -1,0 +1,198 @@
+"""Seams and drift of a finished video, measured on its frames as they pass: what a person would see, before they do.
+
+A join is looked at by four signals, since each misses what another shows: d the difference of frames, a that of
+differences, m what block matching leaves of d, s a step of colour or contrast. All but s are read against the frames
+near by, and from both sides: a frame that comes twice is a seam too. (Ratios of a whole video, such as the flicker of
+VBench, arXiv 2311.17982, do not see one frame in twelve.) Needs no torch; holds three frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from extensions.long_video import signals
+from lavie.values import from_json, to_json
+
+SCHEMA_VERSION = 1
+SIGNALS = ("d", "a", "m", "s")
+NEAR = 8  # frames to either side that a join is read against
+FLOOR = 0.05  # grey levels: nobody sees less, and a still picture has a difference of nothing
+LOWEST, HIGHEST = 0.5, 1.5  # of the ratios of d, a and m
+COLOUR_RATIO, COLOUR_STEP = 2.5, 0.5  # s must be above both, the second in grey levels over its surroundings
+ENDS = 0.15  # share of the video that drift compares, first to last
+LUMA_LIMIT = 4.0  # grey levels
+LIMITS = {"contrast": (0.90, 1.10), "saturation": (0.90, 1.10), "sharpness": (0.85, 1.20), "motion": (0.6, 1.6)}
+DRIFT_CURES = {
+    "luma": "switch anchoring on, or lower guidance",
+    "contrast": "switch anchoring on, or use guidance with a rescale of 0.7",
+    "saturation": "switch anchoring on, or use guidance with a rescale of 0.7",
+    "sharpness": "start a new segment from a sharp frame, or use “conditioned” where such weights are there",
+    "motion": "choose a larger overlap, or “conditioned” where such weights are there",
+}
+STANDSTILL_CURE = "switch the motion guard on, or choose an overlap of 1 or 2"
+
+
+@dataclass(frozen=True)
+class Signal:
+    """value: in grey levels. near: the median near by. ratio: of the two. z: in robust deviations of those near by."""
+
+    value: float
+    near: float
+    ratio: float
+    z: float
+
+
+@dataclass(frozen=True)
+class Join:
+    """segment: the number, from 0, of the one that begins here. frame: its first. d, a, m, s: see the module."""
+
+    segment: int
+    frame: int
+    d: Signal
+    a: Signal
+    m: Signal
+    s: Signal
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Of one measure. first, last: means over the first and last 15 %. slope: percent of the first segment a segment.
+
+    segments: the mean of each. In grey levels.
+    """
+
+    measure: str
+    first: float
+    last: float
+    slope: float
+    segments: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something a person would see. where: a segment's number, from 0; None for the video. cure: what may help."""
+
+    where: int | None
+    what: str
+    cure: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the meters say. `findings` is empty for a video without seams or drift."""
+
+    frames: int
+    joins: tuple[Join, ...]
+    drift: tuple[Drift, ...]
+    findings: tuple[Finding, ...]
+
+    def to_json(self) -> str:
+        """One line of JSON with the schema's version."""
+        return to_json(self, SCHEMA_VERSION)
+
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """The inverse of `to_json`. Raises RequestError for what is no report."""
+        return from_json(cls, text, SCHEMA_VERSION, "a report")
+
+
+class Meter:
+    """Measures a video frame by frame."""
+
+    def __init__(self, joins: Sequence[int]):
+        """joins: the first frame of each segment but the first, ascending (`plan.Layout.joins`)."""
+        self.joins = list(joins)
+        self._looks: list[dict[str, float]] = []
+        self._signals: dict[str, list[float]] = {name: [] for name in SIGNALS}  # between frame i and i + 1
+        self._lumas: list[np.ndarray] = []  # the last two
+        self._colour: np.ndarray | None = None
+
+    def add(self, frame: np.ndarray) -> None:
+        """The next frame, uint8 H W 3."""
+        grey, colour = signals.luma(frame), signals.colour(frame)
+        self._looks.append(signals.look(frame, grey))
+        if self._lumas:
+            before = self._lumas[-1]
+            self._signals["d"].append(float(np.abs(grey - before).mean()))
+            self._signals["m"].append(signals.matched_difference(before, grey))
+            self._signals["s"].append(float(np.abs(colour - self._colour).max()))
+        if len(self._lumas) == 2:
+            self._signals["a"].append(float(np.abs(grey - 2 * self._lumas[1] + self._lumas[0]).mean()))
+        self._lumas, self._colour = [*self._lumas[-1:], grey], colour
+
+    def report(self) -> Report:
+        """What was measured so far."""
+        joins = tuple(self._join(number, frame) for number, frame in enumerate(self.joins, 1) if self._has(frame))
+        drift = tuple(self._drift(measure) for measure in ("luma", *LIMITS)) if self._looks else ()
+        findings = [found for join in joins for found in _seam_findings(join)]
+        findings += [found for measured in drift for found in _drift_findings(measured)]
+        return Report(len(self._looks), joins, drift, tuple(findings))
+
+    def _has(self, join: int) -> bool:
+        return 0 < join < len(self._looks)
+
+    def _join(self, segment: int, frame: int) -> Join:
+        return Join(segment, frame, **{name: self._signal(name, frame) for name in SIGNALS})
+
+    def _signal(self, name: str, frame: int) -> Signal:
+        """A signal at a join beside its median near by. Of `a` two values touch a join: their mean."""
+        values = self._signals[name]
+        touching = {join - 1 - back for join in self.joins for back in range(2 if name == "a" else 1)}
+        here = [
+            place for place in ((frame - 2, frame - 1) if name == "a" else (frame - 1,)) if 0 <= place < len(values)
+        ]
+        value = float(np.mean([values[place] for place in here])) if here else 0.0
+        near = [values[place] for place in range(len(values)) if abs(place - frame) <= NEAR and place not in touching]
+        if not near:
+            return Signal(value, value, 1.0, 0.0)
+        middle = float(np.median(near))
+        spread = 1.4826 * float(np.median(np.abs(np.array(near) - middle)))  # of a normal distribution
+        return Signal(value, middle, (value + FLOOR) / (middle + FLOOR), (value - middle) / (spread + FLOOR))
+
+    def _drift(self, measure: str) -> Drift:
+        values = np.array(self._signals["d"] if measure == "motion" else [look[measure] for look in self._looks])
+        values = values if len(values) else np.zeros(1)
+        ends = max(1, round(ENDS * len(values)))
+        # A difference belongs to the frame it leads to, so motion's borders lie one place earlier.
+        borders = [join - (measure == "motion") for join in self.joins if self._has(join)]
+        segments = [float(part.mean()) for part in np.split(values, borders) if len(part)]
+        slope = float(np.polyfit(range(len(segments)), segments, 1)[0]) if len(segments) > 1 else 0.0
+        percent = 100 * slope / (segments[0] + FLOOR)
+        return Drift(measure, float(values[:ends].mean()), float(values[-ends:].mean()), percent, tuple(segments))
+
+
+def _seam_findings(join: Join) -> list[Finding]:
+    """What is wrong at a join: at most a step of colour, and a jump or a standstill."""
+    found = []
+    if join.s.ratio > COLOUR_RATIO and join.s.value - join.s.near > COLOUR_STEP:
+        cure = "switch anchoring on, or make the segment again with another seed"
+        found.append(Finding(join.segment, f"colour or contrast steps by {join.s.value:.1f} of 255", cure))
+    if join.d.ratio < LOWEST:
+        cure = "switch the motion guard on, or make the segment again with another seed"
+        found.append(Finding(join.segment, "the picture stands still for a frame", cure))
+    elif join.d.ratio > HIGHEST or (join.m.ratio > HIGHEST and not found):  # a step of colour is no motion
+        cure = "choose a larger overlap, or “conditioned” where such weights are there"
+        found.append(Finding(join.segment, f"the picture jumps, {join.d.ratio:.1f} times its usual change", cure))
+    elif join.a.ratio > HIGHEST:
+        cure = "choose an overlap of at least 2, or make the segment again with another seed"
+        found.append(Finding(join.segment, f"motion breaks, {join.a.ratio:.1f} times its usual change", cure))
+    return found
+
+
+def _drift_findings(drift: Drift) -> list[Finding]:
+    if drift.measure == "luma":
+        change = drift.last - drift.first
+        if abs(change) <= LUMA_LIMIT:
+            return []
+        what = f"the picture has become {'brighter' if change > 0 else 'darker'} by {abs(change):.1f} of 255"
+        return [Finding(None, what, DRIFT_CURES["luma"])]
+    low, high = LIMITS[drift.measure]
+    ratio = (drift.last + FLOOR) / (drift.first + FLOOR)
+    if low <= ratio <= high:
+        return []
+    what = f"{drift.measure} has become {ratio:.2f} times what it was"
+    slower = drift.measure == "motion" and ratio < low
+    return [Finding(None, what, STANDSTILL_CURE if slower else DRIFT_CURES[drift.measure])]

@@ -1,0 +1,76 @@
+"""What the strategies have in common: the network that makes one window of frames, and such a window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from lavie.bundle import StageDefaults
+from lavie.errors import RequestError
+from lavie.events import BASE
+from lavie.noise import INITIAL, frame_noise
+from lavie.request import WINDOWED_SAMPLERS, Sampling
+from lavie.sampling import Denoised, Guided, Predictor, denoise, make_scheduler, set_steps
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network and how it is run.
+
+    network: a `BaseUNet` on its device, with 4 input channels, or 9 for `conditioned`. embed: a prompt → 1 L C on the
+    network's device. sampling: every value decided. shape: C h w of a frame's latents. grey: 1 C 1 h w, the latents of
+    a mid-grey picture (for `conditioned`); None for a network that was trained with zeros there.
+    """
+
+    network: nn.Module
+    embed: Callable[[str], Tensor]
+    sampling: Sampling
+    defaults: StageDefaults
+    shape: tuple[int, int, int]
+    grey: Tensor | None = None
+
+    def require(self, strategy: str, samplers: tuple[str, ...] = WINDOWED_SAMPLERS) -> None:
+        """Raises RequestError where the sampler is none of those that `strategy` can work with."""
+        if self.sampling.sampler not in samplers:
+            raise RequestError(
+                f"the strategy {strategy!r} cannot use the sampler {self.sampling.sampler!r}: choose "
+                f"{' or '.join(samplers)}"
+            )
+
+    def guided(self, text: Tensor, concatenate: Tensor | None = None) -> Guided:
+        sampling = self.sampling
+        return Guided(self.network, text, sampling.guidance, sampling.rescale, concatenate=concatenate)
+
+    def scheduler(self, device: torch.device):
+        scheduler = make_scheduler(self.sampling.sampler, self.defaults.prediction_type)
+        set_steps(scheduler, self.sampling.steps, device)
+        return scheduler
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames that the network sees at once.
+
+    frames: their absolute numbers. text: 2 L C, the negative prompt's embeddings first, or 2 F L C with a prompt a
+    frame; one half where guidance is 1. seed: of its segment. attempt: counts from 0, each with noise of its own.
+    """
+
+    frames: range
+    text: Tensor = field(repr=False)
+    seed: int
+    attempt: int = 0
+
+    def noise(self, shape: tuple[int, int, int], *key: str | int, frames: range | None = None) -> Tensor:
+        """Standard normal 1 C F h w on the window's device, a function of the key and the absolute frames alone."""
+        attempt = (self.attempt,) if self.attempt else ()
+        drawn = frame_noise(self.seed, (BASE, *key, *attempt), self.frames if frames is None else frames, shape)
+        return drawn.to(self.text.device)
+
+
+def denoise_window(model: Model, window: Window, predict: Predictor) -> Iterator[Denoised]:
+    """The denoising loop over one window, from the noise that a clip of the base stage starts from at these frames."""
+    noise = window.noise(model.shape, INITIAL)
+    return denoise(predict, noise, model.scheduler(noise.device), model.defaults.prediction_type)

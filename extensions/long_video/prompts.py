@@ -1,0 +1,67 @@
+"""Which prompt each frame reads: one embedding a frame, blended where a prompt gives way to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from extensions.long_video.plan import Layout
+from lavie.text import unconditional_first
+
+KEPT = 8  # embeddings at a time: a window sees two or three prompts, a plan may have a thousand
+
+
+class PromptTable:
+    """The prompts of a plan as the network reads them.
+
+    A new prompt comes in over the first `ramp` new frames of its segment. (The usual ramp is centred on the border. It
+    would change the end of a segment that is made already, or locked, with the prompt of one behind it.)
+    """
+
+    def __init__(self, layout: Layout, embed: Callable[[str], Tensor], guidance: float):
+        """embed: a prompt → 1 L C. guidance: 1 needs no negative prompt."""
+        self.layout, self.guidance = layout, guidance
+        self._embed = lru_cache(KEPT)(embed)
+        self.whole = lru_cache(KEPT)(self._whole)  # a prompt → its text for a window of which every frame reads it
+
+    def text(self, frames: range) -> Tensor:
+        """2 L C, the negative prompt first, where all frames read one prompt; else 2 F L C. One half at guidance 1."""
+        mixtures = [self._mixture(frame) for frame in frames]
+        prompts = {new for _, new, _ in mixtures}
+        if len(prompts) == 1 and all(weight == 1 for *_, weight in mixtures):
+            return self.whole(*prompts)
+        read = [blend(self._embed(old), self._embed(new), weight) for old, new, weight in mixtures]
+        return self._with_negative(torch.stack(read, dim=1))
+
+    def _whole(self, prompt: str) -> Tensor:
+        return self._with_negative(self._embed(prompt))
+
+    def _with_negative(self, conditional: Tensor) -> Tensor:
+        if self.guidance == 1.0:
+            return conditional
+        negative = self._embed(self.layout.plan.negative_prompt)
+        if conditional.ndim == 4:
+            negative = negative[:, None]
+        return unconditional_first(negative.expand_as(conditional), conditional)
+
+    def _mixture(self, frame: int) -> tuple[str, str, float]:
+        """The prompt that goes, the one that comes, and its weight, 0 … 1, at an absolute frame."""
+        plan = self.layout.plan
+        number = self.layout.segment_at(frame)
+        old, new = (plan.segments[place].prompt for place in (max(number - 1, 0), number))
+        frames = self.layout.frames_of(number)
+        ramp = min(plan.ramp, len(frames))
+        weight = 1.0 if old == new else min((frame - frames.start + 1) / (ramp + 1), 1.0)
+        return old, new, weight
+
+
+def blend(old: Tensor, new: Tensor, weight: float) -> Tensor:
+    """Embeddings … L C between two, each token as long as the tokens it lies between (a straight line is shorter)."""
+    if weight == 1.0:
+        return new
+    straight = torch.lerp(old, new, weight)
+    length = torch.lerp(old.norm(dim=-1, keepdim=True), new.norm(dim=-1, keepdim=True), weight)
+    return straight * (length / straight.norm(dim=-1, keepdim=True).clamp(min=torch.finfo(straight.dtype).tiny))

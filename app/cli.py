@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from app.commands.bench import bench
 from app.commands.gallery import gallery
 from app.commands.jobs import jobs
 from app.commands.making import finish, regenerate, remix, render
@@ -31,6 +32,7 @@ for command in (render, finish, remix, regenerate):
 cli.add_typer(gallery, name="gallery")
 cli.add_typer(jobs, name="jobs")
 cli.add_typer(train, name="train")
+cli.add_typer(bench, name="bench")
 
 
 def main() -> None:

@@ -1,39 +1,54 @@
 """How often a bundle makes what it was asked for: prompts of the procedural world, judged from the frames alone.
 
-    python -m bench.quality [--model assets/nano] [--prompts 48] [--first 0]
+    python -m bench.quality [--model assets/nano] [--prompts 200] [--unseen 100] [--two 50] [--steps N]
+                            [--compare LABEL=FOLDER …] [--curves RUN …]
 
-Base stage at the bundle's own settings, one subject, drawn from all combinations (purple and hearts too); the prompt's
-number is its seed. Prints the share of each attribute that the judge reads as asked, and keeps a contact sheet.
+Base stage at the bundle's own settings, drawn from all combinations; the prompt's number is its seed, so that every
+bundle is asked the same and begins from the same noise. `unseen` are prompts with purple or a heart, which are in no
+training clip, `two` such with two subjects. --compare judges other bundles on them as well (ablations). --curves draws
+the losses in the progress.jsonl of training folders. Prints a table and leaves results/quality*.json and .png.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+import sys
+import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from lavie import Cascade, Finished, Request
+from bench.plots import bars, curves
+from lavie import Cascade, Finished, Request, Sampling
 from lavie.training.judge import matches, read
+from lavie.training.sheet import contact_sheet
 from lavie.training.world import Scene, random_scene
 
 RESULTS = Path(__file__).parent / "results"
-SHEET_ROWS, SHEET_COLUMNS = 12, 8
+ALL, UNSEEN, TWO = "all prompts", "purple or heart", "two subjects"
+ATTRIBUTES = ("colour", "shape", "motion", "background", "all")
+NAMED_BY = {"colour": "colour", "shape": "shape", "motion": "motion"}  # attributes of a subject, to be told by value
+SHOWN = 4  # clips of each group on the contact sheet
 
 
-def scene_of(number: int) -> Scene:
+def scene_of(group: str, number: int) -> Scene:
     """The scene of prompt `number`; no size is named, so that every one names the same four attributes."""
-    return random_scene(np.random.default_rng([2024, number]), held_out=True, sized=0.0)
+    for attempt in itertools.count():
+        key = [2024, number] if attempt == 0 else [2024, number, attempt]
+        scene = random_scene(np.random.default_rng(key), held_out=True, two=float(group == TWO), sized=0.0)
+        if group != UNSEEN or scene.held_out:
+            return scene
 
 
-def render(cascade: Cascade, number: int) -> np.ndarray:
-    """The frames F H W 3 that the cascade makes of prompt `number`."""
-    request = Request(scene_of(number).caption, seed=number)
+def render(cascade: Cascade, scene: Scene, number: int, steps: int | None) -> np.ndarray:
+    """The frames F H W 3 that the cascade makes of a scene's caption, with the number as its seed."""
+    request = replace(Request(scene.caption, seed=number), base=Sampling(steps=steps))
     return next(e.video.frames for e in cascade.generate(request) if isinstance(e, Finished))
 
 
@@ -46,41 +61,109 @@ def shares(verdicts: list[dict[str, bool]]) -> dict[str, float]:
     return {attribute: round(100 * float(np.mean(rights)), 1) for attribute, rights in counted.items()}
 
 
-def contact_sheet(clips: list[np.ndarray]) -> Image.Image:
-    """One clip a row, a few of its frames from left to right."""
-    rows = []
-    for clip in clips[:SHEET_ROWS]:
-        chosen = np.linspace(0, len(clip) - 1, SHEET_COLUMNS).round().astype(int)
-        rows.append(np.concatenate(list(clip[chosen]), axis=1))
-    return Image.fromarray(np.concatenate(rows))
+def by_value(judged: list[tuple[Scene, dict[str, bool]]]) -> dict[str, dict[str, float]]:
+    """Attribute → each of its values that was asked for → per cent right, of scenes with one subject."""
+    counted = defaultdict(lambda: defaultdict(list))
+    for scene, verdict in judged:
+        asked = {name: getattr(scene.subjects[0], field) for name, field in NAMED_BY.items()}
+        for name, value in {**asked, "background": scene.background}.items():
+            if name in verdict:
+                counted[name][value].append(verdict[name])
+    return {
+        name: {value: round(100 * float(np.mean(rights)), 1) for value, rights in sorted(values.items())}
+        for name, values in counted.items()
+    }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="assets/nano")
-    parser.add_argument("--prompts", type=int, default=48)
-    parser.add_argument("--first", type=int, default=0)
-    asked = parser.parse_args()
-    cascade = Cascade.from_bundle(asked.model)
-    clips, verdicts = [], {"all prompts": [], "purple or heart": []}
-    for number in range(asked.first, asked.first + asked.prompts):
-        clips.append(render(cascade, number))
-        scene = scene_of(number)
-        verdict = matches(scene, read(clips[-1]))
-        verdicts["all prompts"].append(verdict)
-        if scene.held_out:
-            verdicts["purple or heart"].append(verdict)
-    table = Table(title=f"{cascade.bundle.name}: per cent as asked")
-    attributes = list(shares(verdicts["all prompts"]))
-    for column in ("", "prompts", *attributes):
+def measure(folder: str, groups: dict[str, range], steps: int | None) -> tuple[dict, list[np.ndarray]]:
+    """A bundle's figures in every group, and a few of its clips."""
+    cascade = Cascade.from_bundle(folder)
+    found, clips, of_one = {}, [], []
+    for group, numbers in groups.items():
+        judged, began = [], time.monotonic()
+        for number in numbers:
+            scene = scene_of(group, number)
+            made = render(cascade, scene, number, steps)
+            judged.append((scene, matches(scene, read(made))))
+            clips += [made] if len(judged) <= SHOWN else []
+        if not judged:
+            continue
+        seconds = (time.monotonic() - began) / len(judged)
+        print(f"{folder}: {group}, {len(judged)} prompts, {seconds:.1f} s each", file=sys.stderr, flush=True)
+        verdicts = [verdict for _, verdict in judged]
+        found[group] = {"prompts": len(judged), "seconds_a_clip": round(seconds, 2), "right": shares(verdicts)}
+        of_one += judged if group == ALL else []
+    return {"bundle": cascade.bundle.name, "groups": found, "by_value": by_value(of_one)}, clips
+
+
+def show(results: dict[str, dict]) -> None:
+    table = Table(title="per cent as asked")
+    for column in ("", "", "prompts", *ATTRIBUTES):
         table.add_column(column, justify="right")
-    found = {name: shares(judged) for name, judged in verdicts.items() if judged}
-    for name, row in found.items():
-        table.add_row(name, str(len(verdicts[name])), *(f"{row.get(a, 0):.0f}" for a in attributes))
+    for label, result in results.items():
+        for group, figures in result["groups"].items():
+            right = (f"{figures['right'].get(name, float('nan')):.0f}" for name in ATTRIBUTES)
+            table.add_row(label, group, str(figures["prompts"]), *right)
     Console().print(table)
+
+
+def draw(results: dict[str, dict], clips: list[np.ndarray], runs: list[Path]) -> None:
+    """The pictures beside the figures: a contact sheet, right by attribute and by value, and losses."""
+    if clips:
+        contact_sheet(clips).save(RESULTS / "quality.png")
+    groups = {}
+    for label, result in results.items():
+        for group, figures in result["groups"].items():
+            title = group if len(results) == 1 else f"{label}: {group}"
+            groups[title] = {name: figures["right"][name] for name in ATTRIBUTES if name in figures["right"]}
+    if len(results) == 1:
+        groups |= next(iter(results.values()))["by_value"]
+    bars(groups, "per cent right").save(RESULTS / "quality_accuracy.png")
+    if runs:
+        curves({run.name: losses(run) for run in runs}, "training loss").save(RESULTS / "quality_curves.png")
+
+
+def losses(run: Path) -> list[tuple[int, float]]:
+    """Step and loss, as a run's progress.jsonl has them; of steps that were done twice, the last."""
+    found = {}
+    for line in (run / "progress.jsonl").read_text().splitlines():
+        entry = json.loads(line)
+        found[entry["step"]] = entry["loss"]
+    return sorted(found.items())
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="bench quality", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="assets/nano", help="folder of a bundle")
+    parser.add_argument("--prompts", type=int, default=200, help="drawn from all combinations")
+    parser.add_argument("--unseen", type=int, default=100, help="with purple or a heart")
+    parser.add_argument("--two", type=int, default=50, help="with two subjects")
+    parser.add_argument("--first", type=int, default=0, help="number of the first prompt of each kind")
+    parser.add_argument("--steps", type=int, help="denoising steps [as the bundle says]")
+    parser.add_argument("--compare", action="append", default=[], metavar="LABEL=FOLDER", help="another bundle")
+    parser.add_argument("--curves", type=Path, nargs="+", default=[], metavar="RUN", help="folders with progress.jsonl")
+    asked = parser.parse_args(argv)
+    if wrong := [text for text in asked.compare if "=" not in text]:
+        parser.error(f"--compare takes LABEL=FOLDER, not {wrong[0]!r}")
+    return asked
+
+
+def main(argv: list[str] | None = None) -> None:
+    asked = parse(argv)
+    counts = {ALL: asked.prompts, UNSEEN: asked.unseen, TWO: asked.two}
+    groups = {group: range(asked.first, asked.first + count) for group, count in counts.items()}
+    folders = {"model": asked.model, **dict(text.split("=", 1) for text in asked.compare)}
+    results, clips = {}, []
+    for label, folder in folders.items():
+        results[label], shown = measure(folder, groups, asked.steps)
+        clips = clips or shown
+    show(results)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "quality.json").write_text(json.dumps({"prompts": asked.prompts, "shares": found}, indent=1) + "\n")
-    contact_sheet(clips).save(RESULTS / "quality.png")
+    facts = {"first": asked.first, "steps": asked.steps, "models": results}
+    (RESULTS / "quality.json").write_text(json.dumps(facts, indent=1) + "\n")
+    draw(results, clips, asked.curves)
 
 
 if __name__ == "__main__":

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from app.commands.tuning import add_to, tell
 from app.exits import exit_codes
 from lavie.errors import TrainingError
 
 train = typer.Typer(help="Train the networks of the cascade.", rich_markup_mode=None, no_args_is_help=True)
-
-
-@train.callback()
-def _group() -> None:
-    """Train the networks of the cascade."""
+add_to(train)
 
 
 @train.command()
@@ -41,12 +37,7 @@ def nano(
             raise TrainingError(f"stage is {stage!r}: choose one of {', '.join(stages)}")
         for name in stages if stage is None else [stage]:
             for progress in recipe.run(name):
-                print(
-                    f"{name} {progress.step}/{progress.steps}  loss {progress.loss:.5f}  "
-                    f"{progress.seconds_a_step:.2f} s a step  {progress.eta_seconds / 60:.0f} min left",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                tell(name, progress, work)
         if stage is None:
             recipe.write(bundle)
             print(bundle)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from diffusers import ConfigMixin
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
@@ -22,6 +23,7 @@ from lavie.bundle import (
     UPSCALER_TOKENIZER,
     stored_type,
 )
+from lavie.errors import TrainingError
 
 
 def write_bundle(folder: Path, components: dict[str, nn.Module], tokenizer, manifest: dict) -> None:
@@ -32,21 +34,56 @@ def write_bundle(folder: Path, components: dict[str, nn.Module], tokenizer, mani
             encoder gets the tokenizer beside it.
         manifest: what `cascade.json` says, without the format.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
+    check_output(folder)
+    partial = _partial(folder)
     shutil.rmtree(partial, ignore_errors=True)
     for name, module in components.items():
         _write_component(partial / name, module)
     for encoder, name in ((TEXT_ENCODER, TOKENIZER), (UPSCALER_TEXT, UPSCALER_TOKENIZER)):
         if encoder in components:
             tokenizer.save_pretrained(partial / name)
-    (partial / MANIFEST).write_text(json.dumps({"format": FORMAT, **manifest}, indent=1) + "\n", encoding="utf-8")
+    _publish(partial, folder, {"format": FORMAT, **manifest})
+
+
+def write_changed(folder: Path, source: Path, components: dict[str, nn.Module], manifest: dict) -> None:
+    """A copy of the bundle `source` with some components new, and with `manifest` as its `cascade.json`."""
+    check_output(folder, source)
+    partial = _partial(folder)
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        shutil.copytree(source, partial, ignore=shutil.ignore_patterns(*components))
+        for name, module in components.items():
+            _write_component(partial / name, module)
+        _publish(partial, folder, manifest)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise TrainingError(
+            f"the bundle could not be written to {folder} ({error}): make room there and run the same command again "
+            "with --resume, nothing is trained twice"
+        ) from None
+
+
+def check_output(folder: Path, source: Path | None = None) -> None:
+    """Raises TrainingError where a bundle at `folder` would take the place of something else, or of its own source."""
+    if source is not None and folder.resolve() == source.resolve():
+        raise TrainingError(f"{folder} is what the training starts from: give another folder for the result")
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file()):
+        raise TrainingError(f"{folder} is there and is no bundle: give a new folder, or one that holds a bundle")
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.partial")
+
+
+def _publish(partial: Path, folder: Path, manifest: dict) -> None:
+    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
 
 
 def _write_component(folder: Path, module: nn.Module) -> None:
     """`config.json` and float16 weights, as diffusers (networks) and transformers (text models) lay them out."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     ours = isinstance(module, ConfigMixin)
     if ours:
         module.save_config(folder)

@@ -16,6 +16,8 @@ from lavie.noise import derive_seed
 from lavie.sampling import EPSILON, TRAIN_STEPS, VELOCITY, add_noise, training_target
 from lavie.stages.interpolation import RATE, nearest_keys
 from lavie.stages.super_resolution import noised_low_res
+from lavie.training.masks import beside_noise, draw_mask
+from lavie.training.media import LargeMedia, Media
 from lavie.vae import from_uint8
 
 CAPTION_DROPOUT = 0.1  # share of captions that are emptied, so that guidance has an unconditional half to lean on
@@ -34,8 +36,11 @@ class LatentSet:
     def __len__(self) -> int:
         return len(self.latents)
 
+    @property
+    def frames(self) -> int:
+        return self.latents.shape[2]
+
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """`count` items drawn with replacement: float32 latents B C F H W and tokens B L."""
         chosen = torch.randint(len(self), (count,), generator=generator)
         return self.latents[chosen].float(), self.tokens[chosen]
 
@@ -53,7 +58,6 @@ class LargeClips:
     tokens: Tensor
 
     def draw(self, count: int, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents B C f h w, small frames B 3 f h w in -1 … 1, and tokens B L, of `frames` consecutive frames."""
         latents, small = [], []
         chosen = torch.randint(len(self.latents), (count,), generator=generator)
         for index in chosen.tolist():
@@ -84,10 +88,11 @@ def noise_loss(
 ) -> Tensor:
     """Mean squared error of the network's prediction at random timesteps (Ho et al., arXiv 2006.11239, eq. 14).
 
-    clean: B C F H W. text: B L C. beside: B c F H W channels concatenated behind the noisy ones.
+    clean: B C F H W, on the network's device. text: B L C. beside: B c F H W channels concatenated behind the noisy
+    ones. Whatever the device, everything is drawn on the CPU: the same step sees the same noise everywhere.
     """
-    timestep = torch.randint(TRAIN_STEPS, (len(clean),), generator=generator)
-    noise = torch.randn(clean.shape, generator=generator)
+    timestep = torch.randint(TRAIN_STEPS, (len(clean),), generator=generator).to(clean.device)
+    noise = torch.randn(clean.shape, generator=generator).to(clean.device)
     noisy = add_noise(clean, noise, timestep)
     if beside is not None:
         noisy = torch.cat([noisy, beside], dim=1)
@@ -95,9 +100,14 @@ def noise_loss(
     return F.mse_loss(prediction.float(), training_target(clean, noise, timestep, prediction_type))
 
 
+def embed(text_model: nn.Module, tokens: Tensor, empty: Tensor, generator: torch.Generator) -> Tensor:
+    """Embeddings B L C of captions (B L), some of them emptied, where the text model is."""
+    return text_model(drop_captions(tokens, empty, generator).to(text_model.device)).last_hidden_state
+
+
 def still_loss(
     networks: nn.ModuleDict,
-    stills: LatentSet,
+    stills: Media,
     empty: Tensor,
     batch: int,
     seed: int,
@@ -114,8 +124,8 @@ def still_loss(
 
 def joint_loss(
     networks: nn.ModuleDict,
-    clips: LatentSet,
-    stills: LatentSet | None,
+    clips: Media,
+    stills: Media | None,
     empty: Tensor,
     batch: int,
     seed: int,
@@ -140,17 +150,48 @@ def joint_loss(
 
 
 def _one_batch(
-    networks, media: LatentSet, empty: Tensor, batch: int, generator, prediction_type: str, image_frames: int
+    networks, media: Media, empty: Tensor, batch: int, generator, prediction_type: str, image_frames: int
 ) -> Tensor:
     clean, tokens = media.draw(batch, generator)
-    text = networks["text_encoder"](drop_captions(tokens, empty, generator)).last_hidden_state
+    text = embed(networks["text_encoder"], tokens, empty, generator)
+    clean = clean.to(text.device)
     return noise_loss(networks["unet"], clean, text, generator, prediction_type, image_frames=image_frames)
+
+
+def concat_loss(
+    networks: nn.ModuleDict,
+    clips: Media,
+    stills: Media,
+    empty: Tensor,
+    batch: int,
+    seed: int,
+    prediction_type: str = EPSILON,
+) -> Callable[[int], Tensor]:
+    """Joint training as the paper describes it (LaVie, section 4.1): the stills behind the clip on the frame axis.
+
+    One timestep a sample for clip and stills, a caption of its own for each still, and the plain mean over all frames,
+    which is L_V + M/F L_I up to a factor. The clip's group norms see the stills. Both have one size.
+    """
+
+    def loss_at(step: int) -> Tensor:
+        generator = step_generator(seed, step)
+        clip, clip_tokens = clips.draw(batch, generator)
+        images, image_tokens = stills.draw(batch * IMAGES_PER_CLIP, generator)
+        images = images.squeeze(2).unflatten(0, (batch, -1)).transpose(1, 2)  # (B M) C 1 h w → B C M h w
+        text = embed(networks["text_encoder"], torch.cat([clip_tokens, image_tokens]), empty, generator)
+        of_clip, of_images = text[:batch, None], text[batch:].unflatten(0, (batch, -1))
+        text = torch.cat([of_clip.expand(-1, clip.shape[2], -1, -1), of_images], dim=1)  # B F+M L C
+        clean = torch.cat([clip, images], dim=2).to(text.device)
+        network = networks["unet"]
+        return noise_loss(network, clean, text, generator, prediction_type, image_frames=IMAGES_PER_CLIP)
+
+    return loss_at
 
 
 def interpolation_loss(
     network: nn.Module,
     text_model: nn.Module,
-    clips: LatentSet,
+    clips: Media,
     empty: Tensor,
     batch: int,
     seed: int,
@@ -166,16 +207,43 @@ def interpolation_loss(
     published, every slip there is blown up, which takes far longer training to outgrow.
     """
     near = torch.tensor(nearest_keys(frames))
-    pieces = (clips.latents.shape[2] - frames) // RATE + 1
+    pieces = (clips.frames - frames) // RATE + 1
 
     def loss_at(step: int) -> Tensor:
         generator = step_generator(seed, step)
         clean, tokens = clips.draw(batch, generator)
         first = RATE * int(torch.randint(pieces, (), generator=generator))
-        clean = clean[:, :, first : first + frames]
-        text = text_model(drop_captions(tokens, empty, generator)).last_hidden_state
-        keys = clean[:, :, ::RATE].index_select(2, near)
+        text = embed(text_model, tokens, empty, generator)
+        clean = clean[:, :, first : first + frames].to(text.device)
+        keys = clean[:, :, ::RATE][:, :, near]
         return noise_loss(network, clean, text, generator, prediction_type, beside=keys)
+
+    return loss_at
+
+
+def extension_loss(
+    network: nn.Module,
+    text_model: nn.Module,
+    clips: Media,
+    grey: Tensor,
+    empty: Tensor,
+    batch: int,
+    seed: int,
+    prediction_type: str = EPSILON,
+) -> Callable[[int], Tensor]:
+    """The rest of a clip of which some frames are given (SEINE, section 3.2): 9 channels, noise, mask, masked latents.
+
+    A mask of its own for each clip. The loss is the mean over all frames, given ones too. grey: as `beside_noise`.
+    """
+
+    def loss_at(step: int) -> Tensor:
+        generator = step_generator(seed, step)
+        clean, tokens = clips.draw(batch, generator)
+        text = embed(text_model, tokens, empty, generator)
+        clean = clean.to(text.device)
+        mask = torch.stack([draw_mask(clips.frames, generator) for _ in range(batch)])
+        beside = beside_noise(clean, grey, mask)
+        return noise_loss(network, clean, text, generator, prediction_type, beside=beside)
 
     return loss_at
 
@@ -183,15 +251,17 @@ def interpolation_loss(
 def super_resolution_loss(
     network: nn.Module,
     text_model: nn.Module,
-    clips: LargeClips,
+    clips: LargeMedia,
     empty: Tensor,
     batch: int,
     seed: int,
     frames: int,
     prediction_type: str = VELOCITY,
+    crop: tuple[int, int] | None = None,
 ) -> Callable[[int], Tensor]:
     """Detail for noised small frames (LaVie, section 4.3), `frames` of a clip at once; single frames pass time by.
 
+    crop: width and height that are cut at random out of the small frames, and the same place out of the latents.
     Published with `v_prediction`. With `sample` a narrow network starts from what the small frames already say (see
     `nano.start`): 35.1 dB after 200 steps, against 30.2.
     """
@@ -199,10 +269,21 @@ def super_resolution_loss(
     def loss_at(step: int) -> Tensor:
         generator = step_generator(seed, step)
         clean, small, tokens = clips.draw(batch, frames, generator)
-        text = text_model(drop_captions(tokens, empty, generator)).last_hidden_state
+        if crop is not None:
+            clean, small = _cropped(clean, small, crop, generator)
+        text = embed(text_model, tokens, empty, generator)
         level = torch.randint(MAX_TRAINED_NOISE_LEVEL, (batch,), generator=generator)
-        low_res = noised_low_res(small, torch.randn(small.shape, generator=generator), level)
+        low_res = noised_low_res(small, torch.randn(small.shape, generator=generator), level).to(text.device)
         conditions = {"class_labels": level, "low_res": low_res, "image_frames": int(frames == 1)}
-        return noise_loss(network, clean, text, generator, prediction_type, **conditions)
+        return noise_loss(network, clean.to(text.device), text, generator, prediction_type, **conditions)
 
     return loss_at
+
+
+def _cropped(clean: Tensor, small: Tensor, crop: tuple[int, int], generator) -> tuple[Tensor, Tensor]:
+    """The same piece of latents and small frames, both … h w: one place for the whole batch."""
+    (width, height), (rows, columns) = crop, small.shape[-2:]
+    top = int(torch.randint(rows - height + 1, (), generator=generator))
+    left = int(torch.randint(columns - width + 1, (), generator=generator))
+    rows, columns = slice(top, top + height), slice(left, left + width)
+    return clean[..., rows, columns], small[..., rows, columns]

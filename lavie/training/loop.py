@@ -2,6 +2,7 @@
 
 A step's loss is a function of the step's number alone (its data and noise are drawn from generators keyed by the seed
 and the step), so a run that is killed and resumed from a checkpoint goes on with the same bits as one that was not.
+Several processes may train together (see `team`); one that is alone has nothing to do with that.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +24,9 @@ from torch import Tensor, nn
 
 from lavie.errors import TrainingError
 from lavie.training.optimizer import MatrixOptimizer
+from lavie.training.team import Team
+
+CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)
@@ -68,29 +74,52 @@ class Progress:
         return (self.steps - self.step) * self.seconds_a_step
 
 
-def fit(network: nn.Module, loss_at: Callable[[int], Tensor], plan: Plan, folder: Path) -> Iterator[Progress]:
-    """Train `network` in place, reporting as it goes; at the end it holds the averaged weights.
+@dataclass(frozen=True)
+class Visit:
+    """What is done every `every` steps while the network holds the averaged weights. `call` gets the number of steps
+    done; what it returns is yielded among the reports. It must leave the weights alone."""
+
+    every: int
+    call: Callable[[int], Any]
+
+
+def fit(
+    network: nn.Module,
+    loss_at: Callable[[int], Tensor],
+    plan: Plan,
+    folder: Path,
+    team: Team | None = None,
+    visits: Sequence[Visit] = (),
+) -> Iterator[Any]:
+    """Train `network` in place, yielding `Progress` as it goes; at the end it holds the averaged weights.
 
     Args:
         network: what is optimised (an `nn.ModuleDict` where several are trained together).
         loss_at: step number → scalar loss; draws its data and noise from generators keyed by that number.
         plan: how long and how fast.
         folder: where `checkpoint.safetensors` and `progress.jsonl` are written; a checkpoint found there is continued.
+        team: the processes that train together, each with a `loss_at` of its own. The first one alone writes, reports
+            and visits; all of them read the checkpoint.
+        visits: what else is done now and then.
 
     Raises:
-        TrainingError: the loss or its gradient is not a number (the last checkpoint stays as it was), or the checkpoint
-            cannot be read.
+        TrainingError: the loss or its gradient is not a number, the disk is full (the last checkpoint stays as it was),
+            or the checkpoint cannot be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / "checkpoint.safetensors"
+    checkpoint, is_main = folder / CHECKPOINT, team is None or team.is_main
     parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    if team is not None:
+        team.share(p.data for p in parameters.values())
     average = {name: p.detach().clone() for name, p in parameters.items()}
     optimizer = MatrixOptimizer(parameters, plan.learning_rate, plan.matrix_learning_rate)
     start = _restore(checkpoint, parameters, average, optimizer) if checkpoint.exists() else 0
     losses, clock = [], time.monotonic()
     for step in range(start, plan.steps):
-        losses.append(_step(parameters, average, optimizer, loss_at, plan, step))
+        losses.append(_step(parameters, average, optimizer, loss_at, plan, step, team))
         done = step + 1
+        if not is_main:
+            continue
         if done % plan.report_every == 0 or done == plan.steps:
             pace = (time.monotonic() - clock) / len(losses)
             progress = Progress(
@@ -102,17 +131,40 @@ def fit(network: nn.Module, loss_at: Callable[[int], Tensor], plan: Plan, folder
             losses, clock = [], time.monotonic()
         if done % plan.checkpoint_every == 0 or done == plan.steps:
             _save(checkpoint, done, parameters, average, optimizer)
+        for visit in visits:
+            if done % visit.every == 0:
+                began = time.monotonic()
+                with _averaged(parameters, average):
+                    seen = visit.call(done)
+                clock += time.monotonic() - began  # a step's pace is that of the training alone
+                yield seen
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(average[name])
 
 
-def _step(parameters, average, optimizer, loss_at, plan: Plan, step: int) -> float:
+@contextmanager
+@torch.no_grad()
+def _averaged(parameters, average) -> Iterator[None]:
+    """The averaged weights in place of the present ones for as long as the block lasts."""
+    present = {name: p.detach().clone() for name, p in parameters.items()}
+    for name, parameter in parameters.items():
+        parameter.copy_(average[name])
+    try:
+        yield
+    finally:
+        for name, parameter in parameters.items():
+            parameter.copy_(present[name])
+
+
+def _step(parameters, average, optimizer, loss_at, plan: Plan, step: int, team: Team | None) -> float:
     device = next(iter(parameters.values())).device
     with torch.autocast(device.type, torch.bfloat16, enabled=plan.autocast):
         loss = loss_at(step)
-    _check_finite("loss", value := loss.item(), step, plan)
+    _check_finite("loss", value := loss.item() if team is None else team.mean(loss), step, plan)
     loss.backward()
+    if team is not None:
+        team.average(p.grad for p in parameters.values() if p.grad is not None)
     norm = nn.utils.clip_grad_norm_(parameters.values(), plan.clip)
     _check_finite("norm of the gradient", norm.item(), step, plan)  # before it reaches the weights, and a checkpoint
     optimizer.step(plan.share_at(step))
@@ -139,10 +191,22 @@ def _save(path: Path, step: int, parameters, average, optimizer) -> None:
     # Contiguous copies: safetensors stores plain row-major data, channels-last weights are not.
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"step": str(step)})
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        save_file(tensors, partial, metadata={"step": str(step)})
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)  # half a checkpoint helps nobody, and takes the room of a whole one
+        kept = "the one before it is still there" if path.exists() else "there is none yet"
+        raise TrainingError(
+            f"the checkpoint of step {step} could not be written to {path} ({_reason(error)}), {kept}: make room there "
+            "and run the same command again"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _restore(path: Path, parameters, average, optimizer) -> int:
@@ -150,9 +214,8 @@ def _restore(path: Path, parameters, average, optimizer) -> int:
     try:
         return _read(path, parameters, average, optimizer)
     except (SafetensorError, OSError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TrainingError(
-            f"{path} is damaged or belongs to another network ({reason}): delete it to start again"
+            f"{path} is damaged or belongs to another network ({_reason(error)}): delete it to start again"
         ) from None
 
 

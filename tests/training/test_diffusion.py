@@ -5,7 +5,19 @@ import torch
 from torch import nn
 
 from lavie.sampling import EPSILON, PREDICTION_TYPES, SAMPLE, VELOCITY
-from lavie.training.diffusion import CAPTION_DROPOUT, LatentSet, drop_captions, joint_loss, noise_loss, still_loss
+from lavie.training.diffusion import (
+    CAPTION_DROPOUT,
+    IMAGES_PER_CLIP,
+    LargeClips,
+    LatentSet,
+    concat_loss,
+    drop_captions,
+    extension_loss,
+    joint_loss,
+    noise_loss,
+    still_loss,
+    super_resolution_loss,
+)
 from tests import tiny
 
 
@@ -98,3 +110,86 @@ def test_media_are_drawn_with_their_own_captions_as_float32():
     assert latents.dtype == torch.float32
     assert torch.equal(latents.flatten().long(), tokens.flatten())
     assert len(set(tokens.flatten().tolist())) > 40
+
+
+def test_concatenated_stills_stand_behind_the_clip_with_captions_of_their_own():
+    seen = {}
+
+    def unet(noisy, timestep, text, **conditions):
+        seen.update(noisy=noisy, timestep=timestep, text=text, **conditions)
+        return noisy
+
+    class Text(torch.nn.Module):
+        device = torch.device("cpu")
+
+        def forward(self, tokens):
+            from types import SimpleNamespace
+
+            return SimpleNamespace(last_hidden_state=tokens.float()[..., None])
+
+    clips = LatentSet(torch.zeros(3, 4, 5, 2, 2), torch.full((3, 24), 7))
+    names = torch.arange(10, 19)
+    # So bright that noise does not matter: a still's brightness tells its name, up to the timestep of its sample.
+    bright = 1e6 * names[:, None, None, None, None].expand(-1, 4, 1, 2, 2)
+    stills = LatentSet(bright, names[:, None].expand(-1, 24))
+    networks = {"unet": unet, "text_encoder": Text()}
+    concat_loss(networks, clips, stills, torch.full((24,), 7), 2, 1)(3)
+    assert seen["noisy"].shape == (2, 4, 5 + IMAGES_PER_CLIP, 2, 2)
+    assert seen["timestep"].shape == (2,)
+    assert seen["image_frames"] == IMAGES_PER_CLIP
+    assert seen["text"].shape == (2, 5 + IMAGES_PER_CLIP, 24, 1)
+    assert (seen["text"][:, :5] == 7).all()
+    of_stills = seen["text"][:, 5:, 0, 0]
+    assert ((of_stills >= 10) | (of_stills == 7)).all() and len(of_stills.unique()) > 2
+    brightness = seen["noisy"][:, 0, 5:, 0, 0] / of_stills
+    for sample, named in zip(brightness, of_stills != 7, strict=True):
+        torch.testing.assert_close(sample[named], sample[named][:1].expand(int(named.sum())), rtol=1e-2, atol=0)
+
+
+def test_the_concatenated_loss_of_a_step_depends_on_the_step_alone(networks):
+    loss = concat_loss(networks, _media(4), _media(1), EMPTY, 2, 1)
+    with torch.no_grad():
+        assert torch.equal(loss(7), loss(7)) and loss(7) != loss(8)
+
+
+def test_extension_is_shown_nine_channels(networks):
+    seen = []
+
+    def network(noisy, timestep, text):
+        seen.append(noisy)
+        return noisy[:, :4]
+
+    grey = torch.full((4, 4, 4), 5.0)
+    clips = _media(4)
+    extension_loss(network, networks["text_encoder"], clips, grey, EMPTY, 6, 1)(2)
+    mask, masked = seen[0][:, 4], seen[0][:, 5:]
+    assert seen[0].shape == (6, 9, 4, 4, 4)
+    assert set(mask.unique().tolist()) == {0.0, 1.0}
+    assert (masked.movedim(1, -1)[mask == 1] == 5).all()
+    assert not (masked.movedim(1, -1)[mask == 0] == 5).any()
+
+
+def test_a_crop_takes_the_same_place_of_latents_and_small_frames(networks):
+    place = torch.arange(8 * 12.0).view(8, 12)
+    latents = (place / 127.5 - 1).expand(1, 4, 2, 8, 12)
+    clips = LargeClips(latents, place.byte()[None, None, :, :, None].expand(1, 2, -1, -1, 3), EMPTY[None])
+    seen = []
+
+    def network(noisy, timestep, text, **conditions):
+        seen.append((noisy, conditions["low_res"]))
+        return noisy
+
+    loss = super_resolution_loss(network, networks["text_encoder"], clips, EMPTY, 3, 1, 2, SAMPLE, crop=(6, 4))
+    loss(1)
+    noisy, low_res = seen[0]
+    assert noisy.shape == (3, 4, 2, 4, 6) and low_res.shape == (3, 3, 2, 4, 6)
+
+
+def test_the_crop_itself_is_one_place():
+    from lavie.training.diffusion import _cropped
+
+    place = torch.arange(8 * 12.0).view(1, 1, 1, 8, 12)
+    for seed in range(20):
+        clean, small = _cropped(place, place.expand(1, 3, 2, 8, 12), (6, 4), torch.Generator().manual_seed(seed))
+        assert clean.shape[-2:] == (4, 6)
+        assert torch.equal(small[0, 0, 0], clean[0, 0, 0])

@@ -164,8 +164,10 @@ def test_a_checkpoint_write_that_is_interrupted_keeps_the_last_good_one(whole, t
         save_file(tensors, path, metadata=metadata)
 
     monkeypatch.setattr(loop, "save_file", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(TrainingError, match=r"step 10 .*No space left.* the one before it is still there") as caught:
         run(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.glob("*.partial"))
     monkeypatch.undo()
     assert same(weights(run(tmp_path)), whole)
     assert [path.name for path in tmp_path.glob("*.safetensors")] == ["checkpoint.safetensors"]

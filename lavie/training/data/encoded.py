@@ -1,0 +1,206 @@
+"""Media → latents, once: each medium's clips in a file of the work folder, from which a loss draws.
+
+A file is named by what its content depends on: the medium's bytes, how clips are cut, and the autoencoder's weights. So
+it is found again at the next start whatever the medium is called by then, and never mistaken for another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lavie.errors import MediaError, TrainingError
+from lavie.training.data.cuts import Cut, Unusable
+from lavie.training.data.items import Fault, Item
+from lavie.vae import from_uint8
+
+LATENTS, SMALL = "latents", "small"
+HELD_OUT = 0.05  # share of the media that only validation sees
+
+# A file → its frames, uint8 H W 3, one at a time. Raises MediaError.
+Reader = Callable[[Path], Iterator[np.ndarray]]
+# A clip, uint8 F H W 3 → tensors: latents C F h w in float16, and what else a loss draws beside them.
+Encode = Callable[[np.ndarray], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How far encoding has come, in media."""
+
+    done: int
+    total: int
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The clips of one medium. digest: of its bytes; count: clips in `file`."""
+
+    item: Item
+    digest: str
+    file: Path
+    count: int
+
+    @property
+    def lot(self) -> float:
+        """0 … 1, a number that the medium's content has drawn."""
+        return int(self.digest[:8], 16) / 2**32
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Brings media into shape. folder: of the files. mark: what the latents depend on besides medium and cut."""
+
+    folder: Path
+    read: Reader
+    cut: Cut
+    encode: Encode
+    mark: str
+
+    def encoded(self, item: Item) -> Encoded | Fault:
+        """The clips of a medium, from the file that is there or newly made. Raises TrainingError: the disk is full."""
+        try:
+            digest = item.digest()
+            file = self._file(digest)
+            if not (count := _clips_in(file)):
+                clips = self._clips(item)
+                count = len(clips)
+                _write(file, [self.encode(clip) for clip in clips])
+            return Encoded(item, digest, file, count)
+        except Unusable as reason:
+            return Fault(item.name, reason.kind, reason.detail)
+        except OSError as error:
+            return Fault(item.name, "it cannot be read", error.strerror or str(error))
+
+    def _clips(self, item: Item) -> list[np.ndarray]:
+        with item.file() as path:
+            frames = self.read(path)
+            try:
+                return self.cut.clips(frames)
+            except MediaError as error:  # a fault names the item itself; of what is in a shard this was a copy
+                raise Unusable("it cannot be read", str(error).removeprefix(str(path)).strip()) from error
+            finally:
+                frames.close()
+
+    def _file(self, digest: str) -> Path:
+        key = json.dumps([digest, asdict(self.cut), self.mark])
+        name = hashlib.sha256(key.encode()).hexdigest()
+        return self.folder / name[:2] / f"{name}.safetensors"
+
+
+def weights_mark(network: nn.Module) -> str:
+    """sha256 of a network's weights as they are in memory, names and number type included."""
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def encode_all(encoder: Encoder, items: Sequence[Item]) -> Iterator[Encoding | Encoded | Fault]:
+    """Each item's clips or what is wrong with it, and now and then how far it is. No medium ends it."""
+    began = told = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield encoder.encoded(item)
+        now = time.monotonic()
+        if now - told >= 10 or done == len(items):
+            told = now
+            yield Encoding(done, len(items), (now - began) / done * (len(items) - done))
+
+
+def hold_out(media: list[Encoded]) -> tuple[list[Encoded], list[Encoded]]:
+    """(trained on, held out): chosen by content alone, so that a medium stays on its side as a folder grows.
+
+    Of two or more at least one is held out; a single one is trained on.
+    """
+    # Copies of one medium must not stand on both sides: the digest decides, not the place in the list.
+    lots = sorted({each.lot for each in media})
+    if len(lots) < 2:
+        return media, []
+    border = max(HELD_OUT, lots[0])
+    return [each for each in media if each.lot > border], [each for each in media if each.lot <= border]
+
+
+class StoredClips:
+    """Clips in files, and their captions as tokens; holds no latents in memory."""
+
+    def __init__(self, media: Sequence[Encoded], tokens: Callable[[list[str]], Tensor], frames: int):
+        """tokens: captions → B L. frames: of each clip."""
+        self.frames = frames
+        self.captions = [each.item.caption for each in media]
+        self._clips = [(each.file, index, number) for number, each in enumerate(media) for index in range(each.count)]
+        self._tokens = tokens(self.captions) if self.captions else None
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def read(self, number: int) -> dict[str, Tensor]:
+        """Everything that is stored of clip `number`. Raises TrainingError: its file is gone or damaged."""
+        file, index, _ = self._clips[number]
+        try:
+            with safe_open(file, "pt") as stored:
+                return {name: stored.get_slice(name)[index] for name in stored.keys()}
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(f"{file} cannot be read any more ({error}): run the same command again") from None
+
+    def caption(self, number: int) -> str:
+        return self.captions[self._clips[number][2]]
+
+    def _drawn(self, count: int, generator: torch.Generator) -> tuple[list[dict[str, Tensor]], Tensor]:
+        """What is stored of `count` clips, drawn with replacement, and their captions' tokens B L."""
+        chosen = torch.randint(len(self), (count,), generator=generator).tolist()
+        tokens = self._tokens[torch.tensor([self._clips[each][2] for each in chosen])]
+        return [self.read(each) for each in chosen], tokens
+
+
+class EncodedSet(StoredClips):
+    """As `media.Media`."""
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        drawn, tokens = self._drawn(count, generator)
+        return torch.stack([stored[LATENTS].float() for stored in drawn]), tokens
+
+
+class EncodedLargeSet(StoredClips):
+    """Large clips beside the small ones that they came from, as `media.LargeMedia`."""
+
+    def draw(self, count: int, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        drawn, tokens = self._drawn(count, generator)
+        latents, small = [], []
+        for stored in drawn:
+            first = int(torch.randint(self.frames - frames + 1, (), generator=generator))
+            latents.append(stored[LATENTS][:, first : first + frames].float())
+            small.append(from_uint8(stored[SMALL][first : first + frames]).transpose(0, 1))
+        return torch.stack(latents), torch.stack(small), tokens
+
+
+def _clips_in(file: Path) -> int:
+    """How many clips a file holds; 0 where it is not there or damaged, so that it is made again."""
+    try:
+        with safe_open(file, "pt") as stored:
+            return stored.get_slice(LATENTS).get_shape()[0]
+    except (OSError, SafetensorError):
+        return 0
+
+
+def _write(file: Path, clips: list[dict[str, Tensor]]) -> None:
+    """The file appears whole or not at all. Raises TrainingError: it cannot be written."""
+    partial = file.with_suffix(f".{os.getpid()}.partial")  # copies of a medium may be in the hands of two processes
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: torch.stack([clip[name] for clip in clips]) for name in clips[0]}, partial)
+        partial.replace(file)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise TrainingError(f"latents could not be written to {file.parent} ({error}): make room there") from None

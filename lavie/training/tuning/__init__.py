@@ -1,0 +1,1 @@
+"""Training of one network on a person's own media: from a bundle (or nothing) to a bundle."""

@@ -1,0 +1,90 @@
+"""The network that a training begins with: a bundle's own, one that grows out of its base network, or a fresh one."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from lavie.bundle import BASE, CLASSES, INTERPOLATION, SUPER_RESOLUTION, Bundle
+from lavie.errors import TrainingError
+from lavie.training.nano.networks import inherit, start_time_at_zero
+from lavie.training.tuning.settings import EXTENSION, FROM_BUNDLE, FROM_LAYOUT
+from lavie.unet import BaseUNet, VideoUNet
+
+INPUTS = {INTERPOLATION: 8, EXTENSION: 9}  # channels of the networks that are shown something beside the noise
+
+
+def starting_network(bundle: Bundle, kind: str, origin: str, seed: int) -> tuple[VideoUNet, str]:
+    """A network in float32 on the CPU, ready to be trained, and in words where its weights come from.
+
+    Raises TrainingError: there is nothing in the bundle that it could begin with.
+    """
+    if origin == FROM_BUNDLE:
+        network, source = _from_bundle(bundle, kind)
+    else:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = start_time_at_zero(_class(kind).from_config(_config(bundle, kind, origin)))
+        source = "random weights"
+    return network.requires_grad_(True).train(), source
+
+
+def freeze_spatial(network: VideoUNet) -> None:
+    """Train only what mixes time, as where the rest comes from an image model."""
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_("temp" in name)  # `attn_temp`, `norm_temp`, and everything with `temporal` in its name
+    for module in network.modules():
+        if isinstance(module, nn.GroupNorm) and module.weight.requires_grad:
+            module.register_forward_pre_hook(_track_input)
+
+
+def _track_input(module: nn.Module, inputs: tuple) -> tuple:
+    """Ask for the gradient of a norm's input even where nobody needs it.
+
+    torch 2.13 ends in a segmentation fault on a CPU where a channels-last group norm of a small picture is trained and
+    its input is not, as right behind frozen layers.
+    """
+    x, *others = inputs
+    tracked = x if x.requires_grad or not torch.is_grad_enabled() else x.detach().requires_grad_()
+    return (tracked, *others)
+
+
+def _from_bundle(bundle: Bundle, kind: str) -> tuple[VideoUNet, str]:
+    if (bundle.folder / kind / "config.json").is_file():
+        return _load(bundle, kind), f"{bundle.name}’s {kind}"
+    if kind not in INPUTS:
+        raise TrainingError(f"{bundle.folder} holds no {kind} to begin with: give --from scratch, or another --model")
+    network = _class(kind).from_config(_config(bundle, kind, FROM_BUNDLE))
+    parent = bundle.load(BASE, torch.float32)
+    return inherit(network, parent.state_dict()), f"{bundle.name}’s base, new inputs at zero"
+
+
+def _load(bundle: Bundle, kind: str) -> VideoUNet:
+    if kind in CLASSES:
+        return bundle.load(kind, torch.float32)
+    return BaseUNet.from_pretrained(bundle.folder / kind, local_files_only=True, torch_dtype=torch.float32)
+
+
+def _class(kind: str) -> type[VideoUNet]:
+    return CLASSES.get(kind, BaseUNet)
+
+
+def _config(bundle: Bundle, kind: str, origin: str) -> dict:
+    """The bundle's own layout of this network; that of its base network with more inputs; or the published one."""
+    if origin != FROM_LAYOUT and (bundle.folder / kind / "config.json").is_file():
+        return bundle.config(kind)
+    if origin != FROM_LAYOUT and kind in INPUTS:
+        return _plain(bundle.config(BASE)) | {"in_channels": INPUTS[kind]}
+    text = bundle.text_components(kind if kind == SUPER_RESOLUTION else BASE)[0]
+    inputs = {"in_channels": INPUTS[kind]} if kind in INPUTS else {}
+    return {"cross_attention_dim": bundle.config(text)["hidden_size"], **inputs}
+
+
+def _plain(config: dict) -> dict:
+    """A config without the name of the class that it was written for."""
+    return {name: value for name, value in config.items() if not name.startswith("_")}
+
+
+def levels(network: nn.Module) -> int:
+    """By how much frames of latents shrink inside the network."""
+    return 2 ** (len(network.config.block_out_channels) - 1)

@@ -21,6 +21,7 @@ def nano(
         "runs/nano"
     ),
     bundle: Annotated[Path, typer.Option(help="Where the finished bundle goes.")] = Path("assets/nano"),
+    given: Annotated[Path | None, typer.Option(help="Folder of stages that are trained already.")] = None,
     stage: Annotated[str | None, typer.Option(help="Train only this stage, and write no bundle.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads to compute with: one, if anything else runs.")] = 1,
 ) -> None:
@@ -31,7 +32,7 @@ def nano(
         from lavie.training.nano.recipe import Recipe
 
         torch.set_num_threads(threads)
-        recipe = Recipe(work)
+        recipe = Recipe(work, given=given)
         stages = list(recipe.stages())
         if stage is not None and stage not in stages:
             raise TrainingError(f"stage is {stage!r}: choose one of {', '.join(stages)}")

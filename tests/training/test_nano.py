@@ -86,6 +86,17 @@ def test_a_stage_that_is_done_is_not_done_again(trained):
     assert list(trained.run("vae")) == []
 
 
+def test_a_stage_that_is_given_is_not_trained_and_stays_as_it_is(trained, tmp_path):
+    recipe = Recipe(tmp_path / "work", FEW, given=trained.work)
+    assert list(recipe.run("vae")) == [] and not (tmp_path / "work").exists()
+    there = trained.work / "vae" / "model.safetensors"
+    before = there.read_bytes()
+    torch.testing.assert_close(recipe.autoencoder("vae").state_dict(), trained.autoencoder("vae").state_dict())
+    alone = Recipe(tmp_path / "work", FEW, given=tmp_path / "nothing")
+    assert [progress.step for progress in alone.run("vae")]
+    assert there.read_bytes() == before and (tmp_path / "work" / "vae" / "model.safetensors").is_file()
+
+
 def test_latents_are_white(trained):
     latents = trained.encoded("stills", FEW.stills, clips=False).latents
     assert latents.shape == (FEW.stills, 4, 1, 8, 12)

@@ -32,6 +32,7 @@ from lavie.unet import InterpolationUNet
 
 STILLS, VIDEO = "stills", "video"
 SUPER_RESOLUTION_STILLS, UPSCALER_DECODER = "super_resolution_stills", "super_resolution_decoder"
+MODEL = "model.safetensors"
 PIECE = 17  # frames that interpolation is trained on at once
 
 
@@ -55,10 +56,13 @@ class Amounts:
 
 
 class Recipe:
-    """Trains Nano in `work`. Each stage is a method that yields its progress and leaves `<stage>/model.safetensors`."""
+    """Trains Nano in `work`. Each stage is a method that yields its progress and leaves `<stage>/model.safetensors`.
 
-    def __init__(self, work: Path, amounts: Amounts | None = None):
-        self.work, self.amounts = work, amounts or Amounts()
+    given: a folder of the same form with stages that are trained already; they are not trained again.
+    """
+
+    def __init__(self, work: Path, amounts: Amounts | None = None, given: Path | None = None):
+        self.work, self.amounts, self.given = work, amounts or Amounts(), given
         self.tokenizer = build_tokenizer()
         empty = self.tokenizer(
             "", padding="max_length", max_length=self.tokenizer.model_max_length, return_tensors="pt"
@@ -248,10 +252,13 @@ class Recipe:
         return self.work / stage
 
     def _model(self, stage: str) -> Path:
-        return self.work / stage / "model.safetensors"
+        """Where a stage's weights lie; they may not be there yet."""
+        own = self._run(stage) / MODEL
+        given = self.given and self.given / stage / MODEL
+        return given if given and given.is_file() and not own.exists() else own
 
     def _keep(self, stage: str, network: nn.Module) -> None:
-        _write(self._model(stage), {name: tensor.contiguous() for name, tensor in network.state_dict().items()})
+        _write(self._run(stage) / MODEL, {name: tensor.contiguous() for name, tensor in network.state_dict().items()})
 
     def _load(self, stage: str, network: nn.Module) -> nn.Module:
         network.load_state_dict(load_file(self._model(stage)))

@@ -147,6 +147,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     asked = parser.parse_args(argv)
     if wrong := [text for text in asked.compare if "=" not in text]:
         parser.error(f"--compare takes LABEL=FOLDER, not {wrong[0]!r}")
+    counts = (asked.prompts, asked.unseen, asked.two)
+    if min(counts) < 0 or not any(counts):
+        parser.error(f"prompts of each kind are {counts}: ask for at least one, of one kind")
     return asked
 
 

@@ -90,3 +90,10 @@ def test_every_bench_is_a_module_of_the_checkout():
     from tests.test_architecture import ROOT
 
     assert all((ROOT / "bench" / f"{name}.py").is_file() for name in BENCHES)
+
+
+@pytest.mark.parametrize("counts", [(0, 0, 0), (5, -1, 0)])
+def test_nothing_to_ask_for_is_refused_and_overwrites_nothing(counts, capsys):
+    with pytest.raises(SystemExit) as ended:
+        quality.main([f"--{name}={count}" for name, count in zip(("prompts", "unseen", "two"), counts, strict=True)])
+    assert ended.value.code == 2 and "ask for at least one" in capsys.readouterr().err

@@ -79,6 +79,35 @@ def _routes(studio: Studio, live: Live) -> list:
     ]
 
 
+class UnlessGone:
+    """A file's answer, or 404 where the file was purged after it was found: said before anything else is."""
+
+    def __init__(self, response: Response):
+        self._response = response
+
+    async def __call__(self, scope, receive, send) -> None:
+        from starlette.responses import Response
+
+        held, begun = [], False
+
+        async def send_with_body(message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                held.append(message)  # the file is opened behind it
+                return
+            begun = True
+            while held:
+                await send(held.pop())
+            await send(message)
+
+        try:
+            await self._response(scope, receive, send_with_body)
+        except (FileNotFoundError, RuntimeError):  # what starlette makes of a file that it does not find
+            if begun:
+                raise
+            await Response("no such clip", status_code=404)(scope, receive, send)
+
+
 class Media:
     """Files of clips by name: `<id>.mp4`, `<id>.poster.webp`, `<id>.preview.webp`. No name becomes a path."""
 
@@ -97,7 +126,7 @@ class Media:
         # The wildcard would let a browser keep it for other people on the same machine.
         headers = {"Cache-Control": "private, max-age=86400"}
         name = path.name if "download" in request.query_params else None
-        return FileResponse(path, media_type=_TYPES[kind], headers=headers, filename=name)
+        return UnlessGone(FileResponse(path, media_type=_TYPES[kind], headers=headers, filename=name))
 
     def _find(self, name: str):
         match = _MEDIA.fullmatch(name)

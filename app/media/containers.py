@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.media.limits import Limits, check
+from app.media.whole import check_whole
 from lavie.errors import MediaError
 
 if typing.TYPE_CHECKING:
@@ -107,7 +108,7 @@ def opened(path: Path, limits: Limits | None) -> Iterator[av.container.InputCont
     guard = [{"max_pixels": str(limits.pixels)}] * _STREAMS if limits else []
     try:
         with io.FileIO(path) as file:
-            _check_whole(path, file)
+            check_whole(path, file)
             # Without a name: content alone decides what it is, and no character of a name means anything to ffmpeg.
             file.name = ""
             with av.open(file, options=dict(_OPTIONS), stream_options=guard, metadata_errors="replace") as container:
@@ -137,40 +138,3 @@ def _header(path: Path, container: av.container.InputContainer, limits: Limits |
     if container.format.name == "gif" and stream.duration:  # uneven delays, of which only the first were looked at
         rate = stream.frames / (stream.duration * stream.time_base)
     return Header(context.width, context.height, float(rate), codec, str(context.pix_fmt))
-
-
-def _check_whole(path: Path, file: io.FileIO) -> None:
-    """Notice a file that was cut off where ffmpeg would in silence give fewer frames: a Matroska, WebM or GIF."""
-    length = file.seek(0, io.SEEK_END)
-    file.seek(0)
-    head = file.read(64)
-    if head.startswith(b"\x1aE\xdf\xa3"):
-        needed = _matroska_length(head)
-        if needed > length:
-            raise MediaError(f"{path} is cut short, {length:,} of {needed:,} bytes are there: get a whole copy")
-    if head.startswith(b"GIF8"):
-        file.seek(max(0, length - 64))
-        if b";" not in file.read():  # its end mark; some programs leave a few bytes behind it
-            raise MediaError(f"{path} is cut short, the end of the GIF is missing: get a whole copy")
-    file.seek(0)
-
-
-def _matroska_length(head: bytes) -> int:
-    """Of the whole file, as its first bytes tell; 0 where they do not, as in live recordings."""
-    size, start = _matroska_number(head, 4)
-    start += size
-    if head[start : start + 4] != b"\x18S\x80g":
-        return 0
-    size, start = _matroska_number(head, start + 4)
-    return start + size
-
-
-def _matroska_number(data: bytes, start: int) -> tuple[int, int]:
-    """A number of variable length and where it ends; 0 for one that says "unknown" or is not there."""
-    first = data[start] if start < len(data) else 0
-    length = 9 - first.bit_length()
-    end = start + length
-    bits = 7 * length
-    value = int.from_bytes(data[start:end], "big") & ((1 << bits) - 1)
-    unknown = not first or len(data) < end or value == (1 << bits) - 1
-    return (0 if unknown else value), end

@@ -4,10 +4,8 @@ finished from later. A file counts once its row is in the database, and while it
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
 import shutil
+import time
 import typing
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +14,8 @@ from pathlib import Path
 
 from app.database import Database, now
 from app.job_row import CANCELLED, DONE, FAILED
+from app.kept_files import read_tensors, write_tensors
+from app.parts import forget_parts
 from lavie.errors import StorageError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
 from lavie.request import Request
@@ -23,7 +23,8 @@ from lavie.request import Request
 if typing.TYPE_CHECKING:
     from torch import Tensor
 
-_NAME = "latents"
+_START, _BEGUN_SECONDS = "start-", 3600
+NAME = "latents"  # of the one tensor in a file
 # Of a job that is done: super-resolution's are large, and the frames in a file; a clip that is gone is not finished.
 _FORGET = f"""
     DELETE FROM artefacts WHERE job IN (SELECT id FROM jobs WHERE state = '{DONE}')
@@ -42,29 +43,11 @@ class Artefacts:
 
     def save(self, job_id: str, stage: str, latents: Tensor) -> None:
         """Store a stage's result; one that was there is replaced. Raises StorageError, with nothing half stored."""
-        from safetensors.torch import save
-
         path = self._path(job_id, stage)
-        partial = path.with_suffix(".partial")
-        content = save({_NAME: latents.contiguous()})
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Written by us: safetensors leaves a file of its own name behind when it is killed.
-            with partial.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
-            raise StorageError(
-                f"the latents of {stage} cannot be kept in {path.parent} ({error.strerror or error}): free some space"
-            ) from error
+        file_hash, size = write_tensors(path, {NAME: latents}, f"the latents of {stage}")
         with self._database.write() as connection:
-            row = {"job": job_id, "stage": stage, "path": self._relative(path), "bytes": len(content)}
-            row |= {"file_hash": hashlib.sha256(content).hexdigest(), "created": now()}
-            connection["artefacts"].upsert(row, pk=("job", "stage"))
+            row = {"job": job_id, "stage": stage, "path": self._relative(path), "bytes": size}
+            connection["artefacts"].upsert({**row, "file_hash": file_hash, "created": now()}, pk=("job", "stage"))
 
     def stages(self, job_id: str) -> set[str]:
         """The stages whose latents are kept."""
@@ -75,22 +58,12 @@ class Artefacts:
 
         Raises StorageError if the file is gone, or not what was stored in it.
         """
-        from safetensors.torch import load
-
         rows = self._database.query(
             "SELECT path, file_hash FROM artefacts WHERE job = ? AND stage = ?", [job_id, stage]
         )
         if not rows:
             return None
-        path = self._folder / rows[0]["path"]
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            reason = error.strerror or error
-            raise StorageError(f"the latents of {stage} in {path} cannot be read ({reason})") from error
-        if hashlib.sha256(content).hexdigest() != rows[0]["file_hash"]:
-            raise StorageError(f"the latents of {stage} in {path} are damaged: they are not what was stored")
-        return load(content)[_NAME]
+        return read_tensors(self._folder / rows[0]["path"], rows[0]["file_hash"], f"the latents of {stage}")[NAME]
 
     def furthest(
         self, stages: Sequence[str], sources: Mapping[str, Collection[str]]
@@ -131,13 +104,18 @@ class Artefacts:
         with self._database.write() as connection:
             connection.execute(_FORGET)
             connection.execute(_EXPIRE, [oldest.isoformat(timespec="microseconds")])
-        listed = {self._folder / row["path"] for row in self._database.query("SELECT path FROM artefacts")}
-        work = self._folder / "work"
-        for path in list(work.glob("*/*")) if work.is_dir() else []:
-            if path not in listed and path.suffix in (".safetensors", ".partial"):
-                path.unlink(missing_ok=True)
+        forget_parts(self._database, keep_days)
+        rows = self._database.query("SELECT path FROM artefacts UNION ALL SELECT path FROM parts")
+        listed = {self._folder / row["path"] for row in rows}
+        used, work = {path.parent for path in listed}, self._folder / "work"
         for folder in list(work.iterdir()) if work.is_dir() else []:
-            if folder.is_dir() and not any(folder.iterdir()):
+            if not folder.is_dir() or _is_being_begun(folder):
+                continue
+            for path in list(folder.iterdir()):
+                picture = path.suffix == ".webp" and folder not in used  # of candidates that are forgotten
+                if picture or (path not in listed and path.suffix in (".safetensors", ".partial")):
+                    path.unlink(missing_ok=True)
+            if not any(folder.iterdir()):
                 folder.rmdir()
 
     def _path(self, job_id: str, stage: str) -> Path:
@@ -145,6 +123,16 @@ class Artefacts:
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()
+
+
+def start_folder(file_hash: str) -> str:
+    """In place of a job's id, for frames that a long video continues: any number of jobs may want them."""
+    return f"{_START}{file_hash}"
+
+
+def _is_being_begun(folder: Path) -> bool:
+    """Whether another process may be putting frames there at this moment: alone of all, these are not the owner's."""
+    return folder.name.startswith(_START) and time.time() - folder.stat().st_mtime < _BEGUN_SECONDS
 
 
 def shared_stages(draft: Request, request: Request) -> set[str]:

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from app.commands.bench import bench
+from app.commands.extending import extend
 from app.commands.gallery import gallery
 from app.commands.jobs import jobs
 from app.commands.making import finish, regenerate, remix, render
@@ -27,7 +28,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (render, finish, remix, regenerate):
+for command in (render, extend, finish, remix, regenerate):
     cli.command()(command)
 cli.add_typer(gallery, name="gallery")
 cli.add_typer(jobs, name="jobs")

@@ -12,6 +12,7 @@ from app.config import StudioConfig
 from lavie.errors import MediaError
 
 if typing.TYPE_CHECKING:
+    from app.gallery import StoredClip
     from lavie.cascade import Cascade
 
 
@@ -32,6 +33,13 @@ class Clip:
     frame_hash: str
     seconds: float
     stages: dict[str, float]
+
+    @classmethod
+    def of(cls, stored: StoredClip, stages: dict[str, float]) -> Clip:
+        """A clip of the gallery. stages: see above."""
+        shared = cls.__dataclass_fields__.keys() - {"path", "stages"}
+        values = {name: getattr(stored, name) for name in shared}
+        return cls(path=str(stored.path.absolute()), stages=stages, **values)
 
     def to_dict(self) -> dict[str, typing.Any]:
         """The fields as JSON values."""

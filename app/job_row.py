@@ -21,7 +21,7 @@ DONE, FAILED, CANCELLED, INTERRUPTED = "done", "failed", "cancelled", "interrupt
 WAITING = (QUEUED, PAUSED, INTERRUPTED)
 OPEN = (RUNNING, *WAITING)
 CLOSED = (DONE, FAILED, CANCELLED)
-RENDER, REGENERATE = "render", "regenerate"
+RENDER, REGENERATE, CANDIDATES = "render", "regenerate", "candidates"
 CANCEL, PAUSE, KEEP = "cancel", "pause", "keep"  # what can be asked of a running job
 RESUME = "resume"  # the policy that goes on with what a kill interrupted
 
@@ -33,7 +33,8 @@ class JobRow:
     recipe: JSON, from before its first step on. asked: what it will do at its next step: `cancel`, `pause`, or
     `keep` what its finished stages have made. kept: how
     many results on the way were stored when it last went on by itself after a kill. error: one line, of the last
-    failure or interruption. stage, step, steps: where it is. created, started, finished: UTC, ISO 8601.
+    failure or interruption. stage, step, steps: where it is. part, parts: of a long video, which segment or window of
+    the stage is under way, from 1, and of how many; else 0. created, started, finished: UTC, ISO 8601.
     """
 
     id: str
@@ -52,6 +53,8 @@ class JobRow:
     stage: str | None
     step: int
     steps: int
+    part: int
+    parts: int
     notices: tuple[str, ...]
     created: str
     started: str | None

@@ -11,7 +11,7 @@ from app.database import Database
 from app.job_row import OPEN, RUNNING, WAITING, JobRow
 from lavie.errors import RequestError
 
-FRESH = {"stage": None, "step": 0, "steps": 0}  # where a job is that has not begun
+FRESH = {"stage": None, "step": 0, "steps": 0, "part": 0, "parts": 0}  # where a job is that has not begun
 
 
 def listed(states: tuple[str, ...]) -> str:

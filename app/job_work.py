@@ -40,9 +40,10 @@ class Work:
         """Keep a running job's recipe, JSON: before the first step. It stays through interruptions and new attempts."""
         self._table.set_running(job_id, "resolved", recipe=recipe)
 
-    def progress(self, job_id: str, stage: str, step: int, steps: int) -> None:
-        """Note where a running job is."""
-        self._table.set_running(job_id, "continued", stage=stage, step=step, steps=steps)
+    def progress(self, job_id: str, stage: str, step: int, steps: int, part: int = 0, parts: int = 0) -> None:
+        """Note where a running job is. part, parts: of a long video, see `JobRow`."""
+        where = {"stage": stage, "step": step, "steps": steps, "part": part, "parts": parts}
+        self._table.set_running(job_id, "continued", **where)
 
     def notice(self, job_id: str, text: str) -> None:
         """Add what the person should know of a running job; once, however often it is started."""
@@ -115,7 +116,7 @@ class Work:
         """How many results on the way are stored."""
         (row,) = self._database.query(
             """SELECT (SELECT count(*) FROM artefacts WHERE job = :id)
-                + (SELECT count(*) FROM segments WHERE job = :id AND path IS NOT NULL) AS number""",
+                + (SELECT count(*) FROM parts WHERE job = :id) AS number""",
             {"id": job_id},
         )
         return row["number"]

@@ -28,7 +28,8 @@ from app.job_row import (
 )
 from app.job_table import FRESH, listed, storable
 from app.job_work import Work
-from app.recipe import Job
+from app.recipe import Job, Recipe
+from extensions.long_video.plan import CODENOISE
 from lavie.errors import RequestError
 from lavie.request import STAGES
 
@@ -105,12 +106,16 @@ class Jobs(Work):
                     f"`remix {row.parent}` makes another like it"
                 )
             self._table.allowed(job_id, (QUEUED,), f"edited; `jobs duplicate {job_id}` queues a copy that can")
+            if row.job.plan is not None:
+                raise RequestError(
+                    f"the job {job_id} makes a long video as it was planned and cannot be edited: cancel it, change "
+                    "the plan and render that; what is made of it already stays"
+                )
             job = job(row.job) if callable(job) else job
             _check_texts(model=job.model)
             if row.job_json == job.to_json():
                 return
-            for table in ("artefacts", "segments"):
-                connection.execute(f"DELETE FROM {table} WHERE job = ?", [job_id])
+            connection.execute("DELETE FROM artefacts WHERE job = ?", [job_id])
             self._table.set(job_id, job=job.to_json(), recipe=None, notices="[]", kept=None, **FRESH)
 
     def duplicate(self, job_id: str) -> str:
@@ -168,8 +173,7 @@ class Jobs(Work):
         """Ask a running job to end with what its finished stages have made: a clip without the stages behind them."""
         with self._database.write():
             row = self._table.allowed(job_id, (RUNNING,), "kept as it is")
-            if row.kind != RENDER or row.stage in (None, STAGES[0]):
-                raise RequestError(f"the job {job_id} has finished no stage yet: there is nothing to keep, cancel it")
+            _check_keepable(row)
             if row.asked == CANCEL:
                 raise RequestError(f"the job {job_id} is being cancelled: nothing of it can be kept any more")
             self._table.set(job_id, asked=KEEP)
@@ -215,6 +219,22 @@ class Jobs(Work):
                 [now(), *values],
             )
             return asked.rowcount + gone.rowcount
+
+
+def _check_keepable(row: JobRow) -> None:
+    """Raises RequestError where a running job has nothing yet that would be a clip."""
+    if row.kind == RENDER and row.stage not in (None, STAGES[0]):
+        return
+    plan = Recipe.from_json(row.recipe).plan if row.recipe else None
+    if plan is None or row.kind != RENDER:
+        raise RequestError(f"the job {row.id} has finished no stage yet: there is nothing to keep, cancel it")
+    if plan.strategy == CODENOISE:
+        raise RequestError(
+            f"the job {row.id} makes its segments all together, by the strategy {CODENOISE!r}: a part of them cannot "
+            "be kept; pause it to go on later"
+        )
+    if row.part < 2:
+        raise RequestError(f"the job {row.id} has finished no segment yet: there is nothing to keep, cancel it")
 
 
 def _check_texts(**texts: str | None) -> None:

@@ -42,6 +42,11 @@ class Models:
         self.state = READY  # as long as nobody waits for one
 
     @property
+    def loaded(self) -> Model | None:
+        """The one that is loaded, for questions that run no network."""
+        return self._loaded
+
+    @property
     def cascade(self) -> Cascade | None:
         """The one that is loaded, for questions that run no network."""
         loaded = self._loaded

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from app.recipe import Recipe
 from lavie.errors import MediaError
 
 if typing.TYPE_CHECKING:
-    from lavie.video import Video
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,11 @@ class Proof:
         return cls(**{**data, "differences": tuple(Difference(**each) for each in data["differences"])})
 
 
-def prove(recipe: Recipe, again: Recipe, video: Video, file: Path) -> Proof:
-    """Compare a stored clip (its recipe and file) with the `video` that was made again."""
+def prove(recipe: Recipe, again: Recipe, frames: Callable[[], Iterable[np.ndarray]], file: Path) -> Proof:
+    """Compare a stored clip (its recipe and file) with what was made again. frames: gives those, uint8 H W 3."""
     if recipe.frame_hash == again.frame_hash:
         return Proof(True)
-    return Proof(False, _psnr(video, file), tuple(differences(recipe.provenance, again.provenance)))
+    return Proof(False, _psnr(frames(), file), tuple(differences(recipe.provenance, again.provenance)))
 
 
 def differences(was: typing.Any, now: typing.Any, name: str = "") -> Iterator[Difference]:
@@ -77,7 +77,7 @@ def differences(was: typing.Any, now: typing.Any, name: str = "") -> Iterator[Di
         yield Difference(name, was, now)
 
 
-def _psnr(video: Video, file: Path) -> float | None:
+def _psnr(frames: Iterable[np.ndarray], file: Path) -> float | None:
     """Frame by frame over the whole clip, peak 255; None where the file is gone or of another shape."""
     import numpy as np
 
@@ -85,7 +85,7 @@ def _psnr(video: Video, file: Path) -> float | None:
 
     total = count = 0
     try:
-        for stored, made in zip(frames_of(file), video.frames, strict=True):
+        for stored, made in zip(frames_of(file), frames, strict=True):
             if stored.shape != made.shape:
                 return None
             total += float(np.square(stored.astype(np.float32) - made).sum())

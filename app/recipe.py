@@ -11,12 +11,15 @@ from datetime import datetime, timezone
 from typing import Any
 
 from app import __version__
+from app.start import Start
+from extensions.long_video.plan import SegmentPlan
 from lavie.errors import RequestError, short
-from lavie.request import Request
+from lavie.request import MAX_SEED, Request
 
 SCHEMA_VERSION = 1
 MAX_RECIPE = 1 << 19  # characters of JSON; ours have some thousands, but a file can carry anything
 MAX_DEPTH = 32  # of nesting
+_LONG = {"plan", "start"}  # fields that only a long video has
 _SCHEMA_KEY = "lavie_recipe"  # names the kind of JSON too: any program may write a comment into a video
 
 
@@ -27,23 +30,41 @@ def _text(name: str, value: Any) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """A request and the model that is to make it. model: `nano`, `official` or a folder."""
+    """A request and the model that is to make it. model: `nano`, `official` or a folder.
+
+    plan: of a long video; then the request says how it is made and what becomes of it, and its prompt is not read.
+    start: the frames that it continues. candidates: seeds; its last segment is made once with each, and no clip.
+    """
 
     request: Request
     model: str = "nano"
+    plan: SegmentPlan | None = None
+    start: Start | None = None
+    candidates: tuple[int, ...] = ()
 
     def __post_init__(self):
         _text("model", self.model)
+        _check_long(self)
+        wrong = [seed for seed in self.candidates if isinstance(seed, bool) or not isinstance(seed, int)]
+        wrong += [seed for seed in self.candidates if seed not in wrong and not 0 <= seed <= MAX_SEED]
+        if wrong or (self.candidates and self.plan is None):
+            raise RequestError(f"candidates are {short(self.candidates)}: give seeds, and the plan of a long video")
 
     def to_json(self) -> str:
-        """One line of JSON."""
-        return json.dumps({"request": json.loads(self.request.to_json()), "model": self.model}, ensure_ascii=False)
+        """One line of JSON. What only a long video has stands there only for one."""
+        data = {"request": json.loads(self.request.to_json()), "model": self.model, **_long_values(self)}
+        data |= {"candidates": list(self.candidates)} if self.candidates else {}
+        return json.dumps(data, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Job:
         """The inverse of `to_json`. Raises RequestError for anything else."""
-        data = _object(text, "job", {"request", "model"})
-        return cls(Request.from_json(json.dumps(data["request"])), data["model"])
+        data = _object(text, "job", {"request", "model"}, {*_LONG, "candidates"})
+        candidates = data.get("candidates", [])
+        if not isinstance(candidates, list):
+            raise RequestError(f"candidates are {short(candidates)}: give a list of seeds")
+        request = Request.from_json(json.dumps(data["request"]))
+        return cls(request, data["model"], **_read_long(data), candidates=tuple(candidates))
 
 
 @dataclass(frozen=True)
@@ -52,6 +73,7 @@ class Recipe:
 
     request: resolved, no value left open. provenance: what `Cascade.provenance` said of weights, device and versions.
     frame_hash: of the frames as they were before encoding. created: UTC, ISO 8601. app_version: of this program.
+    plan, start: of a long video, see `Job`.
     """
 
     request: Request
@@ -60,6 +82,8 @@ class Recipe:
     frame_hash: str | None = None
     created: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
     app_version: str = __version__
+    plan: SegmentPlan | None = None
+    start: Start | None = None
 
     def __post_init__(self):
         for name in ("model", "created", "app_version"):
@@ -68,11 +92,12 @@ class Recipe:
             raise RequestError(f"provenance is {short(self.provenance)}: give what `Cascade.provenance` gave")
         if self.frame_hash is not None:
             _text("frame_hash", self.frame_hash)
+        _check_long(self)
 
     @property
     def job(self) -> Job:
         """The job that makes this clip again."""
-        return Job(self.request, self.model)
+        return Job(self.request, self.model, self.plan, self.start)
 
     def to_json(self) -> str:
         """One line of JSON with the schema's version."""
@@ -84,6 +109,7 @@ class Recipe:
             "frame_hash": self.frame_hash,
             "created": self.created,
             "app_version": self.app_version,
+            **_long_values(self),
         }
         return json.dumps(data, ensure_ascii=False)
 
@@ -91,22 +117,44 @@ class Recipe:
     def from_json(cls, text: str) -> Recipe:
         """The inverse of `to_json`. Raises RequestError for what is no recipe or comes from a newer version."""
         names = {"request", "model", "provenance", "frame_hash", "created", "app_version"}
-        data = _object(text, "recipe", names | {_SCHEMA_KEY})
+        data = _object(text, "recipe", names | {_SCHEMA_KEY}, _LONG)
         version = data.pop(_SCHEMA_KEY)
         if version != SCHEMA_VERSION or isinstance(version, bool):
             raise RequestError(
                 f"the recipe has schema {short(version)}, this version reads {SCHEMA_VERSION}: use the version that "
                 "wrote it"
             )
-        return cls(**{**data, "request": Request.from_json(json.dumps(data["request"]))})
+        request = Request.from_json(json.dumps(data["request"]))
+        return cls(**{**data, "request": request, **_read_long(data)})
 
 
-def _object(text: str, kind: str, names: set[str]) -> dict[str, Any]:
+def _check_long(made: Job | Recipe) -> None:
+    for name, kind in (("plan", SegmentPlan), ("start", Start)):
+        value = getattr(made, name)
+        if value is not None and not isinstance(value, kind):
+            raise RequestError(f"{name} is {short(value)}: give a {kind.__name__}")
+    if made.start is not None and made.plan is None:
+        raise RequestError(f"{short(made.start.name)} is to be continued without a plan: give one of segments")
+
+
+def _long_values(made: Job | Recipe) -> dict[str, Any]:
+    """What only a long video has, as JSON values."""
+    plan = {} if made.plan is None else {"plan": json.loads(made.plan.to_json())}
+    return plan if made.start is None else {**plan, "start": made.start.to_dict()}
+
+
+def _read_long(data: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `_long_values`."""
+    plan = {"plan": SegmentPlan.from_json(json.dumps(data["plan"]))} if "plan" in data else {}
+    return {**plan, "start": Start.from_dict(data["start"])} if "start" in data else plan
+
+
+def _object(text: str, kind: str, names: set[str], optional: set[str]) -> dict[str, Any]:
     """A JSON object with exactly these names, whoever wrote it: of bounded size and depth, and possible to store."""
     data = _parsed(text, kind)
     if not isinstance(data, dict):
         raise RequestError(f"a {kind} is a JSON object, not {short(data)}: pass what `to_json` gave")
-    wrong = sorted(names ^ set(data))
+    wrong = sorted(names ^ (set(data) - optional))
     if wrong:
         named = short(", ".join(wrong))
         raise RequestError(f"this is not the JSON of a {kind} (look at {named}): pass what `to_json` gave")

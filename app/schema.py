@@ -186,3 +186,47 @@ def m005_presets(db: Database) -> None:
             settings TEXT NOT NULL CHECK (json_valid(settings)),
             created TEXT NOT NULL
         ) STRICT""")
+
+
+@migrations()
+def m006_long_videos(db: Database) -> None:
+    """Long videos: what is kept of them on the way, what is being worked on, and what the meters said of them."""
+    db.execute("DROP TABLE segments")  # never written: `parts` is what they became
+    db.execute("""
+        CREATE TABLE parts (                          -- a segment, or a window of a later stage, as soon as it is made
+            job TEXT NOT NULL,
+            key TEXT NOT NULL,                        -- SHA-256 of all that decides it: the same key, the same bits
+            stage TEXT NOT NULL,
+            number INTEGER NOT NULL,
+            path TEXT NOT NULL,
+            frames INTEGER NOT NULL,
+            bytes INTEGER NOT NULL,
+            file_hash TEXT NOT NULL,                  -- SHA-256 of the file
+            facts TEXT NOT NULL CHECK (json_valid(facts)),
+            created TEXT NOT NULL,
+            PRIMARY KEY (job, key)
+        ) STRICT""")
+    db.execute("CREATE INDEX parts_by_key ON parts (key)")
+    db.execute("""
+        CREATE TABLE projects (                       -- long videos that a person works on
+            id TEXT PRIMARY KEY,
+            title TEXT NOT NULL,
+            plan TEXT NOT NULL CHECK (json_valid(plan)),
+            request TEXT NOT NULL CHECK (json_valid(request)),
+            model TEXT NOT NULL,
+            start TEXT CHECK (start IS NULL OR json_valid(start)),
+            clip TEXT,                                -- the last one made of it
+            job TEXT,                                 -- the last one that was to make it
+            created TEXT NOT NULL,
+            updated TEXT NOT NULL
+        ) STRICT""")
+    db.execute("CREATE INDEX projects_by_use ON projects (updated DESC, id)")
+    db.execute("CREATE INDEX projects_by_job ON projects (job)")
+    db.execute("""
+        CREATE TABLE clip_reports (                   -- seams and drift of a long video
+            clip INTEGER PRIMARY KEY REFERENCES clips (pk) ON DELETE CASCADE,
+            report TEXT NOT NULL CHECK (json_valid(report))
+        ) STRICT""")
+    # Which segment or window of its stage a long video's job is at, from 1, and how many there are; 0 for a clip.
+    for column in ("part", "parts"):
+        db.execute(f"ALTER TABLE jobs ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")

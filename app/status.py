@@ -26,6 +26,9 @@ if typing.TYPE_CHECKING:
 
 _LIBRARIES = ("torch", "diffusers", "transformers", "gradio")
 
+# A part that several jobs have is one file under several names.
+_WORK = "SELECT bytes FROM artefacts UNION ALL SELECT bytes FROM (SELECT DISTINCT file_hash, bytes FROM parts)"
+
 
 @dataclass(frozen=True)
 class BundleStatus:
@@ -99,7 +102,7 @@ def disk_status(studio: Studio) -> DiskStatus:
         disk.total,
         clips=_sum(database, f"{there} NULL"),
         trash=_sum(database, f"{there} NOT NULL"),
-        work=_sum(database, "FROM artefacts"),
+        work=_sum(database, f"FROM ({_WORK})"),
         database=own,
     )
 

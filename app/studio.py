@@ -22,13 +22,16 @@ from app.estimates import Estimates
 from app.gallery import Gallery, StoredClip
 from app.job_row import DONE, INTERRUPTED, PAUSED, REGENERATE, RENDER, RUNNING, JobRow
 from app.jobs import Jobs
+from app.long_plan import without_seeds
+from app.long_studio import LongVideos
 from app.media import sweep_partials
 from app.model_card import ModelCard
-from app.models import READY
+from app.models import READY, Model
 from app.ownership import Ownership
 from app.presets import Presets
 from app.proof import Proof
 from app.recipe import Job
+from app.starts import Starts
 from app.timings import Timings
 from app.worker import Worker
 from lavie.errors import RequestError
@@ -84,6 +87,7 @@ class Studio:
         self.jobs, self.gallery = Jobs(self.database), Gallery(self.database, config.data)
         self.presets, self.estimates = Presets(self.database), Estimates(self.database, config)
         self._load = load
+        self.long = LongVideos(self)
         self._ownership = Ownership(config.data)
         self._worker: Worker | None = None
         self._changing = threading.Lock()  # of the worker
@@ -117,6 +121,15 @@ class Studio:
         """The loaded model, for questions that run no network; None as long as there is none."""
         return self._worker.models.cascade if self._worker else None
 
+    @property
+    def loaded(self) -> Model | None:
+        """The loaded model with its name and provenance, for questions that run no network."""
+        return self._worker.models.loaded if self._worker else None
+
+    def load(self) -> Cascade:
+        """The studio's model once more, beside the worker's. Imports torch. Raises BundleError, DeviceError."""
+        return self._load(self.config)
+
     def read_prompt(self, prompt: str) -> PromptReport | None:
         """How the model understands a prompt; None as long as it is not loaded."""
         cascade = self.cascade
@@ -135,13 +148,15 @@ class Studio:
         """Put a request at the end of the line; its job's id, which will be the clip's."""
         job = Job(request, self.model)
         job_id = self.jobs.add(job, parent=parent, output=str(output.absolute()) if output else None)
-        self._wake()
+        self.wake()
         return job_id
 
     def regenerate(self, clip_id: str) -> str:
         """Make a clip again and compare; the job's id. Its outcome is the snapshot's `proof`."""
-        job_id = self.jobs.add(self._clip(clip_id).recipe.job, kind=REGENERATE, parent=clip_id)
-        self._wake()
+        job = self._clip(clip_id).recipe.job
+        self.long.check_start(job.start)
+        job_id = self.jobs.add(job, kind=REGENERATE, parent=clip_id)
+        self.wake()
         return job_id
 
     def edit(self, job_id: str, request: Request) -> None:
@@ -151,18 +166,18 @@ class Studio:
     def duplicate(self, job_id: str) -> str:
         """The same job once more, at the end of the line; its id."""
         again = self.jobs.duplicate(job_id)
-        self._wake()
+        self.wake()
         return again
 
     def resume(self, job_id: str) -> None:
         """Let a paused or interrupted job go on where it stands in line."""
         self.jobs.resume(job_id)
-        self._wake()
+        self.wake()
 
     def retry(self, job_id: str) -> None:
         """Queue a job again that failed, was cancelled or interrupted; it goes on from what it has stored."""
         self.jobs.retry(job_id)
-        self._wake()
+        self.wake()
 
     def keep(self, job_id: str) -> None:
         """Stop a running job behind its step and make a clip of the stages that it has finished."""
@@ -171,14 +186,13 @@ class Studio:
     def resume_queue(self) -> None:
         """Start jobs again."""
         self.jobs.resume_queue()
-        self._wake()
+        self.wake()
 
     def remix(self, clip_id: str) -> str:
         """Make a clip once more with another seed and all else as it was; the job's id."""
         recipe = self._clip(clip_id).recipe
-        job_id = self.jobs.add(Job(replace(recipe.request, seed=None), recipe.model), parent=clip_id)
-        self._wake()
-        return job_id
+        plan = recipe.plan and without_seeds(recipe.plan)
+        return self._again(clip_id, replace(recipe.job, request=replace(recipe.request, seed=None), plan=plan))
 
     def finish(self, clip_id: str, *, interpolate: bool = False, upscale: bool = False) -> str:
         """Go on from a clip's stored latents with stages that it lacks, as a clip of its own; the job's id."""
@@ -189,9 +203,7 @@ class Studio:
         request = replace(asked, interpolation=interpolation, super_resolution=super_resolution)
         if request == asked:
             raise RequestError(f"the clip {clip_id} has these stages already: ask for one that it lacks")
-        job_id = self.jobs.add(Job(request, draft.model), parent=clip_id)
-        self._wake()
-        return job_id
+        return self._again(clip_id, replace(draft.job, request=request))
 
     def job(self, job_id: str | None) -> Snapshot | None:
         """How a job stands; None for an id that is not known here."""
@@ -200,7 +212,7 @@ class Studio:
             return None
         if row.state == DONE and row.kind == RENDER:
             return Snapshot(row, clip=self._result(row))
-        if row.state == DONE and row.result:
+        if row.state == DONE and row.kind == REGENERATE:
             return Snapshot(row, proof=Proof.from_json(row.result))
         worker = self._worker
         return Snapshot(row, worker.preview(row.id) if worker else None)
@@ -242,6 +254,7 @@ class Studio:
             self.jobs.recover(self.config.recovery)
             if self.config.clips.is_dir():
                 sweep_partials(self.config.clips)
+            Starts(self.database, self.config.data).sweep()
             Artefacts(self.database, self.config.data).sweep(self.config.keep_work_days)
             self._worker = Worker(self.config, self.database, self._load)
             return True
@@ -255,9 +268,17 @@ class Studio:
         named, folder = Path(self.config.model).expanduser(), self.config.bundle
         return str(folder.absolute()) if folder == named else self.config.model
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Have the queue looked at now."""
         if worker := self._worker:
             worker.wake()
+
+    def _again(self, clip_id: str, job: Job) -> str:
+        """Make something else of a clip."""
+        self.long.check_start(job.start)
+        job_id = self.jobs.add(job, parent=clip_id)
+        self.wake()
+        return job_id
 
     def _clip(self, clip_id: str) -> StoredClip:
         stored = self.gallery.get(clip_id)
@@ -267,17 +288,4 @@ class Studio:
 
     def _result(self, row: JobRow) -> Clip | None:
         stored = self.gallery.get(row.id)
-        if stored is None:  # purged since
-            return None
-        return Clip(
-            id=stored.id,
-            path=str(self.gallery.path(stored).absolute()),
-            frames=stored.frames,
-            width=stored.width,
-            height=stored.height,
-            fps=stored.fps,
-            seed=stored.seed,
-            frame_hash=stored.frame_hash,
-            seconds=stored.seconds,
-            stages={stage: round(seconds, 3) for stage, seconds in Timings(self.database).of_job(row.id)},
-        )
+        return stored and Clip.of(stored, Timings(self.database).sums(row.id))  # None of one that was purged since

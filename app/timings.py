@@ -13,8 +13,10 @@ class Timings:
     def __init__(self, database: Database):
         self._database = database
 
-    def add(self, job_id: str, recipe: Recipe, stage: str, seconds: float) -> None:
-        """Note that a stage of a job has just ended."""
+    def add(self, job_id: str, recipe: Recipe, stage: str, seconds: float, frames: int | None = None) -> None:
+        """Note that a stage of a job has just ended. frames: of the base stage that it had to do with [all of a clip];
+        of a long video, whose stages may end in many parts, those of this part.
+        """
         request = recipe.request
         with self._database.write() as connection:
             connection["timings"].insert(
@@ -24,7 +26,7 @@ class Timings:
                     "model": recipe.model,
                     "device": recipe.provenance["device"],
                     "steps": request.sampling(stage).steps,
-                    "frames": request.frames,
+                    "frames": frames or request.frames,
                     "width": request.width,
                     "height": request.height,
                     "seconds": seconds,
@@ -34,6 +36,13 @@ class Timings:
             )
 
     def of_job(self, job_id: str) -> list[tuple[str, float]]:
-        """Each stage that ended, with its seconds; one that was made again stands there again."""
+        """Each stage, or part of one, that ended, with its seconds; what was made again stands there again."""
         rows = self._database.query("SELECT stage, seconds FROM timings WHERE job = ? ORDER BY pk", [job_id])
         return [(row["stage"], row["seconds"]) for row in rows]
+
+    def sums(self, job_id: str) -> dict[str, float]:
+        """Stage → seconds that it took in all, to milliseconds."""
+        found: dict[str, float] = {}
+        for stage, seconds in self.of_job(job_id):
+            found[stage] = found.get(stage, 0.0) + seconds
+        return {stage: round(seconds, 3) for stage, seconds in found.items()}

@@ -10,26 +10,27 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 import typing
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from app.artefacts import Artefacts, shared_stages
-from app.clip import clip_path, load_cascade
+from app.clip import load_cascade
 from app.config import StudioConfig
 from app.database import Database
-from app.gallery import Gallery, NewClip
-from app.job_row import CANCEL, KEEP, PAUSE, REGENERATE, RENDER, JobRow
+from app.gallery import Gallery
+from app.job_row import CANCEL, CANDIDATES, KEEP, PAUSE, REGENERATE, RENDER, JobRow
 from app.jobs import Jobs
-from app.media import check_output, write_mp4
+from app.long_work import LongWork
+from app.media import write_mp4
 from app.models import Model, Models
 from app.proof import prove
 from app.recipe import Recipe
+from app.results import Results
+from app.running import Asked, Running
 from app.timings import Timings
 from lavie.errors import LavieError, RequestError
-from lavie.events import STAGES, SUPER_RESOLUTION, Event, Finished, Notice, StageDone, StageStarted, Step
+from lavie.events import STAGES, SUPER_RESOLUTION, Event, Finished, StageDone
 
 if typing.TYPE_CHECKING:
     import numpy as np
@@ -37,17 +38,9 @@ if typing.TYPE_CHECKING:
     from lavie.cascade import Cascade
 
 _IDLE_SECONDS = 0.25  # between looks at the queue: other processes put jobs there too
-_TELL_SECONDS = 0.1  # between two notes of the progress in the database
 _STOP_SECONDS = 30  # how long closing waits for the step under way
 
 _log = logging.getLogger(__name__)
-
-
-class _Asked(Exception):
-    """The job under way was asked to stop, or (`None`) the worker was."""
-
-    def __init__(self, what: str | None):
-        self.what = what
 
 
 class Worker:
@@ -66,9 +59,9 @@ class Worker:
         self.models = Models(config, load)
         self._jobs, self._gallery = Jobs(database), Gallery(database, config.data)
         self._artefacts, self._timings = Artefacts(database, config.data), Timings(database)
-        self._previews: dict[str, np.ndarray] = {}
-        self._told = 0.0
         self._stopping, self._wake = threading.Event(), threading.Event()
+        self._running, self._results = Running(self._jobs, self._stopping), Results(config, database)
+        self._long = LongWork(config, database, self.models, self._running)
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -99,7 +92,7 @@ class Worker:
 
     def preview(self, job_id: str) -> np.ndarray | None:
         """uint8 F h w 3: the latest guess of a running job's frames."""
-        return self._previews.get(job_id)
+        return self._running.preview(job_id)
 
     def work_on(self, job_id: str) -> None:
         """Make one job, wherever it stands in the line, in this thread. It may be taken already; then nothing.
@@ -136,8 +129,8 @@ class Worker:
     def _finish(self, row: JobRow) -> None:
         """Make a job, or store why not."""
         try:
-            {RENDER: self._render, REGENERATE: self._regenerate}[row.kind](row)
-        except _Asked as stop:
+            self._make(row)
+        except Asked as stop:
             {CANCEL: self._jobs.cancelled, PAUSE: self._jobs.paused, None: self._jobs.release}[stop.what](row.id)
         except LavieError as error:
             self._jobs.fail(row.id, str(error))
@@ -147,17 +140,24 @@ class Worker:
             where = "the studio's terminal shows where, that of a command with LAVIE_DEBUG=1"
             self._jobs.fail(row.id, f"something went wrong inside ({reason}); {where}")
         finally:
-            self._previews.pop(row.id, None)
+            self._running.ended(row.id)
+
+    def _make(self, row: JobRow) -> None:
+        if row.job.plan is None:
+            work = {RENDER: self._render, REGENERATE: self._regenerate}
+        else:
+            long = self._long
+            work = {RENDER: long.render, REGENERATE: long.regenerate, CANDIDATES: long.candidates}
+        work[row.kind](row)
 
     def _render(self, row: JobRow) -> None:
-        path = Path(row.output) if row.output else clip_path(self.config, row.id)
-        check_output(path)
+        path = self._results.path(row)
         model = self.models.get(row.job.model)
         recipe = self._recipe(row, model)
         before = sum(seconds for _, seconds in self._timings.of_job(row.id))  # of earlier attempts
         try:
             finished = self._run(row, model.cascade, recipe, self._kept(row, recipe))
-        except _Asked as stop:
+        except Asked as stop:
             if stop.what != KEEP:
                 raise
             recipe = self._cut_short(row, recipe)
@@ -165,22 +165,7 @@ class Worker:
         video = finished.video
         recipe = replace(recipe, frame_hash=video.frame_hash)
         write_mp4(path, video, recipe.to_json())
-        self._gallery.add_pictures(row.id, path)
-        clip = NewClip(
-            id=row.id,
-            path=path,
-            recipe=recipe,
-            parent=row.parent,
-            width=video.width,
-            height=video.height,
-            frames=len(video),
-            fps=video.fps,
-            seconds=round(before + finished.seconds, 3),
-            frame_hash=video.frame_hash,
-        )
-        with self._database.write():
-            self._gallery.add(clip)
-            self._jobs.finish(row.id)
+        self._results.store(row, path, recipe, video.frames.shape, video.fps, before + finished.seconds)
         self._artefacts.drop(row.id, SUPER_RESOLUTION)  # large, and of no use once the frames are in a file
 
     def _cut_short(self, row: JobRow, recipe: Recipe) -> Recipe:
@@ -201,7 +186,7 @@ class Worker:
         again = self._recipe(row, model)
         video = self._run(row, model.cascade, again, self._kept(row, again)).video
         path = self._gallery.path(stored)
-        proof = prove(stored.recipe, replace(again, frame_hash=video.frame_hash), video, path)
+        proof = prove(stored.recipe, replace(again, frame_hash=video.frame_hash), lambda: video.frames, path)
         if proof.identical and not path.exists():
             write_mp4(path, video, stored.recipe.to_json())
             self._gallery.check_file(stored.id)
@@ -216,45 +201,17 @@ class Worker:
                 self._note(row, recipe, event)
                 if isinstance(event, Finished):
                     return event
-                self._heed(row.id)
+                self._running.heed(row.id)
         raise RuntimeError("the cascade ended without a video")
 
     def _note(self, row: JobRow, recipe: Recipe, event: Event) -> None:
-        match event:
-            case Notice():
-                self._jobs.notice(row.id, event.message)
-            case StageStarted():
-                self._jobs.progress(row.id, event.stage, 0, event.steps)
-            case Step():
-                if event.preview is not None:
-                    self._previews[row.id] = event.preview
-                if event.index == event.steps or time.monotonic() - self._told >= _TELL_SECONDS:
-                    self._told = time.monotonic()
-                    self._jobs.progress(row.id, event.stage, event.index, event.steps)
-            case StageDone():
-                self._artefacts.save(row.id, event.stage, event.latents)
-                self._timings.add(row.id, recipe, event.stage, event.seconds)
-
-    def _heed(self, job_id: str) -> None:
-        if asked := self._jobs.asked(job_id):
-            raise _Asked(asked)
-        if self._stopping.is_set():
-            raise _Asked(None)
+        self._running.note(row.id, event)
+        if isinstance(event, StageDone):
+            self._artefacts.save(row.id, event.stage, event.latents)
+            self._timings.add(row.id, recipe, event.stage, event.seconds)
 
     def _recipe(self, row: JobRow, model: Model) -> Recipe:
-        """The recipe that was written when the job first ran, or a new one, stored before the first step."""
-        if row.recipe is not None:
-            recipe = Recipe.from_json(row.recipe)
-            if recipe.provenance == model.provenance:
-                return recipe
-            # The weights or libraries changed since: the same request, but what was kept is of no use.
-            self._artefacts.drop(row.id)
-            request = recipe.request
-        else:
-            request = model.cascade.resolve(row.job.request)
-        recipe = Recipe(request, row.job.model, model.provenance)
-        self._jobs.resolved(row.id, recipe.to_json())
-        return recipe
+        return self._results.recipe(row, model, lambda: self._artefacts.drop(row.id))
 
     def _kept(self, row: JobRow, recipe: Recipe) -> dict:
         """The latents to go on from: the job's own, or those of the draft that it finishes.

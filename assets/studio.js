@@ -26,7 +26,8 @@
       if ("sprite" in news) sprite.show(news.sprite);
       Object.assign(state, news);
       fill(document);
-      if ("changed" in news) document.querySelectorAll("[data-refresh]").forEach((element) => element.dispatchEvent(new Event("refresh")));
+      const again = "changed" in news ? "[data-refresh]" : "part" in news ? "[data-refresh=part]" : null;
+      if (again) document.querySelectorAll(again).forEach((element) => element.dispatchEvent(new Event("refresh")));
     };
     source.onerror = () => {
       document.body.classList.add("lv-lost");
@@ -45,8 +46,8 @@
       picture.src = news.src;
     },
     draw(time) {
-      const canvas = document.querySelector("canvas[data-sprite]");
-      if (sprite.picture && canvas) {
+      for (const canvas of sprite.picture ? document.querySelectorAll("canvas[data-sprite]") : []) {
+        if (!canvas.offsetParent) continue; // of a tab that is not open
         const { picture, frames, rate } = sprite;
         const height = picture.height / frames;
         const frame = still.matches ? Math.floor(frames / 2) : Math.floor((time / 1000) * rate) % frames;
@@ -61,12 +62,22 @@
   };
 
   // --- boards: HTML of the server's whose buttons (data-act) become events of the gradio component around it -----------
+  const WATCHED = ["data-focus", "data-answer", "data-project", "data-id", "data-n", "value", "checked", "selected"];
   function board(element, trigger) {
     element.addEventListener("click", (event) => {
       const button = event.target.closest("[data-act]");
       if (!button || button.disabled) return;
       if (button.dataset.sure && !confirm(button.dataset.sure)) return;
-      trigger({ ...button.dataset });
+      trigger({ ...button.dataset, ...taken(button) });
+    });
+    element.addEventListener("change", ({ target }) => {
+      if (target.dataset.edit) trigger({ ...target.dataset, act: target.dataset.edit, value: said(target) });
+    });
+    element.addEventListener("keydown", (event) => {
+      const field = event.target.closest("textarea[data-edit]");
+      if (!field || event.key !== "Enter" || event.shiftKey || event.ctrlKey || event.metaKey) return;
+      event.preventDefault(); // a prompt is one line: the key ends it
+      if (field.value !== field.defaultValue) field.dispatchEvent(new Event("change", { bubbles: true }));
     });
     element.addEventListener("refresh", () => trigger({ act: "refresh" }), true);
     // What has come in place of all that was there is read from its beginning.
@@ -75,8 +86,38 @@
       const place = element.querySelector("[data-focus]");
       if (place && place.dataset.focus !== shown) requestAnimationFrame(() => place.focus());
       shown = place?.dataset.focus;
-    }).observe(element, { childList: true, subtree: true, attributes: true, attributeFilter: ["data-focus"] });
+      settle(element);
+      remember(element);
+    }).observe(element, { childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: WATCHED });
     fill(element);
+  }
+
+  const said = (field) => (field.type === "checkbox" ? String(field.checked) : field.value);
+
+  // What a button takes along from a field that nobody stores.
+  function taken(button) {
+    const field = button.dataset.take && document.getElementById(`lv-${button.dataset.take}`);
+    return field ? { value: field.value } : {};
+  }
+
+  // Fields hold what the server says, but for the one in which somebody types; gradio gives elements to other rows.
+  function settle(element) {
+    for (const field of element.querySelectorAll("[data-edit]")) {
+      const { id = "", n = "", name = "" } = field.dataset;
+      const key = `${id} ${n} ${name}`;
+      const typing = field === document.activeElement && field.key === key && field.type !== "checkbox";
+      field.key = key;
+      if (typing) continue;
+      if (field.type === "checkbox") field.checked = field.defaultChecked;
+      else if (field.options) field.value = [...field.options].find((option) => option.defaultSelected)?.value ?? field.value;
+      else if (field.value !== field.defaultValue) field.value = field.defaultValue;
+    }
+  }
+
+  // Which long video is open in this browser: the server reads it when the page is opened again.
+  function remember(element) {
+    const project = element.querySelector("[data-project]")?.dataset.project;
+    if (project) document.cookie = `lavie-project=${project}; path=/; samesite=lax; max-age=31536000`;
   }
 
   // --- cards: one of them has the focus; arrows move it, other keys that it names become events -----------------------
@@ -157,6 +198,17 @@
     });
   }
 
+  // --- a timeline and the player that it belongs to -------------------------------------------------------------------
+  const player = () => document.querySelector("video[data-player]");
+  document.addEventListener("click", (event) => {
+    const place = event.target.closest("[data-seek]");
+    if (place && player()?.duration) player().currentTime = Number(place.dataset.seek) * player().duration + 0.001;
+  });
+  document.addEventListener("timeupdate", ({ target }) => {
+    if (target !== player() || !target.duration) return;
+    for (const head of document.querySelectorAll(".lv-playhead")) head.style.left = `${(100 * target.currentTime) / target.duration}%`;
+  }, true);
+
   // Where the screen is below the form, as on a phone, it is shown when something begins.
   document.addEventListener("click", (event) => {
     const screen = document.querySelector("#lv-screen");
@@ -165,7 +217,10 @@
   });
 
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) document.querySelector("#lv-generate")?.click();
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+    document.activeElement?.closest("[data-edit]")?.blur(); // what is being typed is part of it
+    const main = [...document.querySelectorAll("#lv-generate, #lv-long-render")].find((button) => button.offsetParent);
+    setTimeout(() => main?.click(), 0);
   });
 
   // --- what is chosen for this browser (see early.js); an empty value: nothing is, any more ---------------------------

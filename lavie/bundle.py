@@ -32,11 +32,13 @@ FORMAT = 1
 MANIFEST = "cascade.json"
 NETWORK_FILE, TEXT_FILE = "diffusion_pytorch_model.safetensors", "model.safetensors"
 VAE, TEXT_ENCODER, TOKENIZER = "vae", "text_encoder", "tokenizer"
+EXTENSION = "extension"  # goes on from given frames, in the base network's place; not every bundle has one
 UPSCALER_VAE, UPSCALER_TEXT, UPSCALER_TOKENIZER = (
     f"{SUPER_RESOLUTION}_{part}" for part in (VAE, TEXT_ENCODER, TOKENIZER)
 )
 CLASSES = {
     BASE: BaseUNet,
+    EXTENSION: BaseUNet,
     INTERPOLATION: InterpolationUNet,
     SUPER_RESOLUTION: SuperResolutionUNet,
     VAE: AutoencoderKL,
@@ -46,6 +48,7 @@ CLASSES = {
 }
 NEEDED = {
     BASE: (BASE, VAE, TEXT_ENCODER, TOKENIZER),
+    EXTENSION: (EXTENSION, VAE, TEXT_ENCODER, TOKENIZER),
     INTERPOLATION: (INTERPOLATION, VAE, TEXT_ENCODER, TOKENIZER),
     SUPER_RESOLUTION: (SUPER_RESOLUTION, VAE, UPSCALER_VAE, TEXT_ENCODER, TOKENIZER),
 }
@@ -84,7 +87,8 @@ class Bundle:
             self.name = str(manifest["name"])
             self.width, self.height = int(manifest["width"]), int(manifest["height"])
             self.frames, self.fps = int(manifest["frames"]), float(manifest["fps"])
-            self.defaults = {stage: _stage_defaults(stage, manifest[stage]) for stage in STAGES if stage in manifest}
+            known = [stage for stage in (*STAGES, EXTENSION) if stage in manifest]
+            self.defaults = {stage: _stage_defaults(stage, manifest[stage]) for stage in known}
         except (KeyError, TypeError, ValueError, RequestError) as error:
             raise BundleError(
                 f"{self.folder / MANIFEST} is not what a cascade needs ({error!r}): {HOW_TO_GET}"

@@ -10,11 +10,12 @@ import math
 import platform
 import secrets
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import diffusers
+import numpy as np
 import torch
 import transformers
 from torch import Tensor
@@ -33,13 +34,14 @@ from lavie.events import (
     StageStarted,
     Step,
 )
+from lavie.latents import Decoded, Latents, Whole, whole
 from lavie.layers import attention_kernels
 from lavie.request import MAX_SEED, MAX_SIZE, Interpolation, Request, Sampling, SuperResolution
 from lavie.residency import Residency, pick_device, pick_dtype
 from lavie.stages.base import sample_base
 from lavie.stages.interpolation import RATE, interpolate, interpolated_frames
 from lavie.stages.super_resolution import super_resolve
-from lavie.stages.windowed import total_steps
+from lavie.stages.windowed import KeptWindows, Text, total_steps
 from lavie.text import PromptReport, unconditional_first
 from lavie.video import Video
 
@@ -139,20 +141,65 @@ class Cascade:
         began = time.monotonic()
         request = self.resolve(request, source)
         stages = self._stages(request, source)
-        yield from map(Notice, self._notices(request, stages))
+        yield from self.notices(stages[0], request.prompt)
+        yield from self.notices(stages[0], request.negative_prompt, "negative prompt")
         fps = request.fps if source is None else source.fps
         latents, left = self._where_it_stands(stages, done or {})
         for stage in left:
-            work = {BASE: self._base, INTERPOLATION: self._interpolate, SUPER_RESOLUTION: self._super_resolve}[stage]
-            latents = yield from self._make(stage, work(request, latents, source), self._steps(stage, request, source))
-        made = self._decode(UPSCALER_VAE if SUPER_RESOLUTION in stages else VAE, latents, as_uint8=True)
+            work = self._base(request) if stage == BASE else self._refine(stage, request, latents, source)
+            latents = yield from self._make(stage, work, self._steps(stage, request, source))
+        made = np.concatenate([vae.to_uint8(frame).numpy() for frame in self.decode(decoder(stages), latents)])
         fps = fps * RATE if INTERPOLATION in stages else fps
-        yield Finished(Video(made.numpy(), fps), request, time.monotonic() - began)
+        yield Finished(Video(made, fps), request, time.monotonic() - began)
 
-    def _where_it_stands(self, stages: list[str], done: Mapping[str, Tensor]) -> tuple[Tensor | None, list[str]]:
+    def refine(
+        self, stage: str, request: Request, shown: Latents, text: Text, kept: KeptWindows
+    ) -> Generator[Step, None, Latents]:
+        """Run interpolation or super-resolution over a video of any length.
+
+        Args:
+            request: resolved.
+            shown: latents of the key frames; for super-resolution the small frames (`decoded`).
+            text: for each window, see `stages.windowed.Text`.
+            kept: windows that are made, see `stages.windowed.denoise_windows`.
+        """
+        asked, defaults = getattr(request, stage), self.bundle.defaults[stage]
+        with self.residency.on_device(stage) as network:
+            if stage == INTERPOLATION:
+                work = interpolate(network, text, shown, asked.sampling, defaults, request.seed, kept)
+            else:
+                level = asked.noise_level
+                work = super_resolve(network, text, shown, asked.sampling, level, defaults, request.seed, kept)
+            return (yield from work)
+
+    def embed(self, stage: str, prompt: str) -> Tensor:
+        """A prompt as the networks of a stage read it: 1 L C on the device."""
+        with self.residency.on_device(self.bundle.text_components(stage)[0]) as model:
+            return self.bundle.text_encoder(stage).encode(model, [prompt], self.residency.device)
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Frames 1 3 F H W in -1 … 1 → latents 1 C F h w on the device, as the base network makes them."""
+        with self.residency.on_device(VAE) as autoencoder:
+            return vae.encode(autoencoder, frames.to(self.residency.device))
+
+    def decode(self, component: str, latents: Latents) -> Iterator[Tensor]:
+        """The frames of latents by one of the two autoencoders, each 1 3 H W in -1 … 1 on the device."""
+        with self.residency.on_device(component) as autoencoder:
+            for number in range(latents.frames):
+                yield from vae.decode(autoencoder, latents.read([number]).to(self.residency.device))
+
+    def decoded(self, latents: Latents) -> Decoded:
+        """The small frames that latents of one of the other stages stand for, as super-resolution reads them."""
+        return Decoded(latents, lambda some: self.decode(VAE, Whole(some)))
+
+    def notices(self, stage: str, prompt: str, what: str = "prompt") -> list[Notice]:
+        """What a person should know of how a prompt is read. Runs no network."""
+        return list(map(Notice, self.bundle.text_encoder(stage).read(prompt).notices(what)))
+
+    def _where_it_stands(self, stages: list[str], done: Mapping[str, Tensor]) -> tuple[Latents | None, list[str]]:
         """The latents to go on from, and the stages that are left."""
         reached = max((number for number, stage in enumerate(stages, 1) if stage in done), default=0)
-        latents = done[stages[reached - 1]].to(self.residency.device) if reached else None
+        latents = Whole(done[stages[reached - 1]].to(self.residency.device)) if reached else None
         return latents, stages[reached:]
 
     def _stages(self, request: Request, source: Video | None) -> list[str]:
@@ -173,17 +220,12 @@ class Cascade:
                 near = max(factor, round(value / factor) * factor)
                 raise RequestError(f"{name} is {value}: {self.bundle.name} makes multiples of {factor}, such as {near}")
 
-    def _notices(self, request: Request, stages: list[str]) -> list[str]:
-        encoder = self.bundle.text_encoder(stages[0])
-        said = encoder.read(request.prompt).notices()
-        return said + encoder.read(request.negative_prompt).notices("negative prompt")
-
-    def _make(self, stage: str, work: Generator[Step, None, Tensor], steps: int) -> Generator[Event, None, Tensor]:
+    def _make(self, stage: str, work: Generator[Step, None, Latents], steps: int) -> Generator[Event, None, Latents]:
         """Run a stage between its first and last event."""
         yield StageStarted(stage, steps)
         began = time.monotonic()
         latents = yield from work
-        yield StageDone(stage, time.monotonic() - began, latents.float().cpu())
+        yield StageDone(stage, time.monotonic() - began, whole(latents).float().cpu())
         return latents
 
     def _steps(self, stage: str, request: Request, source: Video | None) -> int:
@@ -194,64 +236,45 @@ class Cascade:
         frames = interpolated_frames(frames) if request.interpolation is not None else frames
         return total_steps(frames, sampling, self.bundle.defaults[stage])
 
-    def _base(self, request: Request, *_) -> Generator[Step, None, Tensor]:
+    def _base(self, request: Request) -> Generator[Step, None, Latents]:
         text = self._text(BASE, request.prompt, request.negative_prompt, request.base)
         with self.residency.on_device(BASE) as network:
             channels = network.config.out_channels
             factor = self.bundle.halvings(VAE)
             shape = (channels, request.frames, request.height // factor, request.width // factor)
-            return (
-                yield from sample_base(network, text, shape, request.base, self.bundle.defaults[BASE], request.seed)
-            )
+            made = yield from sample_base(network, text, shape, request.base, self.bundle.defaults[BASE], request.seed)
+            return Whole(made)
 
-    def _interpolate(
-        self, request: Request, keys: Tensor | None, source: Video | None
-    ) -> Generator[Step, None, Tensor]:
-        defaults, sampling = self.bundle.defaults[INTERPOLATION], request.interpolation.sampling
-        keys = self._encode(source) if keys is None else keys
+    def _refine(
+        self, stage: str, request: Request, latents: Latents | None, source: Video | None
+    ) -> Generator[Step, None, Latents]:
+        """A later stage over a clip: all its windows stay on the device."""
+        if latents is not None:
+            shown = latents if stage == INTERPOLATION else self.decoded(latents)
+        else:
+            pixels = self._pixels(source)
+            shown = Whole(self.encode(pixels) if stage == INTERPOLATION else pixels)
+        defaults = self.bundle.defaults[stage]
         prompt = request.prompt + defaults.prompt_suffix
-        text = self._text(INTERPOLATION, prompt, defaults.negative_prompt, sampling)
-        with self.residency.on_device(INTERPOLATION) as network:
-            return (yield from interpolate(network, text, keys, sampling, defaults, request.seed))
-
-    def _super_resolve(
-        self, request: Request, latents: Tensor | None, source: Video | None
-    ) -> Generator[Step, None, Tensor]:
-        defaults, asked = self.bundle.defaults[SUPER_RESOLUTION], request.super_resolution
-        frames = self._pixels(source) if latents is None else self._decode(VAE, latents)
-        prompt = request.prompt + defaults.prompt_suffix
-        text = self._text(SUPER_RESOLUTION, prompt, defaults.negative_prompt, asked.sampling)
-        with self.residency.on_device(SUPER_RESOLUTION) as network:
-            return (
-                yield from super_resolve(
-                    network, text, frames, asked.sampling, asked.noise_level, defaults, request.seed
-                )
-            )
+        text = self._text(stage, prompt, defaults.negative_prompt, request.sampling(stage))
+        return (yield from self.refine(stage, request, shown, text, {}))
 
     def _text(self, stage: str, prompt: str, negative: str, sampling: Sampling) -> Tensor:
         """Embeddings for a stage: both halves of guidance, or the prompt alone where guidance is off."""
-        encoder = self.bundle.text_encoder(stage)
-        with self.residency.on_device(self.bundle.text_components(stage)[0]) as model:
-            conditional = encoder.encode(model, [prompt], self.residency.device)
-            if sampling.guidance == 1.0:
-                return conditional
-            return unconditional_first(encoder.encode(model, [negative], self.residency.device), conditional)
+        conditional = self.embed(stage, prompt)
+        if sampling.guidance == 1.0:
+            return conditional
+        return unconditional_first(self.embed(stage, negative), conditional)
 
     def _pixels(self, video: Video) -> Tensor:
         """uint8 F H W 3 → 1 3 F H W in -1 … 1 on the device."""
         frames = torch.from_numpy(video.frames).to(self.residency.device)
         return vae.from_uint8(frames).transpose(0, 1)[None].to(self.residency.dtype)
 
-    def _encode(self, video: Video) -> Tensor:
-        with self.residency.on_device(VAE) as autoencoder:
-            return vae.encode(autoencoder, self._pixels(video))
 
-    def _decode(self, component: str, latents: Tensor, as_uint8: bool = False) -> Tensor:
-        """Latents → 1 3 F H W in -1 … 1 on the device, or uint8 F H W 3 on the CPU; one frame at a time."""
-        with self.residency.on_device(component) as autoencoder:
-            if as_uint8:
-                return torch.cat([vae.to_uint8(piece) for piece in vae.decode(autoencoder, latents)])
-            return torch.cat(list(vae.decode(autoencoder, latents))).transpose(0, 1)[None]
+def decoder(stages: Collection[str]) -> str:
+    """The autoencoder that turns the latents of the last of `stages` into frames."""
+    return UPSCALER_VAE if SUPER_RESOLUTION in stages else VAE
 
 
 def _filled(sampling: Sampling, defaults: StageDefaults) -> Sampling:

@@ -43,6 +43,32 @@ class Video:
     @property
     def frame_hash(self) -> str:
         """sha256 of the shape and the frames: two videos with the same hash show the same pixels."""
-        digest = hashlib.sha256(repr(tuple(self.frames.shape)).encode())
-        digest.update(np.ascontiguousarray(self.frames))
+        digest = FrameHash(self.frames.shape)
+        for frame in self.frames:
+            digest.add(frame)
         return digest.hexdigest()
+
+
+class FrameHash:
+    """`Video.frame_hash` of a video whose frames pass one by one."""
+
+    def __init__(self, shape: tuple[int, int, int, int]):
+        """shape: F H W 3 of the whole video."""
+        self._shape, self._added = tuple(map(int, shape)), 0
+        self._digest = hashlib.sha256(repr(self._shape).encode())
+
+    def add(self, frame: np.ndarray) -> None:
+        """The next frame, uint8 H W 3. Raises MediaError for one that is not part of such a video."""
+        if frame.dtype != np.uint8 or frame.shape != self._shape[1:] or self._added == self._shape[0]:
+            raise MediaError(
+                f"frame {self._added + 1} is {frame.dtype} {frame.shape}, of a video uint8 {self._shape}: hash one "
+                "video at a time, with its own shape"
+            )
+        self._digest.update(np.ascontiguousarray(frame))
+        self._added += 1
+
+    def hexdigest(self) -> str:
+        """Raises MediaError while frames are missing."""
+        if self._added != self._shape[0]:
+            raise MediaError(f"{self._added} of {self._shape[0]} frames were hashed: add all of them first")
+        return self._digest.hexdigest()

@@ -7,7 +7,6 @@ shorter one (up to its last overlap). Knows tensors, no network.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -42,20 +41,13 @@ class Windows:
         """The absolute frames that a window shows the network: past the end, the last one stands in again."""
         return [min(frame, frames - 1) for frame in range(start, start + self.size)]
 
-    def blend(self, made: Iterable[Tensor], frames: int) -> Iterator[Tensor]:
-        """Join windows B C size H W, given in order, into consecutive pieces B C n H W of `frames` frames in all."""
-        tail = None
-        starts = self.starts(frames)
-        for start, window in zip(starts, made, strict=True):
-            if tail is not None:
-                head, fade = window[:, :, : self.overlap], self._fade(window)
-                window = torch.cat([tail + fade * (head - tail), window[:, :, self.overlap :]], dim=2)
-            last = start == starts[-1]
-            tail = None if last else window[:, :, self.stride :]
-            yield window[:, :, : frames - start] if last else window[:, :, : self.stride]
+    def covering(self, frame: int, frames: int) -> list[int]:
+        """The numbers of the windows that make a frame of `frames`: one, or two that overlap there."""
+        last = min(frame // self.stride, len(self.starts(frames)) - 1)
+        return [last - 1, last] if last and frame - last * self.stride < self.overlap else [last]
 
-    def _fade(self, like: Tensor) -> Tensor:
-        """The later window's weight over the overlap, 0 … 1: overlap 1 1."""
+    def fade(self, like: Tensor) -> Tensor:
+        """The later window's weight at each frame of an overlap, 0 … 1, of the type and device of `like`."""
         place = torch.arange(self.overlap, device=like.device, dtype=like.dtype)
         weight = (place - self.trim + 1) / (self.overlap - 2 * self.trim + 1)
-        return weight.clamp(0, 1)[:, None, None]
+        return weight.clamp(0, 1)

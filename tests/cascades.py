@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -36,4 +37,19 @@ def copied(bundle: Path, folder: Path, *without: str) -> Path:
     for name in without:
         path = folder / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return folder
+
+
+def with_extension(bundle: Path, folder: Path) -> Path:
+    """A bundle's copy that has a network to extend with too: its base network's layout, random weights."""
+    import torch
+
+    from lavie.bundle import BASE, EXTENSION, MANIFEST
+    from lavie.training.assemble import write_changed
+    from lavie.unet import BaseUNet
+
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    torch.manual_seed(1)
+    network = BaseUNet.from_config(json.loads((bundle / BASE / "config.json").read_text()) | {"in_channels": 9})
+    write_changed(folder, bundle, {EXTENSION: network}, manifest | {EXTENSION: manifest[BASE]})
     return folder

@@ -3,12 +3,15 @@
 import hashlib
 
 import pytest
+import torch
 
-from lavie.bundle import NEEDED, Bundle
+from lavie.bundle import EXTENSION, NEEDED, Bundle
+from lavie.request import STAGES
 from lavie.training.assemble import write_bundle
+from lavie.unet import BaseUNet
 from tests import tiny
 from tests.bundles import CONFIGS, NETWORKS, change_json, refused, weight_file
-from tests.cascades import copied
+from tests.cascades import copied, with_extension
 
 
 @pytest.fixture
@@ -19,10 +22,30 @@ def folder(tiny_bundle, tmp_path):
 def test_a_whole_bundle_lacks_nothing(tiny_bundle):
     bundle = Bundle(str(tiny_bundle))
     assert (bundle.name, bundle.width, bundle.height, bundle.frames, bundle.fps) == ("Tiny", 32, 16, 4, 8.0)
-    assert all(bundle.missing(stage) == [] for stage in NEEDED)
+    assert all(bundle.missing(stage) == [] for stage in STAGES)
     assert set(bundle.components()) == set(NETWORKS)
-    for stage in NEEDED:
+    for stage in STAGES:
         bundle.require(stage)
+
+
+def test_a_bundle_need_not_have_a_network_that_extends(tiny_bundle, tmp_path):
+    bundle = Bundle(tiny_bundle)
+    assert bundle.missing(EXTENSION) == ["cascade.json: “extension”"]
+    refused(lambda: bundle.require(EXTENSION), "cannot run extension")
+    assert EXTENSION not in bundle.components() and EXTENSION not in bundle.defaults
+    only_said = copied(tiny_bundle, tmp_path / "copy")
+    change_json(only_said / "cascade.json", extension=BASE)
+    assert Bundle(only_said).missing(EXTENSION) == [weight_file(EXTENSION)]
+
+
+def test_one_that_is_there_is_loaded_hashed_and_has_defaults_like_the_other_networks(tiny_bundle, tmp_path):
+    bundle = Bundle(with_extension(tiny_bundle, tmp_path / "copy"))
+    bundle.require(EXTENSION)
+    assert EXTENSION in bundle.components()
+    assert weight_file(EXTENSION) in bundle.hashes()
+    assert bundle.defaults[EXTENSION] == bundle.defaults["base"]
+    network = bundle.load(EXTENSION, torch.float32)
+    assert (type(network), network.config.in_channels) == (BaseUNet, 9)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
@@ -89,8 +112,8 @@ def test_a_manifest_that_no_cascade_could_run_by_is_refused_when_it_is_opened(fo
 
 @pytest.mark.parametrize(
     ("stage", "file"),
-    [(stage, weight_file(part)) for stage, parts in NEEDED.items() for part in parts if part in NETWORKS]
-    + [(stage, "tokenizer/tokenizer_config.json") for stage in NEEDED],
+    [(stage, weight_file(part)) for stage in STAGES for part in NEEDED[stage] if part in NETWORKS]
+    + [(stage, "tokenizer/tokenizer_config.json") for stage in STAGES],
 )
 def test_what_a_stage_lacks_is_named(tiny_bundle, tmp_path, stage, file):
     bundle = Bundle(copied(tiny_bundle, tmp_path / "copy", file))

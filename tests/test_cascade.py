@@ -109,7 +109,7 @@ def test_interpolation_goes_on_from_the_latents_and_not_from_pictures(tiny_casca
     for event in tiny_cascade.generate(request(True, False)):
         if isinstance(event, StageDone) and event.stage == INTERPOLATION:
             assert calls == []
-    assert calls == ["decode"]
+    assert set(calls) == {"decode"}
 
 
 def test_words_that_were_cut_or_are_not_known_are_told_before_anything_runs(tiny_cascade):

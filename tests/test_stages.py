@@ -5,6 +5,7 @@ import torch
 
 from lavie.bundle import StageDefaults
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Step
+from lavie.latents import Whole, whole
 from lavie.noise import CONDITION, INITIAL, frame_noise
 from lavie.request import Sampling
 from lavie.sampling import VELOCITY
@@ -71,7 +72,7 @@ def test_every_window_of_the_interpolation_sees_its_absolute_key_frames_and_nois
     network, defaults = Network(), _defaults(*windows)
     keys = torch.arange(count, dtype=torch.float32).view(1, 1, -1, 1, 1).expand(1, 4, -1, 2, 3)
     frames = interpolated_frames(count)
-    steps, latents = _result(interpolate(network, TEXT, keys, ONE_STEP, defaults, seed=5))
+    steps, latents = _result(interpolate(network, TEXT, Whole(keys), ONE_STEP, defaults, seed=5))
     starts = defaults.windows.starts(frames)
     assert len(network.samples) == len(steps) == len(starts)
     for start, sample in zip(starts, network.samples, strict=True):
@@ -79,14 +80,14 @@ def test_every_window_of_the_interpolation_sees_its_absolute_key_frames_and_nois
         assert torch.equal(sample[:, :4], _noise(INTERPOLATION, shown))
         expected = [(min(frame, frames - 1) + 1) // 4 for frame in shown]
         assert sample[0, 4, :, 0, 0].tolist() == expected
-    assert latents.shape == (1, 4, frames, 2, 3)
+    assert whole(latents).shape == (1, 4, frames, 2, 3)
 
 
 @pytest.mark.parametrize("count", [3, 8, 13])
 def test_every_window_of_super_resolution_sees_its_absolute_frames_and_their_noise(count):
     network, defaults = Network(), _defaults(8, 4, 1, prediction_type=VELOCITY)
     frames = torch.rand(1, 3, count, 2, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    _, latents = _result(super_resolve(network, TEXT, frames, ONE_STEP, LEVEL, defaults, seed=5))
+    _, latents = _result(super_resolve(network, TEXT, Whole(frames), ONE_STEP, LEVEL, defaults, seed=5))
     for start, sample, given in zip(defaults.windows.starts(count), network.samples, network.conditions, strict=True):
         numbers = range(start, start + 8)
         assert torch.equal(sample, _noise(SUPER_RESOLUTION, numbers))
@@ -94,7 +95,7 @@ def test_every_window_of_super_resolution_sees_its_absolute_frames_and_their_noi
         expected = noised_low_res(window, _noise(SUPER_RESOLUTION, numbers, CONDITION, 3), LEVEL)
         torch.testing.assert_close(given["low_res"], expected)
         assert given["class_labels"].tolist() == [LEVEL]
-    assert latents.shape == (1, 4, count, 2, 3)
+    assert whole(latents).shape == (1, 4, count, 2, 3)
 
 
 def test_small_frames_are_noised_by_the_upscalers_own_schedule():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lavie import MediaError, Video
+from lavie.video import FrameHash
 
 FRAMES = np.arange(2 * 4 * 6 * 3, dtype=np.uint8).reshape(2, 4, 6, 3)
 
@@ -26,6 +27,26 @@ def test_the_hash_depends_on_pixels_and_shape_and_on_nothing_else():
     assert Video(FRAMES, 8).frame_hash == Video(turned, 24).frame_hash
     others = [Video(frames, 8).frame_hash for frames in (FRAMES, changed, FRAMES.reshape(2, 6, 4, 3))]
     assert len(set(others)) == 3
+
+
+def test_frames_that_pass_one_by_one_have_the_same_hash():
+    digest = FrameHash(FRAMES.shape)
+    for frame in FRAMES:
+        digest.add(frame)
+    assert digest.hexdigest() == Video(FRAMES, 8).frame_hash
+
+
+def test_too_few_too_many_and_other_frames_are_refused():
+    digest = FrameHash((2, 4, 6, 3))
+    digest.add(FRAMES[0])
+    with pytest.raises(MediaError, match="1 of 2 frames"):
+        digest.hexdigest()
+    for other in (FRAMES[0, :2], FRAMES[0].astype(np.float32)):
+        with pytest.raises(MediaError, match="frame 2 is"):
+            digest.add(other)
+    digest.add(FRAMES[1])
+    with pytest.raises(MediaError, match="frame 3 is"):
+        digest.add(FRAMES[1])
 
 
 @pytest.mark.parametrize(

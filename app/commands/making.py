@@ -1,5 +1,5 @@
-"""The commands that make clips: `render`, `finish` and `regenerate`. Each puts a job into the data folder's queue and
-sees it through: in a running studio, or in this process where there is none.
+"""The commands that make clips: `render`, `finish` and others. Each puts a job into the data folder's queue and sees it
+through: in a running studio, or in this process where there is none.
 """
 
 from __future__ import annotations
@@ -19,12 +19,23 @@ from app.commands.options import (
     DataOption,
     DeviceOption,
     GuidanceOption,
+    Interpolate,
     JsonOption,
     ModelOption,
+    OutputOption,
     SamplerOption,
     StepsOption,
+    Upscale,
     request_option,
     with_options,
+)
+from app.commands.plans import (
+    ScriptOption,
+    SegmentPromptOption,
+    SegmentsOption,
+    StrategyOption,
+    asked_plan,
+    check_usage,
 )
 from app.config import read_config
 from app.exits import exit_codes
@@ -36,9 +47,8 @@ if typing.TYPE_CHECKING:
     from app.clip import Clip
     from app.config import StudioConfig
     from app.studio import Snapshot, Studio
+    from extensions.long_video.plan import SegmentPlan
 
-Interpolate = Annotated[bool, typer.Option("--interpolate", help="Four times the frame rate.")]
-Upscale = Annotated[bool, typer.Option("--upscale", help="Four times the width and height.")]
 ClipId = Annotated[str, typer.Argument(metavar="CLIP_ID", help="As `gallery list` shows it.")]
 
 
@@ -47,7 +57,9 @@ class JobFailed(LavieError):
 
 
 def render(
-    prompt: Annotated[str, typer.Argument(help="What the video shows.", metavar="PROMPT")],
+    prompt: Annotated[
+        str | None, typer.Argument(help="What the video shows; of a long one, its first segment.", metavar="PROMPT")
+    ] = None,
     seed: Annotated[int | None, request_option("seed", f"0 … {MAX_SEED}; the same gives the same video.")] = None,
     steps: StepsOption = None,
     sampler: SamplerOption = None,
@@ -59,17 +71,24 @@ def render(
     height: Annotated[int | None, request_option("height", f"8 … {MAX_SIZE} pixels, of the base stage.")] = None,
     frames: Annotated[int | None, request_option("frames", f"1 … {MAX_FRAMES}, of the base stage.")] = None,
     fps: Annotated[float | None, request_option("fps", f"1 … {MAX_FPS:g} frames a second, of the base stage.")] = None,
-    output: Annotated[Path | None, typer.Option(help="The mp4 to write [default: a new one among the clips].")] = None,
+    segments: SegmentsOption = None,
+    segment_prompt: SegmentPromptOption = None,
+    script: ScriptOption = None,
+    strategy: StrategyOption = None,
+    output: OutputOption = None,
     data: DataOption = None,
     model: ModelOption = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make one video from PROMPT and write it to a file."""
+    """Make one video from PROMPT and write it to a file. With segments it becomes as long as you like."""
+    check_usage(prompt, segments, segment_prompt, script, strategy)
     with exit_codes():
         config = read_config(os.environ, data=data, model=model, device=device)
+        plan = asked_plan(config, prompt, segments, segment_prompt, script, strategy, frames, fps)
+        first = plan.segments[0].prompt if plan else prompt
         request = with_options(
-            Request(prompt, seed=seed, width=width, height=height, frames=frames, fps=fps),
+            Request(first, seed=seed, width=width, height=height, frames=frames, fps=fps),
             negative=negative,
             steps=steps,
             sampler=sampler,
@@ -77,8 +96,7 @@ def render(
             interpolate=interpolate,
             upscale=upscale,
         )
-        clip = _made(config, lambda studio: studio.submit(request, output=_checked_output(output))).clip
-        _tell(clip, as_json)
+        tell(made(config, lambda studio: _submit(studio, request, plan, output)).clip, as_json)
 
 
 def finish(
@@ -94,27 +112,34 @@ def finish(
         raise typer.BadParameter("nothing to add: give --interpolate, --upscale or both")
     with exit_codes():
         config = read_config(os.environ, data=data, device=device)
-        made = _made(config, lambda studio: studio.finish(clip, interpolate=interpolate, upscale=upscale)).clip
-        _tell(made, as_json)
+        finished = made(config, lambda studio: studio.finish(clip, interpolate=interpolate, upscale=upscale)).clip
+        tell(finished, as_json)
 
 
 def remix(clip: ClipId, data: DataOption = None, device: DeviceOption = None, as_json: JsonOption = False) -> None:
     """Make a stored clip once more with another seed, and everything else as it was."""
     with exit_codes():
         config = read_config(os.environ, data=data, device=device)
-        made = _made(config, lambda studio: studio.remix(clip)).clip
-        _tell(made, as_json)
+        finished = made(config, lambda studio: studio.remix(clip)).clip
+        tell(finished, as_json)
 
 
 def regenerate(clip: ClipId, data: DataOption = None, device: DeviceOption = None, as_json: JsonOption = False) -> None:
     """Make a stored clip again from its recipe, and say whether it is bit-identical or what differs."""
     with exit_codes():
         config = read_config(os.environ, data=data, device=device)
-        proof = _made(config, lambda studio: studio.regenerate(clip)).proof
+        proof = made(config, lambda studio: studio.regenerate(clip)).proof
         print(proof.to_json() if as_json else str(proof))
 
 
-def _made(config: StudioConfig, submit: typing.Callable[[Studio], str]) -> Snapshot:
+def _submit(studio: Studio, request: Request, plan: SegmentPlan | None, output: Path | None) -> str:
+    place = checked_output(output)
+    if plan is not None:
+        return studio.long.submit(request, plan, output=place)
+    return studio.submit(request, output=place)
+
+
+def made(config: StudioConfig, submit: typing.Callable[[Studio], str]) -> Snapshot:
     """Put a job into the queue and wait for it, with its progress on stderr. Raises JobFailed. Ctrl-C cancels it."""
     from app.progress import progress
     from app.studio import Studio
@@ -143,7 +168,7 @@ def _check_done(snapshot: Snapshot) -> None:
         raise JobFailed(f"{row.error}; `jobs resume {row.id}` goes on with it")
 
 
-def _checked_output(output: Path | None) -> Path | None:
+def checked_output(output: Path | None) -> Path | None:
     """Refuse a place that cannot be written before a job is stored for it."""
     if output is None:
         return None
@@ -153,7 +178,8 @@ def _checked_output(output: Path | None) -> Path | None:
     return output.expanduser()
 
 
-def _tell(clip: Clip, as_json: bool) -> None:
+def tell(clip: Clip, as_json: bool) -> None:
+    """Print what was made, for a person or as one JSON object."""
     if as_json:
         print(json.dumps(clip.to_dict()))
     else:

@@ -51,6 +51,10 @@ GuidanceOption = Annotated[
     float | None, sampling_option("guidance", f"0 … {MAX_GUIDANCE:g}, how close the base stage keeps to it.")
 ]
 
+Interpolate = Annotated[bool, typer.Option("--interpolate", help="Four times the frame rate.")]
+Upscale = Annotated[bool, typer.Option("--upscale", help="Four times the width and height.")]
+OutputOption = Annotated[Path | None, typer.Option(help="The mp4 to write [default: a new one among the clips].")]
+
 
 def with_options(
     request: Request,

@@ -19,6 +19,7 @@ from app.gallery.query import SORTS, Query
 from app.gallery.rebuild import Rebuilt, put_aside_if_damaged
 from app.gallery.store import Store
 from app.gallery.values import NewClip, Page, StoredClip, check_notes, check_rating, check_tag
+from extensions.long_video.meters import Report
 
 __all__ = [
     "SORTS",
@@ -78,6 +79,10 @@ class Gallery:
     def preview(self, clip_id: str) -> Path:
         """Where its moving picture lies, if it has been made."""
         return self._store.picture(clip_id, "preview")
+
+    def report(self, clip_id: str) -> Report | None:
+        """What the meters said of a long video; None for another clip."""
+        return clips.report_of(self._store, clip_id)
 
     def page(self, query: Query = Query(), after: str | None = None, limit: int = 24) -> Page:
         """A part of what a query finds. after: `next` of the page before. limit: 1 … 1000."""

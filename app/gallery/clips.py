@@ -17,6 +17,7 @@ from app.gallery.store import Store, hash_file, storage_errors
 from app.gallery.values import NewClip, StoredClip, age_of, created_at
 from app.gallery.words import index_text
 from app.recipe import Recipe
+from extensions.long_video.meters import Report
 from lavie.errors import RequestError, short
 
 _FIELDS = (
@@ -45,6 +46,7 @@ def add(store: Store, new: NewClip) -> StoredClip:
         created=now(),
         parent=new.parent,
         adapters=dict(new.adapters),
+        report=new.report,
     )
     with store.database.write():
         known = get(store, new.id)
@@ -67,8 +69,9 @@ def put(store: Store, sidecar: Sidecar, *, missing: str | None = None) -> Stored
 
 
 def row_of(sidecar: Sidecar, pk: int, missing: str | None) -> dict[str, Any]:
-    """The columns of `clips`, and `recipe` and `adapters`, which have tables of their own."""
+    """The columns of `clips`, and `recipe`, `adapters` and `report`, which have tables of their own."""
     request, recipe = sidecar.recipe.request, sidecar.recipe
+    prompts = [request.prompt] if recipe.plan is None else [segment.prompt for segment in recipe.plan.segments]
     return {
         "pk": pk,
         "id": sidecar.id,
@@ -78,7 +81,7 @@ def row_of(sidecar: Sidecar, pk: int, missing: str | None) -> dict[str, Any]:
         "negative_prompt": request.negative_prompt,
         "notes": sidecar.notes,
         "tags": "\n".join(sidecar.tags),
-        "words": index_text(request.prompt, sidecar.notes, *sidecar.tags),
+        "words": index_text(*dict.fromkeys(prompts), sidecar.notes, *sidecar.tags),
         "seed": request.seed,
         "model": recipe.model,
         "stages": "+".join(request.stages),
@@ -98,6 +101,7 @@ def row_of(sidecar: Sidecar, pk: int, missing: str | None) -> dict[str, Any]:
         "missing": missing,
         "recipe": recipe.to_json(),
         "adapters": sidecar.adapters,
+        "report": sidecar.report,
     }
 
 
@@ -105,12 +109,12 @@ def insert(connection: Connection, rows: Iterable[dict[str, Any]], *, replace: b
     """Rows as `row_of` makes them, into all tables of clips. replace: they are there already, under the same pk."""
     for row in rows:
         row = dict(row)
-        recipe, adapters = row.pop("recipe"), row.pop("adapters")
+        recipe, adapters, report = row.pop("recipe"), row.pop("adapters"), row.pop("report")
         pk = row["pk"]
         if replace:
             assignments = ", ".join(f"{name} = :{name}" for name in row)
             connection.execute(f"UPDATE clips SET {assignments} WHERE pk = :pk", row)
-            for table in ("clip_recipes", "clip_tags", "clip_adapters"):
+            for table in ("clip_recipes", "clip_tags", "clip_adapters", "clip_reports"):
                 connection.execute(f"DELETE FROM {table} WHERE clip = ?", [pk])
         else:
             connection.execute(f"INSERT INTO clips ({', '.join(row)}) VALUES ({', '.join(f':{n}' for n in row)})", row)
@@ -119,6 +123,8 @@ def insert(connection: Connection, rows: Iterable[dict[str, Any]], *, replace: b
             connection.execute("INSERT INTO clip_tags VALUES (?, ?)", [pk, tag])
         for adapter, weight in adapters.items():
             connection.execute("INSERT INTO clip_adapters VALUES (?, ?, ?)", [pk, adapter, weight])
+        if report is not None:
+            connection.execute("INSERT INTO clip_reports VALUES (?, ?)", [pk, report.to_json()])
 
 
 def change(store: Store, clip_id: str, changes: Callable[[StoredClip], dict[str, Any]]) -> StoredClip:
@@ -135,7 +141,14 @@ def sidecar_of(store: Store, clip: StoredClip) -> Sidecar:
     """What is known of a clip, in the form of its file."""
     shared = Sidecar.__dataclass_fields__.keys() & vars(clip).keys()
     values = {name: getattr(clip, name) for name in shared}
-    return Sidecar(file=store.stored(clip.path), recipe=clip.recipe, **values)
+    report = report_of(store, clip.id)
+    return Sidecar(file=store.stored(clip.path), recipe=clip.recipe, report=report, **values)
+
+
+def report_of(store: Store, clip_id: str) -> Report | None:
+    """What the meters said of a long video; None for another clip, and for an id that is not known."""
+    rows = store.database.query("SELECT report FROM clip_reports JOIN clips ON pk = clip WHERE id = ?", [clip_id])
+    return Report.from_json(rows[0]["report"]) if rows else None
 
 
 def newest(store: Store) -> StoredClip | None:
@@ -178,6 +191,8 @@ def stack_of(recipe: Recipe, adapters: Mapping[str, float]) -> int:
     """The same number for recipes that differ in the seed alone: same request, model, weights and adapters."""
     request = {**asdict(recipe.request), "seed": None}
     made_of = [request, recipe.model, recipe.provenance.get("weights"), dict(adapters)]
+    if recipe.plan is not None:  # with the seeds of its segments: takes of one segment are not takes of the video
+        made_of += [asdict(replace(recipe.plan, seed=None)), recipe.start and recipe.start.to_dict()]
     digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 11  # 53 bits, which JSON and JavaScript keep exactly
 

@@ -16,10 +16,11 @@ from typing import Any
 from app.gallery.store import storage_errors, write_text
 from app.gallery.values import age_of, check_id, check_notes, check_rating, check_tags
 from app.recipe import MAX_RECIPE, Recipe
+from extensions.long_video.meters import Report
 from lavie.errors import RequestError, short
 
 SCHEMA_VERSION = 1
-MAX_BYTES = 4 * MAX_RECIPE  # recipe, notes and tags, each at its longest
+MAX_BYTES = 8 * MAX_RECIPE  # recipe, report, notes and tags, each at its longest
 _SCHEMA_KEY = "lavie_clip"
 _HASH = re.compile(r"[0-9a-f]{64}")
 _WHOLE = ("width", "height", "frames", "bytes")
@@ -30,7 +31,8 @@ _LONGEST_PATH = 5000
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What the file says. file: as `Store.stored` has it, never with `..`. Other fields are those of `StoredClip`."""
+    """What the file says. file: as `Store.stored` has it, never with `..`. report: of a long video's meters; the file
+    of another clip has none. Other fields are those of `StoredClip`."""
 
     id: str
     file: str
@@ -51,6 +53,7 @@ class Sidecar:
     notes: str = ""
     trashed: str | None = None
     adapters: dict[str, float] = field(default_factory=dict)
+    report: Report | None = None
 
     def __post_init__(self):
         check_id(self.id)
@@ -77,6 +80,8 @@ class Sidecar:
     def to_json(self) -> str:
         """The file's text, for people to read too."""
         data = {**vars(self), "tags": list(self.tags), "recipe": json.loads(self.recipe.to_json())}
+        del data["report"]
+        data |= {} if self.report is None else {"report": json.loads(self.report.to_json())}
         return json.dumps({_SCHEMA_KEY: SCHEMA_VERSION, **data}, ensure_ascii=False, indent=1) + "\n"
 
     @classmethod
@@ -85,15 +90,34 @@ class Sidecar:
         try:
             data = json.loads(text)
             version, recipe = data.pop(_SCHEMA_KEY), json.dumps(data.pop("recipe"), ensure_ascii=False)
+            report = json.dumps(data.pop("report")) if "report" in data else None
             json.dumps(data, ensure_ascii=False).encode()  # halves of characters fit no database
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise RequestError(f"this is no sidecar of a clip ({short(str(error))})") from None
         if version != SCHEMA_VERSION or isinstance(version, bool):
             raise RequestError(f"the sidecar has schema {short(version)}, this version reads {SCHEMA_VERSION}")
-        wanted = set(cls.__dataclass_fields__) - {"recipe"}
+        wanted = set(cls.__dataclass_fields__) - {"recipe", "report"}
         if wrong := sorted(set(data) ^ wanted):
             raise RequestError(f"this is no sidecar of a clip (look at {short(wrong[0])})")
-        return cls(recipe=Recipe.from_json(recipe), **data)
+        return cls(recipe=Recipe.from_json(recipe), report=None if report is None else read_report(report), **data)
+
+
+def read_report(text: str) -> Report:
+    """What the meters said, of a file that a stranger may have written. Raises RequestError for what is none."""
+    report = Report.from_json(text)
+    joins, drift, findings = report.joins, report.drift, report.findings
+    for several in (joins, drift, findings, *(one.segments for one in drift if isinstance(drift, tuple))):
+        _check("a list of its report", isinstance(several, tuple), several)
+    signals = [signal for join in joins for signal in (join.d, join.a, join.m, join.s)]
+    numbers = [report.frames, *(number for signal in signals for number in vars(signal).values())]
+    numbers += [number for join in joins for number in (join.segment, join.frame)]
+    numbers += [number for one in drift for number in (one.first, one.last, one.slope, *one.segments)]
+    numbers += [found.where for found in findings if found.where is not None]
+    texts = [one.measure for one in drift] + [text for found in findings for text in (found.what, found.cure)]
+    for name, values, right in (("number", numbers, _is_number), ("text", texts, _is_text)):
+        for value in values:
+            _check(f"a {name} of its report", right(value), value)
+    return report
 
 
 def read_sidecar(path: Path) -> Sidecar | None:
@@ -126,6 +150,10 @@ def write_sidecar(path: Path, sidecar: Sidecar) -> None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _is_path(value: Any) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from app.recipe import Recipe
+from extensions.long_video.meters import Report
 from lavie.errors import RequestError, short
 
 MAX_TAG = 100  # characters
@@ -31,7 +32,8 @@ class NewClip:
     """A finished clip whose file is in its place.
 
     parent: id of the clip it was made from. width, height, frames, fps: of the file. seconds: the making took.
-    frame_hash: of the frames before encoding. adapters: hash of each adapter's file → its weight.
+    frame_hash: of the frames before encoding. adapters: hash of each adapter's file → its weight. report: what the
+    meters said of a long video.
     """
 
     id: str
@@ -45,6 +47,7 @@ class NewClip:
     seconds: float
     frame_hash: str
     adapters: Mapping[str, float] = field(default_factory=dict)
+    report: Report | None = None
 
     def __post_init__(self):
         check_id(self.id)

@@ -11,7 +11,7 @@ from app.media.exports import EXPORTS, Export, export
 from app.media.limits import UPLOAD_LIMITS, Limits
 from app.media.mp4 import encode_frames, write_mp4
 from app.media.partial import check_output, is_partial, sweep_partials
-from app.media.pictures import write_poster, write_preview
+from app.media.pictures import write_animation, write_poster, write_preview
 from app.media.reading import MAX_RECIPE_BYTES, MediaInfo, frames_of, probe, read_recipe, read_video
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "read_video",
     "sweep_partials",
     "trim",
+    "write_animation",
     "write_mp4",
     "write_poster",
     "write_preview",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -41,16 +41,26 @@ def write_mp4(path: Path, video: Video, recipe_json: str) -> None:
     encode_frames(path, video.frames, video.fps, recipe_json)
 
 
-def encode_frames(path: Path, frames: Iterable[np.ndarray], fps: float, comment: str = "") -> int:
+def encode_frames(path: Path, frames: Iterable[np.ndarray], fps: float, comment: str | Callable[[], str] = "") -> int:
     """As `write_mp4`, from frames (uint8 H W 3) that come one at a time and need not fit in memory. Says how many.
 
-    Whatever `frames` raises goes through, and leaves no file.
+    comment: or what gives it once all frames have passed, as where it tells their hash. Whatever `frames` or `comment`
+    raises goes through, and leaves no file.
     """
     path = Path(path)
     check_output(path)
-    check_comment(path, comment)
-    with temporary(path) as partial:
-        count = encode(partial, path, frames, fps, comment)
+    with contextlib.ExitStack() as stack:
+        partial = stack.enter_context(temporary(path))
+        if callable(comment):
+            # The comment stands before the frames: it is put there by copying what is coded.
+            bare = stack.enter_context(temporary(path))
+            encode(bare, path, frames, fps, "")
+            text = comment()
+            check_comment(path, text)
+            count = copy(bare, partial, text)
+        else:
+            check_comment(path, comment)
+            count = encode(partial, path, frames, fps, comment)
         expect_frames(partial, count, path)
         publish(partial, path)
     return count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 
 from app.media.partial import check_output, publish, temporary
@@ -38,8 +39,20 @@ def write_preview(source: Path, target: Path) -> None:
     count = count_frames(source)
     shown = min(count, PREVIEW_FRAMES)
     pictures = _picked(source, [(2 * n + 1) * count // (2 * shown) for n in range(shown)], PREVIEW_SIDE)
+    _save_moving(target, pictures, count / fps_of(source))
+
+
+def write_animation(target: Path, frames: Sequence[np.ndarray], fps: float) -> None:
+    """Write frames uint8 H W 3, made small, as webp that loops. Raises MediaError."""
+    target = Path(target)
+    check_output(target, ".webp")
+    _save_moving(target, [_small(frame, PREVIEW_SIDE) for frame in frames], len(frames) / fps)
+
+
+def _save_moving(target: Path, pictures: Sequence[Image], seconds: float) -> None:
+    """seconds: it lasts."""
     # Between whole milliseconds, so that nothing adds up: each lasts from where it begins to where the next does.
-    starts = [round(n * 1000 * count / fps_of(source) / len(pictures)) for n in range(len(pictures) + 1)]
+    starts = [round(n * 1000 * seconds / len(pictures)) for n in range(len(pictures) + 1)]
     durations = [max(1, end - start) for start, end in itertools.pairwise(starts)]
     with temporary(target) as partial:
         first, *others = pictures

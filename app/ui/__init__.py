@@ -1,7 +1,7 @@
 """The page: gradio appears in this package only, and only once it is asked for. Builds the page and serves it.
 
     shell.py      what every tab is given            server.py    addresses, login, our two routes
-    create.py gallery …   a tab or a part of one     live.py      the studio's state, pushed to all pages
+    create.py long …      a tab or a part of one     live.py      the studio's state, pushed to all pages
     form.py       fields ↔ request                   present.py   state → HTML, pure functions
     boards.py     our HTML within gradio's page      language.py theme.py   words and looks
     api.py api_errors.py   the named endpoints       guard.py      what stands in front of every route
@@ -36,11 +36,12 @@ def build(studio: Studio, languages: Languages | None = None) -> gr.Blocks:
     from app.ui.create import create_tab
     from app.ui.gallery import create_tab as gallery_tab
     from app.ui.language import Languages
+    from app.ui.long import create_tab as long_tab
     from app.ui.settings import settings_tab
     from app.ui.shell import Shell
 
     # Name → what lays it out; its label is the word `tab_<name>`.
-    tabs = {"create": create_tab, "gallery": gallery_tab, "settings": settings_tab}
+    tabs = {"create": create_tab, "long": long_tab, "gallery": gallery_tab, "settings": settings_tab}
     languages = languages or Languages()
     with gr.Blocks(
         title="LaVie Studio",

@@ -7,31 +7,30 @@ values or with one line that says what is wrong. A job does not hang on who wait
 
 import asyncio
 import contextlib
+import functools
 import json
 import time
 import typing
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from app.clip import Clip
 from app.commands.options import with_options
-from app.gallery import Query, StoredClip
+from app.gallery import Query
 from app.gallery.values import check_id
 from app.job_row import CANCELLED, FAILED, INTERRUPTED
 from app.studio import Snapshot, Studio
 from app.ui.api_errors import answering, check_count
-from app.ui.present import media
+from app.ui.api_facts import clip_facts, job_facts, proof_facts
+from app.ui.api_long import extend_from
 from lavie.errors import RequestError, short
 from lavie.request import Request
 
 if typing.TYPE_CHECKING:
     import gradio as gr
 
-NAMES = ("render", "regenerate", "job", "cancel", "search", "clip")  # `extend` belongs behind `render` once it is there
+NAMES = ("render", "extend", "regenerate", "job", "cancel", "search", "clip")
 MOST_WAITING = 24  # clients at once; gradio works on 40 events, so that others are answered however many wait
 MOST_SECONDS = 3600.0  # of waiting: gradio does not tell whether a client is still there
-_JOB_FACTS = ("id", "kind", "state", "asked", "stage", "step", "steps", "error", "parent")
-_JOB_FACTS += ("created", "started", "finished")
 LOOK_SECONDS = 0.25  # between two looks at a job that is waited for
 
 
@@ -102,13 +101,51 @@ class Endpoints:
             interpolate=interpolate,
             upscale=upscale,
         )
-        job = await self._made(lambda: self._studio.submit(request), wait)
-        if not wait:
-            return _job_facts(job), None
-        if job.clip is None:
-            raise RequestError(f"the clip {job.row.id} was removed before it could be given out")
-        file = {"path": job.clip.path, "orig_name": f"{job.clip.id}.mp4", "meta": {"_type": "gradio.FileData"}}
-        return _clip_facts(job.clip), file
+        return _given_out(await self._made(lambda: self._studio.submit(request), wait), wait)
+
+    async def extend(
+        self,
+        id: str | None = None,
+        file: dict[str, Any] | None = None,
+        prompts: list[str] | None = None,
+        segments: int | None = None,
+        seed: int | None = None,
+        strategy: str | None = None,
+        fit: str = "crop",
+        steps: int | None = None,
+        sampler: str | None = None,
+        guidance: float | None = None,
+        interpolate: bool = False,
+        upscale: bool = False,
+        wait: bool = True,
+    ) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """Go on from a clip of the gallery, or from any video or picture, segment by segment: a new video that begins with it.
+
+        Parameters:
+            id: Of the clip to go on from. A long video grows; what is there of it is not made again.
+            file: The video or picture to go on from, in place of id: as handle_file of gradio_client gives it.
+            prompts: What the next segments show; the last one goes on. Left out: the clip's last prompt.
+            segments: How many, 1 to 1000. Left out: one for each prompt.
+            seed: 0 to 9007199254740991, of the new segments. Left out: the clip's, or drawn.
+            strategy: conditioned, corrected, repaint or codenoise. Left out: the best that the model has.
+            fit: crop or letterbox, for a file of another shape than the model's frames.
+            steps: Denoising steps of every stage, 1 to 1000.
+            sampler: How the base stage denoises: ddpm, ddim, euler, dpm++ or unipc.
+            guidance: How close the base stage keeps to the prompts, 0 to 50.
+            interpolate: Four times the frame rate.
+            upscale: Four times the width and height.
+            wait: Answer when the video is there. False: answer at once with the job, to be asked for with /job.
+
+        Returns:
+            As /render: the clip and its file; or the job and null, where wait is false.
+        """  # noqa: E501 - gradio reads a description from one line
+        _check_switches(interpolate=interpolate, upscale=upscale, wait=wait)
+        begin = functools.partial(
+            extend_from, self._studio, id, file, prompts, segments, seed=seed, strategy=strategy, fit=fit
+        )
+        given = {"steps": steps, "sampler": sampler, "guidance": guidance}
+        given |= {"interpolate": interpolate or None, "upscale": upscale or None}
+        return _given_out(await self._made(lambda: begin(lambda request: with_options(request, **given)), wait), wait)
 
     async def regenerate(self, id: str, wait: bool = True) -> dict[str, Any]:
         """Make a stored clip again from its recipe and say whether it is the same, bit for bit, or what differs.
@@ -122,7 +159,7 @@ class Endpoints:
         """
         _check_switches(wait=wait)
         job = await self._made(lambda: self._studio.regenerate(check_id(id)), wait)
-        return {"job": job.row.id, **_proof_facts(job)} if wait else _job_facts(job)
+        return {"job": job.row.id, **proof_facts(job)} if wait else job_facts(job)
 
     def job(self, id: str) -> dict[str, Any]:
         """Tell how a job stands.
@@ -134,7 +171,7 @@ class Endpoints:
             state (queued, running, paused, interrupted, done, failed, cancelled), stage, step, steps, notices, error,
             times, and the clip or the proof once it is done.
         """
-        return _job_facts(self._job(id))
+        return job_facts(self._job(id))
 
     def cancel(self, id: str) -> dict[str, Any]:
         """Take a waiting job out of the queue, or stop a running one behind its step. One that is over stays as it is.
@@ -147,7 +184,7 @@ class Endpoints:
         """
         self._job(id)
         self._studio.cancel(id)
-        return _job_facts(self._job(id))
+        return job_facts(self._job(id))
 
     def search(
         self, text: str = "", filters: dict[str, Any] | None = None, after: str | None = None, limit: int = 24
@@ -165,7 +202,7 @@ class Endpoints:
         """  # noqa: E501 - gradio reads a parameter's description from one line
         query = _query({} if filters is None else filters, text)
         page = self._studio.gallery.page(query, after, limit)
-        clips = [_clip_facts(clip) for clip in page.clips]
+        clips = [clip_facts(clip) for clip in page.clips]
         return {"clips": clips, "next": page.next, "total": page.total, "total_is_exact": page.total_is_exact}
 
     def clip(self, id: str) -> dict[str, Any]:
@@ -178,7 +215,7 @@ class Endpoints:
             What /search tells of it, and recipe.
         """
         stored = self._studio.gallery.require(check_id(id))
-        return {**_clip_facts(stored), "recipe": json.loads(stored.recipe_json)}
+        return {**clip_facts(stored), "recipe": json.loads(stored.recipe_json)}
 
     def _job(self, job_id: str) -> Snapshot:
         snapshot = self._studio.job(check_id(job_id))
@@ -213,21 +250,14 @@ class Endpoints:
             self._waiting -= 1
 
 
-def _clip_facts(clip: Clip | StoredClip) -> dict[str, Any]:
-    """JSON values; addresses under the page's in place of where the file lies."""
-    facts = {name: value for name, value in clip.to_dict().items() if name != "path"}
-    kinds = {"url": "mp4", "poster": "poster.webp", "preview": "preview.webp"}
-    return facts | {name: media(clip.id, kind) for name, kind in kinds.items()}
-
-
-def _job_facts(job: Snapshot) -> dict[str, Any]:
-    row = job.row
-    facts = {name: getattr(row, name) for name in _JOB_FACTS} | {"notices": list(row.notices)}
-    return facts | {"clip": job.clip and _clip_facts(job.clip), "proof": job.proof and _proof_facts(job)}
-
-
-def _proof_facts(job: Snapshot) -> dict[str, Any]:
-    return {**json.loads(job.proof.to_json()), "summary": str(job.proof)}
+def _given_out(job: Snapshot, wait: bool) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """What is told of a job that makes a clip, and its file once it is there."""
+    if not wait:
+        return job_facts(job), None
+    if job.clip is None:
+        raise RequestError(f"the clip {job.row.id} was removed before it could be given out")
+    file = {"path": job.clip.path, "orig_name": f"{job.clip.id}.mp4", "meta": {"_type": "gradio.FileData"}}
+    return clip_facts(job.clip), file
 
 
 def _check_made(job: Snapshot) -> None:

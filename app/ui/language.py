@@ -20,7 +20,7 @@ if typing.TYPE_CHECKING:
 
 FOLDER = ROOT / "assets" / "languages"
 FALLBACK = "en"
-_CHOSEN = re.compile(r"(?:^|;)\s*lavie-(language|theme)=(\w+)")  # cookies that the page's script sets
+_CHOSEN = re.compile(r"(?:^|;)\s*lavie-(language|theme|project)=([\w-]+)")  # cookies that the page's script sets
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Languages:
 
     @staticmethod
     def chosen(headers: Mapping[str, str]) -> dict[str, str]:
-        """What was chosen on the page for this browser: `language`, `theme`, or neither."""
+        """What was chosen on the page for this browser: any of `language`, `theme` and `project`."""
         return dict(_CHOSEN.findall(headers.get("cookie") or ""))
 
     def gradio(self) -> gr.I18n:

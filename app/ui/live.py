@@ -12,7 +12,7 @@ import threading
 import time
 import typing
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from app.job_row import RUNNING, JobRow
 from app.studio import Snapshot, Studio
@@ -34,8 +34,9 @@ class Board:
 
     current: the job that runs or, if none does, the last one that ended. line: the jobs that wait, the next one first.
     model: `loading`, `ready`, or what is wrong with it. changed: another text
-    whenever a clip is new or a job begins or ends. left: of `current`. waiting_seconds: what the line will take; None
-    where that is not known.
+    whenever a clip is new or a job begins or ends. part: another text whenever a part of a long video is made, or one
+    that is worked on is changed. left: of `current`. waiting_seconds: what the line will take; None where that is not
+    known.
     """
 
     current: Snapshot | None
@@ -44,6 +45,7 @@ class Board:
     paused: bool
     model: str
     changed: str
+    part: str
     left: present.Left | None
     waiting_seconds: float | None
     fragments: dict[str, dict[str, typing.Any]] = field(default_factory=dict)  # by language, made when first asked for
@@ -117,6 +119,7 @@ class Live:
             paused=studio.jobs.queue_paused,
             model=studio.model_state,
             changed=f"{newest and newest.id} {current and (current.id, current.state)}",
+            part=f"{current and (current.stage, current.part)} {len(waiting)} {self._projects()}",
             left=left,
             waiting_seconds=self._seconds_of(waiting, newest and newest.id),
         )
@@ -130,13 +133,26 @@ class Live:
             self._reckoned = known, self._estimates.of_jobs(waiting)
         return self._reckoned[1]
 
+    def _projects(self) -> str:
+        """Another text whenever a long video that is worked on has been changed."""
+        (found,) = self._studio.database.query("SELECT count(*) AS number, max(updated) AS updated FROM projects")
+        return f"{found['number']} {found['updated']}"
+
     def _left(self, snapshot: Snapshot) -> present.Left | None:
-        """How long the stage under way and the whole job still take."""
+        """How long the part and the stage under way, and the whole job, still take."""
         row = snapshot.row
         if row.recipe is None or row.stage is None:
             return None
-        stages = self._estimates.of_recipe(row.recipe)
         own = self._pace.seconds_a_step(row)
+        left = self._of_stages(row, own)
+        if left is None or not row.parts:
+            return left
+        part = self._studio.long.left(row, own)
+        return replace(left, part=part and part.segment)
+
+    def _of_stages(self, row: JobRow, own: float | None) -> present.Left | None:
+        """Of the stage and the whole job. own: seconds a step, as they were measured in this stage."""
+        stages = self._estimates.of_recipe(row.recipe)
         known = stages.get(row.stage)
         a_step = own if own is not None else known and known / max(row.steps, 1)
         if a_step is None:

@@ -12,7 +12,7 @@ import io
 import typing
 from dataclasses import dataclass
 
-from app.job_row import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, QUEUED, REGENERATE, RUNNING, JobRow
+from app.job_row import CANCELLED, CANDIDATES, DONE, FAILED, INTERRUPTED, PAUSED, QUEUED, RENDER, RUNNING, JobRow
 from app.ui.language import Words
 from lavie.errors import LavieError
 from lavie.request import STAGES
@@ -32,17 +32,19 @@ _MINUTE, _HOUR = 60, 60  # seconds, minutes
 class Left:
     """Seconds that are left: of the stage under way, and of the whole job where that is known.
 
-    share: of the whole job's time that has passed, 0 … 1.
+    share: of the whole job's time that has passed, 0 … 1. part: seconds of the segment or window under way of a long
+    video.
     """
 
     stage: float
     whole: float | None = None
     share: float | None = None
+    part: float | None = None
 
 
 def fragments(board: Board, say: Words) -> dict[str, typing.Any]:
-    """Slot → what it shows. No HTML: `sprite`, the frames of the preview; `language`, a name; `changed`, another text
-    whenever a clip is new or a job begins or ends."""
+    """Slot → what it shows. No HTML: `sprite`, the frames of the preview; `language`, a name; `changed` and `part`,
+    other texts whenever something is new (see `live.Board`)."""
     current = board.current
     return {
         "status": _status(board, say),
@@ -52,6 +54,7 @@ def fragments(board: Board, say: Words) -> dict[str, typing.Any]:
         "queue": _queue(board, say),
         "sprite": _sprite(current.preview) if current and current.preview is not None else None,
         "changed": board.changed,
+        "part": board.part,
         "language": say.language,
     }
 
@@ -88,7 +91,8 @@ def _status(board: Board, say: Words) -> str:
     if board.current and board.current.state == RUNNING:
         row = board.current.row
         stage = say(STAGE_KEYS[row.stage]) if row.stage else say("state_running")
-        kind, words = "busy", f"{stage} {row.step} / {row.steps}" if row.stage else stage
+        where = f"{row.part} / {row.parts} · {row.step} / {row.steps}" if row.parts else f"{row.step} / {row.steps}"
+        kind, words = "busy", f"{stage} {where}" if row.stage else stage
     elif board.model == "loading":
         kind, words = "busy", say("state_model_loading")
     elif board.model != "ready":
@@ -107,12 +111,20 @@ def _head(job: Snapshot, say: Words) -> str:
         said = alert(row.error or say("state_failed"))
     else:
         said = f'<p class="lv-state" role="status">{html.escape(job_words(job, say))}</p>'
-    return f'{prompt}{notes}{said}<div class="lv-actions">{_actions(job, say)}</div>'
+    return f'{prompt}{notes}{said}<div class="lv-actions">{actions(job, say)}</div>'
+
+
+def part_words(row: JobRow, say: Words) -> str:
+    """Of a long video: which segment, which window of a later stage, or which candidate is under way."""
+    key = "part_segment" if row.stage == STAGES[0] else "part_window"
+    return say("part_candidate" if row.kind == CANDIDATES else key, part=row.part, parts=row.parts)
 
 
 def job_words(job: Snapshot, say: Words) -> str:
     """How a job stands, or what came of it."""
     row = job.row
+    if row.kind == CANDIDATES and row.state == DONE:
+        return say("candidates_done")
     if job.clip is not None:
         clip = job.clip
         facts = {"seed": clip.seed, "frames": clip.frames, "width": clip.width, "height": clip.height}
@@ -121,12 +133,15 @@ def job_words(job: Snapshot, say: Words) -> str:
         return say("proof_identical") if job.proof.identical else say("proof_differs", proof=job.proof)
     if row.state == RUNNING:
         asked = {"cancel": "state_stopping", "pause": "state_stopping", "keep": "state_keeping"}.get(row.asked)
+        if asked is None and row.stage and row.parts:
+            return say("state_writing") if 0 < row.steps == row.step else f"{part_words(row, say)} …"
         return say(asked or ("state_running" if row.stage else "state_loading"))
     key = {DONE: "state_gone"}.get(row.state, f"state_{row.state}")
     return f"{say(key)} {row.error or ''}".strip() if row.state == INTERRUPTED else say(key)
 
 
-def _actions(job: Snapshot, say: Words) -> str:
+def actions(job: Snapshot, say: Words) -> str:
+    """What can be done about a job that is not waiting."""
     row = job.row
     if row.state == RUNNING and row.asked is None:
         keep = [button("keep", say, id=row.id)] if _has_finished_stage(row) else []
@@ -139,8 +154,8 @@ def _actions(job: Snapshot, say: Words) -> str:
 
 
 def _has_finished_stage(row: JobRow) -> bool:
-    """Whether stopping now would leave a clip."""
-    return row.kind != REGENERATE and row.stage in STAGES[1:]
+    """Whether stopping now would leave a clip: of a long video, one of its finished segments."""
+    return row.kind == RENDER and (row.stage in STAGES[1:] or row.part > 1)
 
 
 def _picture(job: Snapshot, say: Words) -> str:
@@ -172,6 +187,9 @@ def _bars(job: Snapshot, left: Left | None, say: Words) -> str:
     stages = request.stages if request else ()
     current = stages.index(row.stage) if row.stage in stages else -1
     rows = []
+    if row.parts and current >= 0:
+        words = say("bar_left", time=duration(left.part, say)) if left and left.part is not None else ""
+        rows.append(_bar(part_words(row, say), (row.part - 1) / row.parts, words))
     for place, stage in enumerate(stages):
         share, words = (1.0, say("bar_done")) if place < current else (0.0, "")
         if place == current:
@@ -226,12 +244,13 @@ def _queue(board: Board, say: Words) -> str:
 
 def _job(row: JobRow, say: Words) -> str:
     acts = ["front", "up", "down", "edit", "duplicate", "pause" if row.state == QUEUED else "resume", "remove"]
-    if row.kind == REGENERATE or row.state != QUEUED:
+    request, segments = _request(row), _segments(row)
+    if row.kind != RENDER or row.state != QUEUED or segments:
         acts.remove("edit")
     buttons = "".join(button(act, say, id=row.id) for act in acts)
-    request = _request(row)
     stages = " + ".join(say(STAGE_KEYS[stage]) for stage in request.stages) if request else ""
-    facts = [say("kind_regenerate") if row.kind == REGENERATE else stages]
+    facts = [stages if row.kind == RENDER else say(f"kind_{row.kind}")]
+    facts += [say("long_segments_count", count=segments)] if segments else []
     facts += [] if request is None or request.seed is None else [f"{say('seed')} {request.seed}"]
     facts += [] if row.state == QUEUED else [_waits(row, say)]
     thumbnail = (
@@ -241,6 +260,14 @@ def _job(row: JobRow, say: Words) -> str:
         f'<li class="lv-job">{thumbnail}<div><p class="lv-prompt">{html.escape(row.prompt)}</p>'
         f'<p class="lv-quiet">{html.escape(" · ".join(facts))}</p></div><div class="lv-actions">{buttons}</div></li>'
     )
+
+
+def _segments(row: JobRow) -> int:
+    """Of a long video; 0 for a clip."""
+    try:
+        return len(row.job.plan.segments) if row.job.plan else 0
+    except LavieError:
+        return 0
 
 
 def _waits(row: JobRow, say: Words) -> str:

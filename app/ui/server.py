@@ -1,6 +1,7 @@
-"""Serves the page: who is answered, what may be fetched, and the two routes of our own beside gradio's.
+"""Serves the page: who is answered, what may be fetched, and the routes of our own beside gradio's.
 
-`studio/live` pushes how the studio stands, `studio/media` gives the files of clips by their ids. Gradio's login covers
+`studio/live` pushes how the studio stands, `studio/media` gives the files of clips by their ids, `studio/candidate` the
+pictures of a long video's candidates. Gradio's login covers
 its own routes only; `app.ui.guard` stands in front of all.
 """
 
@@ -14,8 +15,11 @@ import typing
 
 from app.config import ConfigError, StudioConfig
 from app.gallery.values import is_id
+from lavie.errors import LavieError
 
 if typing.TYPE_CHECKING:
+    from pathlib import Path
+
     import gradio as gr
     from starlette.requests import Request as HttpRequest
     from starlette.responses import Response
@@ -28,6 +32,7 @@ if typing.TYPE_CHECKING:
 QUEUE_SECONDS, PROGRESS_SECONDS = 0.02, 0.1
 MAX_UPLOAD = "2gb"  # as `app.media.UPLOAD_LIMITS`
 _MEDIA = re.compile(r"([^.]+)\.(mp4|poster\.webp|preview\.webp)")
+_CANDIDATE = re.compile(r"[\w-]{1,100}\.webp", re.ASCII)
 _TYPES = {"mp4": "video/mp4", "poster.webp": "image/webp", "preview.webp": "image/webp"}
 
 
@@ -76,6 +81,7 @@ def _routes(studio: Studio, live: Live) -> list:
     return [
         Route("/studio/live", live.respond),
         Route("/studio/media/{name}", Media(studio).respond),
+        Route("/studio/candidate/{job}/{name}", Candidates(studio).respond),
     ]
 
 
@@ -142,6 +148,32 @@ class Media:
             "preview.webp": gallery.preview(clip_id),
         }
         return (path[kind], kind) if path[kind].is_file() else None
+
+
+class Candidates:
+    """Moving pictures of candidates for a segment, by job and name. No name becomes a path."""
+
+    def __init__(self, studio: Studio):
+        self._studio = studio
+
+    async def respond(self, request: HttpRequest) -> Response:
+        """The route. A candidate's bytes never change."""
+        from starlette.concurrency import run_in_threadpool
+        from starlette.responses import FileResponse, Response
+
+        found = await run_in_threadpool(self._find, request.path_params["job"], request.path_params["name"])
+        if found is None:
+            return Response("no such candidate", status_code=404)
+        headers = {"Cache-Control": "private, max-age=86400"}
+        return UnlessGone(FileResponse(found, media_type="image/webp", headers=headers))
+
+    def _find(self, job_id: str, name: str) -> Path | None:
+        if not is_id(job_id) or not _CANDIDATE.fullmatch(name):
+            return None
+        try:
+            return self._studio.long.candidate_picture(job_id, name)
+        except LavieError:
+            return None
 
 
 def check_mcp(config: StudioConfig) -> None:

@@ -13,6 +13,7 @@ from app.studio import Studio
 from app.ui.form import Form
 from app.ui.language import Languages, Words
 from lavie.errors import LavieError
+from lavie.values import MAX_PROMPT
 
 if typing.TYPE_CHECKING:
     import gradio as gr
@@ -24,7 +25,8 @@ class Shell:
 
     say: key → a label that the browser translates. page: the open `gr.Blocks`. tabs: which tab is open; select one by
     its name. tab: the one that is being laid out. form: the widgets of `Form`, in its order, once the tab that has
-    them is there. openers: boards with buttons that show a clip in the gallery.
+    them is there. openers: boards with buttons that show a clip in the gallery. extend: takes a board whose buttons
+    continue a clip as a long video; None where no tab can.
     """
 
     studio: Studio
@@ -35,6 +37,7 @@ class Shell:
     tab: gr.Tab | None = None
     form: list[gr.components.Component] = field(default_factory=list)
     openers: list[gr.HTML] = field(default_factory=list)
+    extend: Callable[[gr.HTML], None] | None = None
 
     def handler(self, work: Callable[..., typing.Any]) -> Callable[..., typing.Any]:
         """What gradio calls: `work(asked, *values)` with the inputs' values. A refusal is shown on the page."""
@@ -56,8 +59,8 @@ class Shell:
 class Asked:
     """Who asks, and what for.
 
-    say: their language. told: what the event brought along, as `data-id` of a button. chosen: `language` and `theme`,
-    those that were chosen in this browser.
+    say: their language. told: what the event brought along, as `data-id` of a button. chosen: `language`, `theme` and
+    `project`, those that were chosen in this browser.
     """
 
     say: Words
@@ -77,4 +80,5 @@ def _text(value: float | None) -> str:
 def _told(event: gr.EventData) -> dict[str, str]:
     """It comes from outside: only texts are let through, and not without end."""
     data = event._data if isinstance(event._data, dict) else {}
-    return {str(name): value[:200] for name, value in data.items() if isinstance(value, str)}
+    texts = {str(name): value for name, value in data.items() if isinstance(value, str)}
+    return {name: text[: MAX_PROMPT + 1 if name == "value" else 200] for name, text in texts.items()}

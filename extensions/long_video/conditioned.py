@@ -31,14 +31,7 @@ def continue_frames(
     """
     given = {} if known is None else dict(enumerate(known.unbind(2)))
     made = yield from fill_frames(model, window, given)
-    if known is None:
-        return made.latents, {}
-    count = known.shape[2]
-    # The clean guess of the last step: what noise is left in the latents is akin to `known`, which began from the same.
-    gain, offset = overlap_calibration(made.clean[:, :, :count], known)
-    new = made.latents[:, :, count:]
-    new = (new - _per_channel(offset, new)) / _per_channel(gain, new)
-    return torch.cat([known, new], dim=2), {"gain": gain, "offset": offset}
+    return calibrated(made, given)
 
 
 def fill_frames(model: Model, window: Window, given: Mapping[int, Tensor]) -> Generator[Denoised, None, Denoised]:
@@ -68,6 +61,19 @@ def conditioning_channels(model: Model, window: Window, given: Mapping[int, Tens
         mask[:, :, place] = 0
         masked[:, :, place] = latents
     return torch.cat([mask, masked], dim=1).to(window.text)
+
+
+def calibrated(made: Denoised, given: Mapping[int, Tensor]) -> tuple[Tensor, dict]:
+    """What `fill_frames` returned, the network's own bias taken out and the given frames as they were; and facts."""
+    if not given:
+        return made.latents, {}
+    places = sorted(given)
+    known = torch.stack([given[place] for place in places], dim=2).to(made.latents)
+    # The clean guess of the last step: what noise is left in the latents is akin to `known`, which began from the same.
+    gain, offset = overlap_calibration(made.clean[:, :, places], known)
+    latents = (made.latents - _per_channel(offset, made.latents)) / _per_channel(gain, made.latents)
+    latents[:, :, places] = known
+    return latents, {"gain": gain, "offset": offset}
 
 
 def overlap_calibration(made: Tensor, known: Tensor) -> tuple[list[float], list[float]]:

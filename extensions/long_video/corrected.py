@@ -12,7 +12,7 @@ arXiv 2201.09865, algorithm 1, with jumps of one step).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -29,15 +29,16 @@ REPAINT_PASSES = 4  # of every step; on 50 steps resampling each one beats RePai
 
 @dataclass
 class KnownFrames:
-    """A predictor that knows what the first frames are, around one that does not.
+    """A predictor that knows what some frames are, around one that does not.
 
-    known: 1 C o h w. noise: number of the call, from 0 → fresh noise like `known`. covariance: F F (see `covariance`),
-    None for replacement alone. strength: 0 … 1 of the correction; less than 1 costs continuity, and helps where moving
-    things leave ghosts.
+    known: 1 C o h w. places: which of the window's frames they are, ascending. noise: number of the call, from 0 →
+    fresh noise like `known`. covariance: F F (see `covariance`), None for replacement alone. strength: 0 … 1 of the
+    correction; less than 1 costs continuity, and helps where moving things leave ghosts.
     """
 
     predict: Predictor
     known: Tensor
+    places: list[int]
     noise: Callable[[int], Tensor]
     prediction_type: str
     covariance: Tensor | None = None
@@ -45,23 +46,21 @@ class KnownFrames:
     _calls: int = field(default=0, init=False)
 
     def __call__(self, sample: Tensor, timestep: Tensor) -> Tensor:
-        """B C F H W and a timestep → the prediction that leads the known frames to `known` and the new ones to fit."""
-        count, alpha = self.known.shape[2], training_alphas()[round(float(timestep))].item()
+        """B C F H W and a timestep → the prediction that leads the known frames to `known` and the others to fit."""
+        alpha = training_alphas()[round(float(timestep))].item()
         noised = alpha**0.5 * self.known + (1 - alpha) ** 0.5 * self.noise(self._calls)
         self._calls += 1
-        shown = torch.cat([noised, sample[:, :, count:]], dim=2)
-        guess = predicted_clean(shown, self.predict(shown, timestep), timestep, self.prediction_type)
-        new = guess[:, :, count:]
+        shown = put(sample, noised, self.places)
+        clean = predicted_clean(shown, self.predict(shown, timestep), timestep, self.prediction_type)
         if self.covariance is not None:
-            new = new + self._correction(guess, alpha)
-        clean = torch.cat([self.known, new], dim=2)
-        return implied_prediction(sample, clean, timestep, self.prediction_type)
+            new = [place for place in range(sample.shape[2]) if place not in self.places]
+            clean = put(clean, clean[:, :, new] + self._correction(clean, alpha), new)
+        return implied_prediction(sample, put(clean, self.known, self.places), timestep, self.prediction_type)
 
     def _correction(self, guess: Tensor, alpha: float) -> Tensor:
         """What the known frames prove wrong about the guess, carried to the new ones: 1 C F−o h w."""
-        count = self.known.shape[2]
-        carried = self.strength * carry_over(self.covariance, alpha, count).to(guess)
-        correction = torch.einsum("uk,bckhw->bcuhw", carried, self.known - guess[:, :, :count])
+        carried = self.strength * carry_over(self.covariance, alpha, self.places).to(guess)
+        correction = torch.einsum("uk,bckhw->bcuhw", carried, self.known - guess[:, :, self.places])
         # Of the known latents: in high noise the guess is next to nothing, and a limit by it would cost contrast.
         limit = STRONGEST * self.known.square().mean().sqrt()
         return correction.clamp(-limit, limit)
@@ -75,23 +74,46 @@ def continue_frames(
     Returns:
         latents 1 C F h w, the first o of them `known` itself; and facts, plain values.
     """
+    given = {} if known is None else dict(enumerate(known.unbind(2)))
+    return (yield from fill_frames(model, window, given, covariance, strength)), {}
+
+
+def fill_frames(
+    model: Model, window: Window, given: Mapping[int, Tensor], covariance: Tensor | None, strength: float = 1.0
+) -> Generator[Denoised, None, Tensor]:
+    """Make a window around given frames, wherever they are. covariance: F F; None repaints.
+
+    Args:
+        given: place in the window → latents 1 C h w.
+
+    Returns:
+        latents 1 C F h w, those given themselves at their places.
+    """
     predict = model.guided(window.text)
     done = None
-    if known is None:
+    if not given:
         for done in denoise_window(model, window, predict):
             yield done
-        return done.latents, {}
-    told = window.frames[: known.shape[2]]
-    known = known.to(window.text.device)
+        return done.latents
+    places = sorted(given)
+    told = [window.frames[place] for place in places]
+    known = torch.stack([given[place] for place in places], dim=2).to(window.text.device)
 
     def noise(call: int) -> Tensor:
         return window.noise(model.shape, CONDITION, call, frames=told)
 
-    predict = KnownFrames(predict, known, noise, model.defaults.prediction_type, covariance, strength)
+    predict = KnownFrames(predict, known, places, noise, model.defaults.prediction_type, covariance, strength)
     steps = repainted(model, window, predict) if covariance is None else denoise_window(model, window, predict)
     for done in steps:
         yield done
-    return torch.cat([known, done.latents[:, :, known.shape[2] :]], dim=2), {}
+    return put(done.latents, known, places)
+
+
+def put(frames: Tensor, others: Tensor, places: list[int]) -> Tensor:
+    """1 C F h w with the frames at `places` replaced by `others`, 1 C o h w."""
+    frames = frames.clone()
+    frames[:, :, places] = others
+    return frames
 
 
 def repainted(model: Model, window: Window, predict: Predictor) -> Iterator[Denoised]:

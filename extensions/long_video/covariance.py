@@ -3,6 +3,8 @@ the network's own knowledge."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -25,13 +27,16 @@ def temporal_covariance(latents: Tensor) -> Tensor:
     return vectors @ values.clamp(min=floor).diag() @ vectors.T
 
 
-def carry_over(covariance: Tensor, alpha: float, known: int) -> Tensor:
-    """How a known frame's error is carried to the unknown ones at noise level ᾱ: (F − o) o.
+def carry_over(covariance: Tensor, alpha: float, known: Sequence[int]) -> Tensor:
+    """How the known frames' errors are carried to the unknown ones at noise level ᾱ: (F − o) o, both in their order.
 
-    Σ = (K⁻¹ + ᾱ/(1 − ᾱ)·1)⁻¹ is the covariance of a pixel's clean values given its noisy ones, Σ_uk Σ_kk⁻¹ the
-    regression of the unknown on the known. In high noise it is near 1 for what stands still, in low noise near 0: the
-    layout is inherited, the motion is the network's.
+    known: o places of the F. Σ = (K⁻¹ + ᾱ/(1 − ᾱ)·1)⁻¹ is the covariance of a pixel's clean values given its noisy
+    ones, Σ_uk Σ_kk⁻¹ the regression of the unknown on the known. In high noise it is near 1 for what stands still, in
+    low noise near 0: the layout is inherited, the motion is the network's.
     """
+    known = list(known)
+    unknown = [place for place in range(len(covariance)) if place not in known]
     identity = torch.eye(len(covariance), dtype=covariance.dtype)
     posterior = torch.linalg.inv(torch.linalg.inv(covariance) + alpha / (1 - alpha) * identity)
-    return torch.linalg.solve(posterior[:known, :known], posterior[:known, known:]).T
+    told = posterior[known]
+    return torch.linalg.solve(told[:, known], told[:, unknown]).T

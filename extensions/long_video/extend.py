@@ -55,7 +55,7 @@ def extend(
     """Make the segments of a plan that are not done yet; the last event is the last segment's.
 
     Args:
-        plan: with its seed decided.
+        plan: with its seed and strategy decided.
         start: 1 C N h w, latents of frames to continue; None to begin from nothing.
         done: latents of the first segments as `SegmentDone` gave them, read one at a time.
         state: that of the last of them.
@@ -70,7 +70,18 @@ def extend(
     yield from make(model, layout, start, done, state or {})
 
 
+def total_steps(layout: Layout, steps: int) -> int:
+    """How many `Step` events a whole plan has. steps: of the sampling."""
+    plan = layout.plan
+    if plan.strategy == CODENOISE:
+        frames = codenoise.whole_halves(layout.frames, plan.window)
+        return sum(len(codenoise.grid(step, frames, plan.window)) for step in range(steps))
+    return steps * sum(layout.windows_of(number) for number in range(len(plan.segments)))
+
+
 def _check(model: Model, plan: SegmentPlan, start: Tensor | None) -> None:
+    if plan.strategy is None:
+        raise RequestError("the plan's strategy is None: decide on one, or have `film.resolve_plan` do it")
     open_seeds = [number for number in range(len(plan.segments)) if plan.seed_of(number) is None]
     if plan.seed is None and (open_seeds or plan.strategy == CODENOISE):
         raise RequestError("the plan's seed is None: draw one, so that the video can be made again")
@@ -102,7 +113,7 @@ def _one_by_one(
     model: Model, layout: Layout, start: Tensor | None, done: Iterable[Tensor], _state: Mapping[str, Tensor]
 ) -> Iterator[Event]:
     """Each segment from the last frames of the one before it."""
-    plan, count = layout.plan, len(layout.plan.segments)
+    count = len(layout.plan.segments)
     chain, prompts = Chain(layout, start), PromptTable(layout, model.embed, model.sampling.guidance)
     steps = [layout.windows_of(number) * model.sampling.steps for number in range(count)]
     made = 0
@@ -121,7 +132,8 @@ def _one_by_one(
             before = min(before + 1, most)  # a second attempt is not in the plan: the count waits for it
             yield Step(BASE, before, sum(steps), preview(told.clean, model.defaults.preview))
         chain.add(number, latents)
-        yield SegmentDone(number, latents, {"frames": len(latents[0, 0]), "seed": plan.seed_of(number), **facts})
+        seed = layout.plan.seed_of(number)
+        yield SegmentDone(number, latents, {"frames": len(latents[0, 0]), "seed": seed, **facts})
 
 
 def _attempts(
@@ -145,11 +157,12 @@ def _segment(
     model: Model, prompts: PromptTable, chain: Chain, number: int, overlap: int, attempt: int
 ) -> Generator[Denoised, None, tuple[Tensor, list[dict]]]:
     """The new frames of a segment, 1 C n h w in float32 on the CPU, window by window; and facts of each window."""
-    plan = chain.layout.plan
+    plan, last = chain.layout.plan, chain.layout.frames_of(number)[-1]
     seed = plan.seed_of(number)
     new, tail, facts = [], chain.tail, []
     for frames, count in chain.layout.windows(number, overlap):
-        window = Window(frames, prompts.text(frames), seed, attempt)
+        # Frames behind the segment are thrown away: they read its prompt, so that no later one has a say in it.
+        window = Window(frames, prompts.text([min(frame, last) for frame in frames]), seed, attempt)
         known = tail[:, :, -count:].to(window.text.device) if count else None
         if plan.strategy == CONDITIONED:
             made, said = yield from conditioned.continue_frames(model, window, known)

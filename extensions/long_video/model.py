@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -63,7 +63,7 @@ class Window:
     seed: int
     attempt: int = 0
 
-    def noise(self, shape: tuple[int, int, int], *key: str | int, frames: range | None = None) -> Tensor:
+    def noise(self, shape: tuple[int, int, int], *key: str | int, frames: Sequence[int] | None = None) -> Tensor:
         """Standard normal 1 C F h w on the window's device, a function of the key and the absolute frames alone."""
         attempt = (self.attempt,) if self.attempt else ()
         drawn = frame_noise(self.seed, (BASE, *key, *attempt), self.frames if frames is None else frames, shape)

@@ -51,10 +51,11 @@ class Segment:
 class SegmentPlan:
     """A whole video.
 
-    strategy: one of `STRATEGIES`. overlap: known frames a window begins with, one of `OVERLAPS`. ramp: new frames over
-    which a prompt gives way to the next, 0 for at once. window: frames the network sees. anchored: hold contrast and
-    brightness at the first clip's (`statistics.anchored`). guarded: make a segment that stands still again. strength:
-    0 … 1 of the correction of `corrected` (`corrected.KnownFrames`).
+    strategy: one of `STRATEGIES`, None for the best that the bundle has networks for (`film.resolve_plan`). overlap:
+    known frames a window begins with, one of `OVERLAPS`. ramp: new frames over which a prompt gives way to the next, 0
+    for at once. window: frames the network sees. anchored: hold contrast and brightness at the first clip's
+    (`statistics.anchored`). guarded: make a segment that stands still again. strength: 0 … 1 of the correction of
+    `corrected` (`corrected.KnownFrames`).
 
     Raises RequestError on any value outside its limits.
     """
@@ -62,7 +63,7 @@ class SegmentPlan:
     segments: tuple[Segment, ...]
     seed: int | None = None
     negative_prompt: str = ""
-    strategy: str = CORRECTED
+    strategy: str | None = None
     overlap: int = 4
     ramp: int = 12
     window: int = 16
@@ -78,7 +79,7 @@ class SegmentPlan:
         check_whole("the plan's seed", self.seed, 0, MAX_SEED)
         check_prompt("negative_prompt", self.negative_prompt)
         known = ", ".join(STRATEGIES)
-        check(self.strategy in STRATEGIES, f"strategy is {self.strategy!r}: choose one of {known}")
+        check(self.strategy in (None, *STRATEGIES), f"strategy is {self.strategy!r}: choose one of {known}")
         overlap = isinstance(self.overlap, int) and not isinstance(self.overlap, bool) and self.overlap in OVERLAPS
         check(overlap, f"overlap is {self.overlap!r}: choose one of {', '.join(map(str, OVERLAPS))}")
         for name, value, low, high in (("ramp", self.ramp, 0, MAX_RAMP), ("window", self.window, 2, MAX_FRAMES)):

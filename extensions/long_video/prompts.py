@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import torch
@@ -21,13 +21,22 @@ class PromptTable:
     would change the end of a segment that is made already, or locked, with the prompt of one behind it.)
     """
 
-    def __init__(self, layout: Layout, embed: Callable[[str], Tensor], guidance: float):
-        """embed: a prompt → 1 L C. guidance: 1 needs no negative prompt."""
-        self.layout, self.guidance = layout, guidance
+    def __init__(
+        self,
+        layout: Layout,
+        embed: Callable[[str], Tensor],
+        guidance: float,
+        negative: str | None = None,
+        suffix: str = "",
+    ):
+        """embed: a prompt → 1 L C. guidance: 1 needs no negative prompt. negative: None for the plan's. suffix: of all
+        the plan's prompts, as a later stage reads them."""
+        self.layout, self.guidance, self.suffix = layout, guidance, suffix
+        self.negative = layout.plan.negative_prompt if negative is None else negative
         self._embed = lru_cache(KEPT)(embed)
         self.whole = lru_cache(KEPT)(self._whole)  # a prompt → its text for a window of which every frame reads it
 
-    def text(self, frames: range) -> Tensor:
+    def text(self, frames: Sequence[int]) -> Tensor:
         """2 L C, the negative prompt first, where all frames read one prompt; else 2 F L C. One half at guidance 1."""
         mixtures = [self._mixture(frame) for frame in frames]
         prompts = {new for _, new, _ in mixtures}
@@ -42,7 +51,7 @@ class PromptTable:
     def _with_negative(self, conditional: Tensor) -> Tensor:
         if self.guidance == 1.0:
             return conditional
-        negative = self._embed(self.layout.plan.negative_prompt)
+        negative = self._embed(self.negative)
         if conditional.ndim == 4:
             negative = negative[:, None]
         return unconditional_first(negative.expand_as(conditional), conditional)
@@ -51,7 +60,7 @@ class PromptTable:
         """The prompt that goes, the one that comes, and its weight, 0 … 1, at an absolute frame."""
         plan = self.layout.plan
         number = self.layout.segment_at(frame)
-        old, new = (plan.segments[place].prompt for place in (max(number - 1, 0), number))
+        old, new = (plan.segments[place].prompt + self.suffix for place in (max(number - 1, 0), number))
         frames = self.layout.frames_of(number)
         ramp = min(plan.ramp, len(frames))
         weight = 1.0 if old == new else min((frame - frames.start + 1) / (ramp + 1), 1.0)

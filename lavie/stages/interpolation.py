@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lavie.bundle import StageDefaults
 from lavie.events import INTERPOLATION, Step
+from lavie.latents import Latents
 from lavie.request import Sampling
 from lavie.sampling import Guided
-from lavie.stages.windowed import denoise_windows
+from lavie.stages.windowed import KeptWindows, Text, denoise_windows, text_at
 
 RATE = 4  # output frames for each step from one key frame to the next
 
@@ -20,35 +20,43 @@ def interpolated_frames(keys: int) -> int:
     return RATE * (keys - 1) + 1
 
 
+def nearest_key(frame: int) -> int:
+    """The key frame that an output frame is conditioned on: i → (i + 1) // 4, as published."""
+    return (frame + 1) // RATE
+
+
 def nearest_keys(frames: int) -> list[int]:
-    """The key frame that each of `frames` output frames is conditioned on: i → (i + 1) // 4, as published."""
-    return [(frame + 1) // RATE for frame in range(frames)]
+    """Those of the first `frames` output frames."""
+    return list(map(nearest_key, range(frames)))
 
 
 def interpolate(
-    network: nn.Module, text: Tensor, keys: Tensor, sampling: Sampling, defaults: StageDefaults, seed: int
-) -> Generator[Step, None, Tensor]:
+    network: nn.Module,
+    text: Text,
+    keys: Latents,
+    sampling: Sampling,
+    defaults: StageDefaults,
+    seed: int,
+    kept: KeptWindows | None = None,
+) -> Generator[Step, None, Latents]:
     """Fill in frames.
 
     Args:
         network: an `InterpolationUNet` on its device.
-        text: 2 L C, the negative prompt's embeddings first; 1 L C where guidance is 1.
-        keys: 1 C N h w, latents of the key frames; the base stage's own, never decoded and encoded again.
+        text: 2 L C, the negative prompt's embeddings first; 1 L C where guidance is 1. Or one for each window.
+        keys: of the N key frames; the base stage's own, never decoded and encoded again.
+        kept: see `denoise_windows`.
 
     Returns:
-        latents 1 C 4(N−1)+1 h w.
+        latents of 4 (N − 1) + 1 frames.
     """
-    keys = keys.to(text)
-    channels, count, height, width = keys.shape[1:]
-    near = torch.tensor(nearest_keys(interpolated_frames(count)), device=keys.device)
+    read = text_at(text)
+    example, like = keys.read([0]), read([0])
 
     def predictor_at(start: int, shown) -> Guided:
-        beside = keys.index_select(2, near[shown])
-        return Guided(network, text, sampling.guidance, sampling.rescale, concatenate=beside)
+        beside = keys.read(list(map(nearest_key, shown))).to(like)
+        return Guided(network, read(shown), sampling.guidance, sampling.rescale, concatenate=beside)
 
-    shape = (channels, interpolated_frames(count), height, width)
-    return (
-        yield from denoise_windows(
-            INTERPOLATION, predictor_at, shape, sampling, defaults, seed, text.device, respaced=True
-        )
-    )
+    shape = (example.shape[1], interpolated_frames(keys.frames), *example.shape[3:])
+    arguments = (shape, sampling, defaults, seed, like.device, kept)
+    return (yield from denoise_windows(INTERPOLATION, predictor_at, *arguments, respaced=True))

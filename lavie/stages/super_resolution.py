@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from lavie.bundle import StageDefaults
 from lavie.events import SUPER_RESOLUTION, Step
+from lavie.latents import Latents
 from lavie.noise import CONDITION, frame_noise
 from lavie.request import Sampling
 from lavie.sampling import Guided
-from lavie.stages.windowed import denoise_windows
+from lavie.stages.windowed import KeptWindows, Text, denoise_windows, text_at
 
 SCALE = 4  # output pixels for each input pixel, across and down
 # The noise on the small frames has a schedule of its own, that of the published upscaler.
@@ -28,34 +29,38 @@ def noised_low_res(frames: Tensor, noise: Tensor, level: int | Tensor) -> Tensor
 
 def super_resolve(
     network: nn.Module,
-    text: Tensor,
-    frames: Tensor,
+    text: Text,
+    frames: Latents,
     sampling: Sampling,
     noise_level: int,
     defaults: StageDefaults,
     seed: int,
-) -> Generator[Step, None, Tensor]:
+    kept: KeptWindows | None = None,
+) -> Generator[Step, None, Latents]:
     """Add detail.
 
     Args:
         network: a `SuperResolutionUNet` on its device.
-        text: 2 L C, the negative prompt's embeddings first; 1 L C where guidance is 1.
-        frames: 1 3 F H W in -1 … 1, the small frames.
+        text: 2 L C, the negative prompt's embeddings first; 1 L C where guidance is 1. Or one for each window.
+        frames: the small frames, 1 3 n H W in -1 … 1 as they are read.
         noise_level: 0 … 350.
+        kept: see `denoise_windows`.
 
     Returns:
-        latents 1 C F H W for the ×4 autoencoder: their size is that of the small frames.
+        latents for the ×4 autoencoder: their size is that of the small frames.
     """
-    frames = frames.to(text)
-    count, height, width = frames.shape[2:]
-    level = torch.tensor([noise_level], device=text.device)
+    read = text_at(text)
+    like = read([0])
+    height, width = frames.read([0]).shape[3:]
+    level = torch.tensor([noise_level], device=like.device)
 
     def predictor_at(start: int, shown) -> Guided:
-        window = frames.index_select(2, torch.tensor(shown, device=frames.device))
         numbers = range(start, start + len(shown))
-        noise = frame_noise(seed, (SUPER_RESOLUTION, CONDITION), numbers, (3, height, width)).to(text)
-        conditions = {"low_res": noised_low_res(window, noise, noise_level), "class_labels": level}
-        return Guided(network, text, sampling.guidance, sampling.rescale, conditions)
+        noise = frame_noise(seed, (SUPER_RESOLUTION, CONDITION), numbers, (3, height, width)).to(like)
+        low_res = noised_low_res(frames.read(shown).to(like), noise, noise_level)
+        conditions = {"low_res": low_res, "class_labels": level}
+        return Guided(network, read(shown), sampling.guidance, sampling.rescale, conditions)
 
-    shape = (network.config.out_channels, count, height, width)
-    return (yield from denoise_windows(SUPER_RESOLUTION, predictor_at, shape, sampling, defaults, seed, text.device))
+    shape = (network.config.out_channels, frames.frames, height, width)
+    arguments = (shape, sampling, defaults, seed, like.device, kept)
+    return (yield from denoise_windows(SUPER_RESOLUTION, predictor_at, *arguments))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -15,6 +16,20 @@ class Media(Protocol):
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """`count` items drawn with replacement: float32 latents B C F H W and tokens B L."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """`frames` consecutive frames of longer clips, begun anywhere: as `media.Media`."""
+
+    clips: Media
+    frames: int
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        latents, tokens = self.clips.draw(count, generator)
+        firsts = torch.randint(self.clips.frames - self.frames + 1, (count,), generator=generator).tolist()
+        windows = [clip[:, first : first + self.frames] for clip, first in zip(latents, firsts, strict=True)]
+        return torch.stack(windows), tokens
 
 
 class LargeMedia(Protocol):

@@ -122,9 +122,15 @@ class Placement:
     turn: float  # +1 or -1: the sense of a spin, and the phase of a bounce
 
     def outline(self, time: float) -> np.ndarray:
-        """The subject's polygon at `time`: (points, 2) as x, y in units of the height."""
+        """The subject's polygon at `time`: (points, 2) as x, y in units of the height.
+
+        What the caption describes lasts from 0 to 1. Behind that, what spins or bounces goes on, and what moves or
+        swells turns back and forth, so that it stays in the picture however long it is filmed.
+        """
         (x, y), (dx, dy), motion = self.centre, self.travel, self.subject.motion
         radius, angle = self.radius, self.angle
+        if motion not in ("bouncing", "spinning"):
+            time = 1 - abs(1 - time % 2)
         if motion == "bouncing":
             y += dy * (0.5 - abs(math.sin(math.pi * (2 * time + 0.25 * (1 + self.turn)))))
         elif motion in ("growing", "shrinking"):
@@ -145,12 +151,12 @@ class Staging:
     scene: Scene
     placements: tuple[Placement, ...]
 
-    def film(self, frames: int, height: int, width: int) -> np.ndarray:
-        """The clip as uint8 F H W 3, its first frame at time 0 and its last at time 1 (a single frame: at 0.5)."""
-        return self.at(np.linspace(0, 1, frames) if frames > 1 else [0.5], height, width)
+    def film(self, frames: int, height: int, width: int, until: float = 1.0) -> np.ndarray:
+        """The clip as uint8 F H W 3, its first frame at time 0 and its last at `until` (a single frame: at 0.5)."""
+        return self.at(np.linspace(0, until, frames) if frames > 1 else [0.5], height, width)
 
     def at(self, times: Sequence[float], height: int, width: int) -> np.ndarray:
-        """The moments `times` (each 0 … 1) as uint8 F H W 3."""
+        """The moments `times` (each from 0 on) as uint8 F H W 3."""
         return np.stack([self._frame(float(time), height, width) for time in times])
 
     def _frame(self, time: float, height: int, width: int) -> np.ndarray:

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from app.recipe import Job, Recipe
+from app.start import Start
+from extensions.long_video.plan import Segment, SegmentPlan
 from lavie.errors import RequestError
 from lavie.request import Interpolation, Request, Sampling, SuperResolution
 
@@ -40,6 +42,39 @@ def test_a_recipe_knows_when_and_by_what_it_was_made():
 def test_a_job_survives_json():
     job = Job(Request("a red star"), "some/folder")
     assert Job.from_json(job.to_json()) == job
+
+
+def test_what_only_a_long_video_has_stands_only_in_its_json():
+    names = {"lavie_recipe", "request", "model", "provenance", "frame_hash", "created", "app_version"}
+    assert set(json.loads(Recipe(REQUEST, "nano").to_json())) == names
+    assert set(json.loads(Job(REQUEST).to_json())) == {"request", "model"}
+    plan, start = SegmentPlan((Segment("ein ★", 5, 3, True),), seed=1), Start("file", "ä.mp4", "ab" * 32, 16)
+    job = Job(REQUEST, "nano", plan, start, (1, 2**53 - 1))
+    assert Job.from_json(job.to_json()) == job
+    recipe = Recipe(REQUEST, "nano", PROVENANCE, plan=plan, start=start)
+    assert Recipe.from_json(recipe.to_json()) == recipe
+    assert recipe.job == Job(REQUEST, "nano", plan, start)
+    assert Recipe.from_json(Recipe(REQUEST, "nano", plan=plan).to_json()).start is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"plan": None}, "not the JSON|JSON object"),
+        ({"plan": {"schema": 99}}, "schema 99"),
+        ({"plan": {"schema": 1, "segments": []}}, "the plan has 0 segments"),
+        ({"start": {"kind": "clip"}}, "Start lacks"),
+        ({"start": 5}, "a start is a JSON object"),
+        ({"candidates": [1]}, "give seeds, and the plan"),
+        ({"candidates": 5, "plan": None}, "give a list of seeds"),
+        ({"candidates": [-1], "plan": {"schema": 1, "segments": [{"prompt": "x"}]}}, "candidates are"),
+        ({"start": {"kind": "clip", "name": "x", "hash": "ab" * 32, "frames": 4}}, "continued without a plan"),
+    ],
+)
+def test_a_job_of_no_long_video_that_could_be_is_refused(changes, words):
+    data = json.loads(Job(REQUEST).to_json()) | changes
+    with pytest.raises(RequestError, match=words):
+        Job.from_json(json.dumps(data))
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(monkeypatch):
 def test_every_table_is_strict(db):
     kinds = db.execute("SELECT name, strict FROM pragma_table_list WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
     strict = {name: bool(strict) for name, strict in kinds if not name.startswith("_sqlite")}
-    assert {"jobs", "clips", "artefacts", "segments", "adapters", "timings"} <= set(strict)
+    assert {"jobs", "clips", "artefacts", "parts", "projects", "clip_reports", "adapters", "timings"} <= set(strict)
     assert [name for name, is_strict in strict.items() if not is_strict] == []
 
 

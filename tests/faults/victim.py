@@ -7,6 +7,7 @@ With --die it kills itself, as `kill -9` would, at the NUMBER-th passing of POIN
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -18,10 +19,11 @@ from app.job_row import RUNNING
 from app.studio import Studio
 
 POINTS = ("before rename", "after rename", "before commit", "after commit")
+WRITE = "within write"  # of latents: half of the file is on the disk
 
 
 def die_at(point: str, number: int) -> None:
-    """Arm a passing of one of `POINTS`: renames of finished files, and commits to the database."""
+    """Arm a passing of one of `POINTS`, renames of finished files and commits to the database, or of `WRITE`."""
     from app.database import Connection
 
     left = [number]
@@ -41,6 +43,14 @@ def die_at(point: str, number: int) -> None:
 
         return watched
 
+    def half(descriptor: int) -> None:
+        if left[0] == 1 and point == WRITE:
+            with contextlib.suppress(OSError):  # of a file that is open for reading
+                os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+        passed(WRITE)
+        fsync(descriptor)
+
+    fsync, os.fsync = os.fsync, half
     os.replace = around(os.replace, "rename")
     Path.replace = around(Path.replace, "rename")
     Connection.commit = around(Connection.commit, "commit")

@@ -17,6 +17,7 @@ FEW = Amounts(
     still_steps=2,
     video_steps=1,
     interpolation_steps=1,
+    extension_steps=1,
     super_resolution_still_steps=1,
     super_resolution_steps=1,
     upscaler_decoder_steps=1,
@@ -24,6 +25,7 @@ FEW = Amounts(
     stills=4,
     clips=2,
     long_clips=1,
+    endless_clips=1,
     large_clips=1,
 )
 

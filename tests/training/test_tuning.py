@@ -146,7 +146,8 @@ def test_the_published_layout_has_the_published_widths(tiny_bundle, monkeypatch)
 
     seen = []
     monkeypatch.setattr(networks, "start_time_at_zero", lambda network: network)
-    monkeypatch.setattr(networks.BaseUNet, "from_config", lambda config: seen.append(config) or torch.nn.Linear(1, 1))
+    kind = networks.CLASSES[EXTENSION]
+    monkeypatch.setattr(kind, "from_config", lambda config: seen.append(config) or torch.nn.Linear(1, 1))
     starting_network(Bundle(tiny_bundle), EXTENSION, FROM_LAYOUT, 0)
     assert seen == [{"cross_attention_dim": tiny.TEXT_WIDTH, "in_channels": 9}]  # all else by the class's defaults
 

@@ -54,6 +54,19 @@ def fake_studio(folder: Path, step_seconds: float, *auth: str):
 
 
 @contextlib.contextmanager
+def tiny_studio(folder: Path, bundle: Path):
+    """The page over real networks at toy size (`tests.tiny`); its address. Fails on a traceback in its output."""
+    port = free_port()
+    with open(folder / "log", "w") as log:
+        process = serve(["app.py", "--data", folder / "data", "--model", bundle, "--port", port], port, log)
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            stop(process)
+    assert "Traceback" not in (folder / "log").read_text()
+
+
+@contextlib.contextmanager
 def watched(browser, address: str | None = None, **context):
     """A fresh browser, on the page where an address is given. Fails on what a page must not do."""
     opened = browser.new_context(**context)

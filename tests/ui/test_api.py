@@ -10,18 +10,18 @@ import time
 
 import httpx
 import pytest
-from gradio_client import Client
+from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from app.config import ROOT, ConfigError, StudioConfig
 from app.media import probe
 from app.ui import api
 from app.ui.server import check_mcp
-from tests.ui.pages import fake_studio
+from tests.ui.pages import fake_studio, tiny_studio
 
 PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:7860"
-LOGIN = "## With a login"
+LOGIN, LONG = "## With a login", "## Long videos"
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +40,17 @@ def blocks(kind: str, section: str) -> list[str]:
     return re.findall(rf"^```{kind}\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
 
 
+def section(title: str, page: str = PAGE) -> tuple[str, str]:
+    """The page without one of its parts, and that part."""
+    before, _, behind = page.partition(title)
+    part, _, after = behind.partition("\n## ")
+    return f"{before}\n## {after}", part
+
+
 def sections() -> tuple[str, str]:
-    """The page without its part about logins, and that part."""
-    before, _, behind = PAGE.partition(LOGIN)
-    login, _, after = behind.partition("\n## ")
-    return before + after, login
+    """The page without its parts about logins and long videos, and that about logins."""
+    without, login = section(LOGIN)
+    return section(LONG, without)[0], login
 
 
 def run_python(section: str, address: str) -> None:
@@ -65,6 +71,51 @@ def run_bash(section: str, address: str, folder) -> str:
 
 def test_the_python_examples(fake):
     run_python(sections()[0], fake)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory, tiny_bundle):
+    """A studio that can make long videos; its address."""
+    with tiny_studio(tmp_path_factory.mktemp("long"), tiny_bundle) as address:
+        yield address
+
+
+def test_the_examples_of_long_videos(tiny):
+    begin = """```python\nfrom gradio_client import Client\nstudio = Client("http://127.0.0.1:7860")\n```\n"""
+    run_python(begin + section(LONG)[1], tiny)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({}, "give either the id of a clip or a file"),
+        ({"id": "x", "file": {"path": "/etc/passwd"}}, "give either the id of a clip or a file"),
+        ({"id": "../studio.db"}, "is none of ours"),
+        ({"id": "nope"}, "nope"),
+        ({"file": {"path": "/etc/passwd"}, "prompts": ["a"]}, "'passwd' was not uploaded here"),
+        ({"file": {"path": "../../etc/passwd"}, "prompts": ["a"]}, "'passwd' was not uploaded here"),
+        ({"file": {"path": "a\0b"}, "prompts": ["a"]}, "upload one, as with handle_file"),
+        ({"file": ["x"], "prompts": ["a"]}, "upload one, as with handle_file"),
+        ({"file": {"path": "/etc/passwd"}}, "nothing says what the video goes on with"),
+        ({"file": {"path": "x"}, "prompts": "a star"}, "prompts are 'a star': give a list of texts"),
+        ({"file": {"path": "x"}, "prompts": [" "]}, "prompt is empty"),
+        ({"file": {"path": "x"}, "prompts": ["a"], "segments": 10_000}, "give 1 to 1000"),
+        ({"file": {"path": "x"}, "prompts": ["a"], "segments": 0}, "give 1 to 1000"),
+        ({"file": {"path": "x"}, "prompts": ["a"], "seed": -1}, "seed is -1"),
+        ({"file": {"path": "x"}, "prompts": ["a"], "steps": 0}, "steps is 0"),
+    ],
+)
+def test_what_cannot_be_extended_is_told_in_one_line(client, values, words):
+    with pytest.raises(AppError) as caught:
+        client.predict(**values, api_name="/extend")
+    assert words in str(caught.value) and len(str(caught.value)) <= 500 and "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_video_is_refused_by_its_name(tiny, tmp_path):
+    (tmp_path / "note.mp4").write_text("no video")
+    client = Client(tiny, verbose=False, download_files=tmp_path)
+    with pytest.raises(AppError, match=r"^note\.mp4 is a text, not a video"):
+        client.predict(file=handle_file(tmp_path / "note.mp4"), prompts=["a star"], api_name="/extend")
 
 
 def test_the_examples_with_a_login(tmp_path):

@@ -13,8 +13,11 @@ import pytest
 
 from app.config import ROOT
 from app.gallery import SORTS
-from app.job_row import CLOSED, DONE, OPEN, REGENERATE, RENDER
+from app.job_row import CANDIDATES, CLOSED, DONE, OPEN, REGENERATE
+from app.sources import FITS
 from app.ui.language import FALLBACK, FOLDER, Languages
+from extensions.long_video.meters import LIMITS, SIGNALS
+from extensions.long_video.plan import STRATEGIES
 
 FILES = sorted(FOLDER.glob("*.json"))
 SAID = json.loads((FOLDER / f"{FALLBACK}.json").read_text(encoding="utf-8"))
@@ -30,7 +33,15 @@ FAMILIES = {
     "gallery_{name}": None,
     "gallery_{name}_hint": None,
     "gallery_sort_{sort}": list(SORTS),
-    "kind_{row.kind}": [RENDER, REGENERATE],
+    "kind_{row.kind}": [REGENERATE, CANDIDATES],
+    "{name}_hint": ["smooth", "upscale"],
+    "long_state_{state}": ["new", "wait", "now", "done"],
+    "long_script_{how}": ["replace", "append", "new"],
+    "long_fit_{fit}": list(FITS),
+    "signal_{name}": list(SIGNALS),
+    "measure_{drift.measure}": ["luma", *LIMITS],
+    "strategy_{name}": list(STRATEGIES),
+    "strategy_{plan.strategy}_does": list(STRATEGIES),
 }
 
 

@@ -96,7 +96,7 @@ def test_at_first_everything_then_only_what_changed(make, quick):
     sent = messages(live, [nothing, nothing, lambda: studio.submit(Request("a red star")), nothing])
     first, second = map(told, sent)
     assert first.keys() == live.fragments("en").keys() >= {"status", "head", "picture", "bars", "queue", "sprite"}
-    assert second.keys() == {"status", "queue"}
+    assert second.keys() == {"status", "queue", "part"}
     assert "a red star" in second["queue"] and "1 waiting" in second["status"]
 
 

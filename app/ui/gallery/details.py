@@ -118,6 +118,8 @@ def create_details(shell: Shell) -> Details:
 
     outputs = [*details.outputs, *shell.form, shell.tabs]
     about.act(shell.handler(partial(_act, shell, details)), opened, outputs, **QUICK)
+    if shell.extend:
+        shell.extend(about)
     # A new tag is told of as `change`, and only so.
     tags.change(shell.handler(partial(_tag, studio, details)), [opened, which, tags], details.outputs, **QUICK)
     notes.blur(shell.handler(partial(_note, studio, details)), [opened, which, notes], details.outputs, **QUICK)

@@ -82,7 +82,7 @@ def _actions(clip: StoredClip, say: Words) -> str:
     }
     finish = [act for act, lacking in lacks.items() if lacking]
     finish += ["finish_both"] if len(finish) > 1 else []
-    rows = [["again", "remix", *finish], ["use_all", "use_prompt", "use_seed"]]
+    rows = [["again", "remix", "extend", *finish], ["use_all", "use_prompt", "use_seed"]]
     lines = [f'<div class="lv-actions">{"".join(button(act, say, id=clip.id) for act in row)}</div>' for row in rows]
     link = ""
     if not clip.missing:

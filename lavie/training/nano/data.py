@@ -77,9 +77,11 @@ def _recolour(frame: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 @torch.no_grad()
 def encode_world(
-    vae: AutoencoderKL, tokenizer, count: int, seed: int, *, clips: bool, frames: int = FRAMES
+    vae: AutoencoderKL, tokenizer, count: int, seed: int, *, clips: bool, frames: int = FRAMES, until: float = 1.0
 ) -> LatentSet:
     """Encode `count` clips (of which none is held out of video), or as many stills (of which all may be).
+
+    until: the time at which a clip ends (see `world.Placement.outline`).
 
     A still is a moment of a clip, so that stills show every place and size that clips will; its caption is silent on
     motion.
@@ -90,7 +92,7 @@ def encode_world(
     encoded = []
     for start in range(0, count, at_once):
         filmed = [
-            staging.film(frames, HEIGHT, WIDTH) if clips else staging.at([moment], HEIGHT, WIDTH)
+            staging.film(frames, HEIGHT, WIDTH, until) if clips else staging.at([moment], HEIGHT, WIDTH)
             for staging, moment in zip(stagings[start : start + at_once], moments[start : start + at_once], strict=True)
         ]
         pixels = frames_to_tensor(np.concatenate(filmed)).contiguous(memory_format=torch.channels_last)
@@ -100,6 +102,12 @@ def encode_world(
     captions = [(staging.scene if clips else staging.scene.still()).caption for staging in stagings]
     tokens = tokenizer(captions, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
     return LatentSet(torch.cat(encoded).contiguous(), tokens["input_ids"])
+
+
+@torch.no_grad()
+def grey_latents(vae: AutoencoderKL) -> Tensor:
+    """C h w, the latents of a mid-grey frame: what stands for the frames that extension is not given."""
+    return vae.encode(torch.zeros(1, 3, HEIGHT, WIDTH)).latent_dist.mode()[0]
 
 
 @torch.no_grad()

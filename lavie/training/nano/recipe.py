@@ -15,15 +15,32 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lavie.bundle import BASE, INTERPOLATION, SUPER_RESOLUTION, TEXT_ENCODER, UPSCALER_TEXT, UPSCALER_VAE, VAE
+from lavie.bundle import (
+    BASE,
+    EXTENSION,
+    INTERPOLATION,
+    SUPER_RESOLUTION,
+    TEXT_ENCODER,
+    UPSCALER_TEXT,
+    UPSCALER_VAE,
+    VAE,
+)
 from lavie.sampling import SAMPLE, VELOCITY
 from lavie.stages.interpolation import interpolated_frames
 from lavie.stages.super_resolution import SCALE
 from lavie.training.assemble import write_bundle
-from lavie.training.diffusion import LatentSet, interpolation_loss, joint_loss, still_loss, super_resolution_loss
+from lavie.training.diffusion import (
+    LatentSet,
+    extension_loss,
+    interpolation_loss,
+    joint_loss,
+    still_loss,
+    super_resolution_loss,
+)
 from lavie.training.loop import Plan, Progress, fit
+from lavie.training.media import Windows
 from lavie.training.nano import networks as nano
-from lavie.training.nano.data import encode_world, picture_batches, super_resolution_clips
+from lavie.training.nano.data import encode_world, grey_latents, picture_batches, super_resolution_clips
 from lavie.training.nano.manifest import WINDOW, colours_of, manifest
 from lavie.training.nano.start import start_as_passing_on
 from lavie.training.vae import normalise_latents, vae_loss
@@ -34,6 +51,7 @@ STILLS, VIDEO = "stills", "video"
 SUPER_RESOLUTION_STILLS, UPSCALER_DECODER = "super_resolution_stills", "super_resolution_decoder"
 MODEL = "model.safetensors"
 PIECE = 17  # frames that interpolation is trained on at once
+GOING_ON = 3  # of the times that a caption describes, in the clips that extension learns from
 
 
 @dataclass(frozen=True)
@@ -46,11 +64,13 @@ class Amounts:
     still_steps: int = 1400
     video_steps: int = 3000
     interpolation_steps: int = 650
+    extension_steps: int = 1500
     super_resolution_still_steps: int = 4000
     super_resolution_steps: int = 400
     stills: int = 24_000
     clips: int = 5_000
     long_clips: int = 800
+    endless_clips: int = 1500
     large_stills: int = 3000
     large_clips: int = 200
 
@@ -80,6 +100,7 @@ class Recipe:
             UPSCALER_DECODER: self.train_upscaler_decoder,
             VIDEO: self.train_video,
             INTERPOLATION: self.train_interpolation,
+            EXTENSION: self.train_extension,
         }
 
     def run(self, stage: str) -> Iterator[Progress]:
@@ -152,17 +173,25 @@ class Recipe:
             yield from fit(network, loss, plan, self._run(INTERPOLATION))
         self._keep(INTERPOLATION, network)
 
+    def train_extension(self) -> Iterator[Progress]:
+        """From the base network, on windows out of clips that go on when what their caption says is over."""
+        plan = Plan(self.amounts.extension_steps, learning_rate=8e-4, matrix_learning_rate=4e-3, ema=0.99, seed=8)
+        text, parent = self._trained_text_and_weights()
+        network = nano.inherit(nano.build_network(in_channels=9), parent)
+        frames = GOING_ON * (nano.FRAMES - 1) + 1
+        clips = self.encoded("endless_clips", self.amounts.endless_clips, clips=True, frames=frames, until=GOING_ON)
+        with nano.quick_attention():
+            windows = Windows(clips, nano.FRAMES)
+            loss = extension_loss(
+                network, text, windows, grey_latents(self.autoencoder(VAE)), self.empty, 10, plan.seed, VELOCITY
+            )
+            yield from fit(network, loss, plan, self._run(EXTENSION))
+        self._keep(EXTENSION, network)
+
     def train_super_resolution_on_stills(self) -> Iterator[Progress]:
         """Single frames of half the size, past all that mixes time: four cost what one of the final size does."""
-        plan = Plan(
-            self.amounts.super_resolution_still_steps,
-            learning_rate=6e-4,
-            matrix_learning_rate=3e-3,
-            warmup=30,
-            decay=0.9,
-            ema=0.99,
-            seed=5,
-        )
+        steps = self.amounts.super_resolution_still_steps
+        plan = Plan(steps, learning_rate=6e-4, matrix_learning_rate=3e-3, warmup=30, decay=0.9, ema=0.99, seed=5)
         torch.manual_seed(plan.seed)
         text, vae = self._text_of_stills(), self.autoencoder(UPSCALER_VAE)
         stills = super_resolution_clips(
@@ -176,14 +205,8 @@ class Recipe:
 
     def train_super_resolution(self) -> Iterator[Progress]:
         """Clips of the final size, from what stills taught."""
-        plan = Plan(
-            self.amounts.super_resolution_steps,
-            learning_rate=3e-4,
-            matrix_learning_rate=1e-3,
-            decay=0.9,
-            ema=0.98,
-            seed=6,
-        )
+        steps = self.amounts.super_resolution_steps
+        plan = Plan(steps, learning_rate=3e-4, matrix_learning_rate=1e-3, decay=0.9, ema=0.98, seed=6)
         network = nano.build_super_resolution()
         network.load_state_dict(load_file(self._model(SUPER_RESOLUTION_STILLS)))
         nano.start_time_at_zero(network)
@@ -205,6 +228,7 @@ class Recipe:
             UPSCALER_VAE: self.autoencoder(UPSCALER_DECODER),
             UPSCALER_TEXT: self._text_of_stills(),
             INTERPOLATION: self._load(INTERPOLATION, nano.build_network(InterpolationUNet, in_channels=8)),
+            EXTENSION: self._load(EXTENSION, nano.build_network(in_channels=9)),
             SUPER_RESOLUTION: self._load(SUPER_RESOLUTION, nano.build_super_resolution()),
         }
         small = colours_of(components[VAE], nano.HEIGHT, nano.WIDTH)
@@ -218,11 +242,15 @@ class Recipe:
         vae.register_to_config(scaling_factor=1.0)
         return vae.requires_grad_(False).to(memory_format=torch.channels_last)
 
-    def encoded(self, name: str, count: int, *, clips: bool, frames: int = nano.FRAMES) -> LatentSet:
-        """An encoded set of the world, made once and kept in the work folder."""
+    def encoded(
+        self, name: str, count: int, *, clips: bool, frames: int = nano.FRAMES, until: float = 1.0
+    ) -> LatentSet:
+        """An encoded set of the world (`data.encode_world`), made once and kept in the work folder."""
         file = self.work / "encoded" / f"{name}.safetensors"
         if not file.exists():
-            made = encode_world(self.autoencoder(VAE), self.tokenizer, count, seed=1, clips=clips, frames=frames)
+            made = encode_world(
+                self.autoencoder(VAE), self.tokenizer, count, seed=1, clips=clips, frames=frames, until=until
+            )
             _write(file, {"latents": made.latents, "tokens": made.tokens})
         kept = load_file(file)
         return LatentSet(kept["latents"], kept["tokens"])

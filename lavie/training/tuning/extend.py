@@ -6,18 +6,18 @@ from collections.abc import Generator
 
 from torch import Tensor, nn
 
-from lavie.bundle import StageDefaults
+from lavie.bundle import EXTENSION, StageDefaults
 from lavie.events import Step
+from lavie.latents import Latents
 from lavie.request import Sampling
 from lavie.sampling import Guided
 from lavie.stages.windowed import denoise_windows
-from lavie.training.tuning.settings import EXTENSION
 
 
 def extend(
     network: nn.Module, text: Tensor, beside: Tensor, sampling: Sampling, defaults: StageDefaults, seed: int
-) -> Generator[Step, None, Tensor]:
-    """Latents 1 C F h w of a clip of which `beside` (1 1+C F h w, see `masks`) gives some frames.
+) -> Generator[Step, None, Latents]:
+    """Latents of a clip of which `beside` (1 1+C F h w, see `masks`) gives some frames.
 
     text: 2 L C, the negative prompt's embeddings first; 1 L C where guidance is 1.
     """

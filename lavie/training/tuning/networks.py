@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from lavie.bundle import BASE, CLASSES, INTERPOLATION, SUPER_RESOLUTION, Bundle
+from lavie.bundle import BASE, CLASSES, EXTENSION, INTERPOLATION, SUPER_RESOLUTION, Bundle
 from lavie.errors import TrainingError
 from lavie.training.nano.networks import inherit, start_time_at_zero
-from lavie.training.tuning.settings import EXTENSION, FROM_BUNDLE, FROM_LAYOUT
-from lavie.unet import BaseUNet, VideoUNet
+from lavie.training.tuning.settings import FROM_BUNDLE, FROM_LAYOUT
+from lavie.unet import VideoUNet
 
 INPUTS = {INTERPOLATION: 8, EXTENSION: 9}  # channels of the networks that are shown something beside the noise
 
@@ -24,7 +24,7 @@ def starting_network(bundle: Bundle, kind: str, origin: str, seed: int) -> tuple
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = start_time_at_zero(_class(kind).from_config(_config(bundle, kind, origin)))
+            network = start_time_at_zero(CLASSES[kind].from_config(_config(bundle, kind, origin)))
         source = "random weights"
     return network.requires_grad_(True).train(), source
 
@@ -51,22 +51,12 @@ def _track_input(module: nn.Module, inputs: tuple) -> tuple:
 
 def _from_bundle(bundle: Bundle, kind: str) -> tuple[VideoUNet, str]:
     if (bundle.folder / kind / "config.json").is_file():
-        return _load(bundle, kind), f"{bundle.name}’s {kind}"
+        return bundle.load(kind, torch.float32), f"{bundle.name}’s {kind}"
     if kind not in INPUTS:
         raise TrainingError(f"{bundle.folder} holds no {kind} to begin with: give --from scratch, or another --model")
-    network = _class(kind).from_config(_config(bundle, kind, FROM_BUNDLE))
+    network = CLASSES[kind].from_config(_config(bundle, kind, FROM_BUNDLE))
     parent = bundle.load(BASE, torch.float32)
     return inherit(network, parent.state_dict()), f"{bundle.name}’s base, new inputs at zero"
-
-
-def _load(bundle: Bundle, kind: str) -> VideoUNet:
-    if kind in CLASSES:
-        return bundle.load(kind, torch.float32)
-    return BaseUNet.from_pretrained(bundle.folder / kind, local_files_only=True, torch_dtype=torch.float32)
-
-
-def _class(kind: str) -> type[VideoUNet]:
-    return CLASSES.get(kind, BaseUNet)
 
 
 def _config(bundle: Bundle, kind: str, origin: str) -> dict:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from lavie.bundle import MANIFEST, VAE, Bundle
+from lavie.bundle import EXTENSION, MANIFEST, VAE, Bundle
 from lavie.errors import TrainingError
 from lavie.events import Notice
 from lavie.residency import pick_device
@@ -22,7 +22,7 @@ from lavie.training.data.report import reasons, summary
 from lavie.training.loop import CHECKPOINT, Plan, Visit, fit
 from lavie.training.nano.networks import quick_attention
 from lavie.training.team import autocast_of, join_team
-from lavie.training.tuning.settings import EXTENSION, STILLS, Settings
+from lavie.training.tuning.settings import STILLS, Settings
 from lavie.training.tuning.task import Task
 from lavie.video import Video
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lavie.bundle import EXTENSION
 from lavie.errors import TrainingError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
 from lavie.stages.interpolation import RATE
 
-EXTENSION = "extension"  # the frame-conditioned network, and its folder in a bundle
 KINDS = (BASE, INTERPOLATION, SUPER_RESOLUTION, EXTENSION)
 JOINT, CONCAT, VIDEO_ONLY, STILLS = MODES = ("joint", "concat", "video-only", "stills")
 FROM_BUNDLE, FROM_SCRATCH, FROM_LAYOUT = ORIGINS = ("bundle", "scratch", "published-layout")

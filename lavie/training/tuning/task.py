@@ -11,8 +11,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lavie import vae as vae_module
-from lavie.bundle import BASE, INTERPOLATION, MANIFEST, SUPER_RESOLUTION, UPSCALER_VAE, VAE, Bundle
+from lavie.bundle import BASE, EXTENSION, INTERPOLATION, MANIFEST, SUPER_RESOLUTION, UPSCALER_VAE, VAE, Bundle
 from lavie.errors import TrainingError
+from lavie.latents import Whole, whole
 from lavie.stages.base import sample_base
 from lavie.stages.interpolation import RATE, interpolate
 from lavie.stages.super_resolution import SCALE, super_resolve
@@ -30,7 +31,7 @@ from lavie.training.diffusion import (
 from lavie.training.masks import beside_noise, frame_mask
 from lavie.training.tuning.extend import extend
 from lavie.training.tuning.networks import freeze_spatial, levels, starting_network
-from lavie.training.tuning.settings import CONCAT, EXTENSION, STILLS, VIDEO_ONLY, Settings
+from lavie.training.tuning.settings import CONCAT, STILLS, VIDEO_ONLY, Settings
 from lavie.video import Video
 from lavie.windows import Windows
 
@@ -118,19 +119,19 @@ class Task:
         sampling = self.defaults.sampling
         text = self._text(clips.caption(number), sampling.guidance)
         latents = stored[LATENTS].float()[None].to(self.device)
-        whole = replace(self.defaults, windows=Windows(latents.shape[2], latents.shape[2]))
+        grid = replace(self.defaults, windows=Windows(latents.shape[2], latents.shape[2]))
         if self.settings.kind == BASE:
-            made = _result(sample_base(self.network, text, latents.shape[1:], sampling, whole, SAMPLE_SEED))
+            made = _result(sample_base(self.network, text, latents.shape[1:], sampling, grid, SAMPLE_SEED))
         elif self.settings.kind == INTERPOLATION:
-            made = _result(interpolate(self.network, text, latents[:, :, ::RATE], sampling, whole, SAMPLE_SEED))
+            made = _result(interpolate(self.network, text, Whole(latents[:, :, ::RATE]), sampling, grid, SAMPLE_SEED))
         elif self.settings.kind == EXTENSION:
             mask = frame_mask(f"first {min(ENOUGH_GIVEN, latents.shape[2] // 2)}", latents.shape[2])
             beside = beside_noise(latents, self._grey(), mask[None])
-            made = _result(extend(self.network, text, beside, sampling, whole, SAMPLE_SEED))
+            made = _result(extend(self.network, text, beside, sampling, grid, SAMPLE_SEED))
         else:
             small = vae_module.from_uint8(stored[SMALL]).transpose(0, 1)[None].to(self.device)
             level = self.defaults.noise_level
-            made = _result(super_resolve(self.network, text, small, sampling, level, whole, SAMPLE_SEED))
+            made = _result(super_resolve(self.network, text, Whole(small), sampling, level, grid, SAMPLE_SEED))
         frames = torch.cat([vae_module.to_uint8(frame) for frame in vae_module.decode(self.vae, made)])
         return Video(frames.numpy(), self.bundle.fps)
 
@@ -184,9 +185,9 @@ def _by(sides: tuple[int, int]) -> str:
 
 
 def _result(stage) -> Tensor:
-    """What a stage returns when it has yielded all of its steps."""
+    """The latents that a stage has made when it has yielded all of its steps."""
     while True:
         try:
             next(stage)
         except StopIteration as end:
-            return end.value
+            return end.value if isinstance(end.value, Tensor) else whole(end.value)

@@ -39,3 +39,10 @@ def store(database: Database, job_id: str, stage: str) -> None:
     """As if the latents of a stage had been kept."""
     with database.write() as connection:
         connection.execute("INSERT INTO artefacts VALUES (?, ?, 'a.x', 1, 'ab', 'now')", [job_id, stage])
+
+
+def store_part(database: Database, job_id: str, number: int) -> None:
+    """As if a segment of a long video had been kept."""
+    with database.write() as connection:
+        row = {"job": job_id, "key": f"key {number}", "stage": "base", "number": number, "path": "a.x", "frames": 1}
+        connection["parts"].insert({**row, "bytes": 1, "file_hash": "ab", "facts": "{}", "created": "now"})

@@ -48,7 +48,6 @@ def test_an_edited_job_is_another_and_what_was_made_of_the_old_one_is_forgotten(
         connection.execute(
             "INSERT INTO artefacts VALUES ('a', 'base', 'a.x', 1, 'ab', 'now'), ('b', 'base', 'b.x', 1, 'ab', 'now')"
         )
-        connection.execute("INSERT INTO segments (job, number, prompt) VALUES ('a', 0, 'x'), ('b', 0, 'x')")
     jobs.recover("ask")
     jobs.resume("a")
     jobs.edit("a", job("a"))  # the same: all stays
@@ -59,7 +58,6 @@ def test_an_edited_job_is_another_and_what_was_made_of_the_old_one_is_forgotten(
     assert (row.job, row.recipe, row.stage, row.step, row.notices) == (job("a blue star"), None, None, 0, ())
     assert (row.state, line(jobs)) == (QUEUED, "a b")
     assert [row["job"] for row in database.query("SELECT job FROM artefacts")] == ["b"]
-    assert [row["job"] for row in database.query("SELECT job FROM segments")] == ["b"]
 
 
 def test_an_edit_may_be_made_of_the_job_as_it_is_when_its_turn_comes(jobs, database):

@@ -195,6 +195,30 @@ def test_frames_may_come_one_at_a_time(tmp_path):
     assert 1 <= max(alive) <= 4
 
 
+def test_a_comment_may_tell_of_all_frames(tmp_path):
+    seen = []
+
+    def frames():
+        for frame in numbered(12).frames:
+            seen.append(frame)
+            yield frame
+
+    assert encode_frames(tmp_path / "a.mp4", frames(), 8, lambda: f"{len(seen)} ★") == 12
+    encode_frames(tmp_path / "b.mp4", numbered(12).frames, 8, "12 ★")
+    assert read_recipe(tmp_path / "a.mp4") == read_recipe(tmp_path / "b.mp4") == "12 ★"
+    assert np.array_equal(read_video(tmp_path / "a.mp4").frames, read_video(tmp_path / "b.mp4").frames)
+    assert probe(tmp_path / "a.mp4").fps == 8 and sorted(os.listdir(tmp_path)) == ["a.mp4", "b.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("comment", "error"), [(lambda: "x" * (MAX_RECIPE_BYTES + 1), MediaError), (lambda: 1 / 0, ZeroDivisionError)]
+)
+def test_a_late_comment_that_cannot_be_leaves_no_file(tmp_path, comment, error):
+    with pytest.raises(error):
+        encode_frames(tmp_path / "a.mp4", numbered(2).frames, 8, comment)
+    assert os.listdir(tmp_path) == []
+
+
 def test_an_error_in_the_frames_goes_through_and_leaves_the_old_file(tmp_path):
     write_mp4(tmp_path / "a.mp4", numbered(2), "old")
 

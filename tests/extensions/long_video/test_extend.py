@@ -108,6 +108,26 @@ def test_another_seed_changes_its_own_segment_and_those_behind_it():
     assert [torch.equal(a.latents, b.latents) for a, b in zip(one, two, strict=True)] == [True, True, False, False]
 
 
+class Mixing(GaussianDenoiser):
+    """Each frame shows a little of what all frames of its window read."""
+
+    def __call__(self, sample, timestep, context=None):
+        return super().__call__(sample, timestep, context) + 0.1 * context.embeddings.mean()
+
+
+@pytest.mark.parametrize("strategy", CHAINS)
+def test_a_segment_shorter_than_a_window_does_not_read_the_prompt_behind_it(strategy):
+    """Its window shows frames that are thrown away, but the network makes all of them together."""
+    plan = SegmentPlan((Segment("a", frames=5), Segment("bbbb")), 5, strategy=strategy)
+    other = replace(plan, segments=(plan.segments[0], Segment("c")))
+    network = Mixing()
+    first, second, alone = (
+        segments(one, few(network=network)) for one in (plan, other, replace(plan, segments=plan.segments[:1]))
+    )
+    assert torch.equal(first[0].latents, alone[0].latents)
+    assert same(first[:1], second[:1]) and not same(first[1:], second[1:])
+
+
 class Frozen(GaussianDenoiser):
     """Stands still as soon as it is told more than one frame: what a network does that has learned to copy."""
 

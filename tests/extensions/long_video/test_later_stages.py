@@ -1,9 +1,13 @@
 """Interpolation and super-resolution over any length, by lavie's own windows, in the world of `tests.oracle`."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from lavie.bundle import StageDefaults
+from lavie.bundle import Bundle, StageDefaults
+from lavie.events import INTERPOLATION, SUPER_RESOLUTION
+from lavie.latents import whole
 from lavie.request import Sampling
 from lavie.stages.interpolation import RATE
 from lavie.stages.windowed import denoise_windows
@@ -11,6 +15,7 @@ from lavie.windows import Windows
 from tests.extensions.long_video.videos import returned
 from tests.oracle import PIXELS, TellingPredictor, draw, roughness
 
+NANO = Path(__file__).parents[3] / "assets/nano"
 HAZE = 0.2  # deviation of the noise on the small frames
 
 
@@ -18,7 +23,7 @@ def _made(frames: int, windows: Windows, predictor_at) -> torch.Tensor:
     shape = (PIXELS[0], frames, *PIXELS[1:])
     defaults = StageDefaults(Sampling(), windows=windows)
     sampling = Sampling("ddim", 50, 1.0)
-    return returned(denoise_windows("x", predictor_at, shape, sampling, defaults, 3, torch.device("cpu")))
+    return whole(returned(denoise_windows("x", predictor_at, shape, sampling, defaults, 3, torch.device("cpu"))))
 
 
 def _interpolated(windows: Windows) -> float:
@@ -48,9 +53,15 @@ def test_interpolation_in_windows_has_no_seam(windows):
     assert _interpolated(windows) <= 1.10
 
 
-@pytest.mark.parametrize("windows", [Windows(8, 4, 1), Windows(16, 8, 2)], ids=str)
+@pytest.mark.parametrize("windows", [Windows(8, 4, 1), Windows(16, 8, 2), Windows(16, 12, 1)], ids=str)
 def test_super_resolution_in_windows_has_no_seam(windows):
     assert _refined(windows) <= 1.10
+
+
+def test_nor_has_nano_in_its_own():
+    defaults = Bundle(NANO).defaults
+    assert _interpolated(defaults[INTERPOLATION].windows) <= 1.10
+    assert _refined(defaults[SUPER_RESOLUTION].windows) <= 1.10
 
 
 def test_a_longer_video_begins_with_the_bits_of_the_shorter_one():

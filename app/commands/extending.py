@@ -1,0 +1,110 @@
+"""`extend`: a new video that begins with a clip, or with what a file shows last, and goes on from there."""
+
+from __future__ import annotations
+
+import os
+import typing
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.commands.making import checked_output, made, tell
+from app.commands.options import (
+    DataOption,
+    DeviceOption,
+    GuidanceOption,
+    Interpolate,
+    JsonOption,
+    ModelOption,
+    OutputOption,
+    SamplerOption,
+    StepsOption,
+    Upscale,
+    request_option,
+    with_options,
+)
+from app.commands.plans import SegmentsOption, StrategyOption
+from app.config import read_config
+from app.exits import exit_codes
+from app.long_plan import plan_of
+from lavie.errors import RequestError, short
+from lavie.request import MAX_SEED, Request
+
+if typing.TYPE_CHECKING:
+    from app.studio import Studio
+    from extensions.long_video.plan import Segment
+
+FITS = ("crop", "letterbox")
+
+
+def extend(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="CLIP_ID|VIDEO_FILE|IMAGE_FILE", help="A clip as `gallery list` shows it, or any video or picture."
+        ),
+    ],
+    segments: SegmentsOption = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="What the next segment shows; may be repeated, the last one goes on [default: the clip's last].",
+        ),
+    ] = None,
+    seed: Annotated[int | None, request_option("seed", f"0 … {MAX_SEED}, of the new segments.")] = None,
+    strategy: StrategyOption = None,
+    fit: Annotated[str, typer.Option(help="crop or letterbox: how a file of another shape is fitted.")] = "crop",
+    steps: StepsOption = None,
+    sampler: SamplerOption = None,
+    guidance: GuidanceOption = None,
+    interpolate: Interpolate = False,
+    upscale: Upscale = False,
+    output: OutputOption = None,
+    data: DataOption = None,
+    model: ModelOption = None,
+    device: DeviceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on from a clip of the gallery, or from any video or picture: a new video that begins with it."""
+    if fit not in FITS:
+        raise typer.BadParameter(f"fit is {short(fit)}: choose {' or '.join(FITS)}")
+
+    def change(request: Request) -> Request:
+        given = {"steps": steps, "sampler": sampler, "guidance": guidance}
+        return with_options(request, **given, interpolate=interpolate or None, upscale=upscale or None)
+
+    def submit(studio: Studio) -> str:
+        place = checked_output(output)
+        values = {} if strategy is None else {"strategy": strategy}
+        if studio.gallery.get(source) is not None:
+            new = _segments(prompt or [_last_prompt(studio, source)], segments, seed)
+            return studio.long.extend(source, new, change=change, output=place, **values)
+        path = Path(source).expanduser()
+        if not os.path.isfile(path):
+            raise RequestError(
+                f"{short(source)} is neither a clip nor a file: `gallery list` shows the clips that are there"
+            )
+        if not prompt:
+            raise RequestError(f"nothing says what {path.name} goes on with: give --prompt")
+        new = _segments(prompt, segments, None)
+        start, notices = studio.long.start_from_file(path, fit)
+        for notice in notices:
+            typer.echo(f"note: {notice}", err=True)
+        request = change(Request(prompt[0], seed=seed))
+        return studio.long.submit(request, plan_of(prompt, len(new), **values), start=start, output=place)
+
+    with exit_codes():
+        config = read_config(os.environ, data=data, model=model, device=device)
+        tell(made(config, submit).clip, as_json)
+
+
+def _last_prompt(studio: Studio, clip_id: str) -> str:
+    recipe = studio.gallery.require(clip_id).recipe
+    return recipe.plan.segments[-1].prompt if recipe.plan else recipe.request.prompt
+
+
+def _segments(prompts: list[str], count: int | None, seed: int | None) -> list[Segment]:
+    return [replace(segment, seed=seed) for segment in plan_of(prompts, count).segments]

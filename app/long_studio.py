@@ -1,0 +1,212 @@
+"""What the studio does with long videos: takes them as jobs, keeps what they continue, and works on projects.
+
+`Studio.long`. Knows plans, projects and jobs; how a long video is made is `app.long_work`.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from app.estimates import LongEstimate, LongLeft
+from app.job_row import CANDIDATES, JobRow
+from app.long_plan import plan_of
+from app.long_starts import LongStarts
+from app.plan_edits import draw_seed, segment_of, set_segment
+from app.projects import Project, Projects
+from app.recipe import MAX_RECIPE, Job
+from app.stale import stale_segments
+from app.start import Start
+from extensions.long_video.plan import CODENOISE, Segment, SegmentPlan
+from lavie.errors import RequestError
+from lavie.request import Request
+
+if typing.TYPE_CHECKING:
+    from app.studio import Studio
+    from extensions.long_video.meters import Report
+
+MAX_CANDIDATES = 8
+_ROOM = 1 << 16  # characters of a recipe beside what its job says
+
+
+class LongVideos:
+    """All methods may be called from any thread. Raises RequestError for ids that are not known.
+
+    projects: those being worked on, see `app.projects`.
+    """
+
+    def __init__(self, studio: Studio):
+        self._studio = studio
+        self.projects = Projects(studio.database)
+        self._starts = LongStarts(studio)
+
+    def start_from_clip(self, clip_id: str) -> Start:
+        """Keep the last frames of a clip, to be continued: its latents, or where none are kept, its file's frames.
+
+        Raises MediaError where there is neither.
+        """
+        return self._starts.from_clip(self._studio.gallery.require(clip_id))
+
+    def start_from_file(
+        self, path: Path, fit: str = "crop", request: Request | None = None
+    ) -> tuple[Start, tuple[str, ...]]:
+        """Keep the last frames of a video, or a picture, to be continued; and what a person should know of that.
+
+        fit: `crop` or `letterbox`, where its shape is not that of `request` [the model's]. Loads the model's
+        autoencoder for it. Raises MediaError for a file that cannot be read.
+        """
+        return self._starts.from_file(Path(path), fit, request)
+
+    def check_start(self, start: Start | None) -> None:
+        """Raises RequestError where the frames that are to be continued are not kept any more."""
+        if start is not None:
+            self._starts.check(start)
+
+    def plan(self, prompts: Iterable[str], count: int | None = None, **values: typing.Any) -> SegmentPlan:
+        """A plan with these prompts; the last one goes on to the `count`-th segment. values: of `SegmentPlan`."""
+        return plan_of(list(prompts), count, **values)
+
+    def submit(
+        self,
+        request: Request,
+        plan: SegmentPlan,
+        *,
+        start: Start | None = None,
+        output: Path | None = None,
+        parent: str | None = None,
+        model: str | None = None,
+    ) -> str:
+        """Put a long video at the end of the line; its job's id, which will be the clip's.
+
+        request: its prompt becomes that of the first segment, its seed that of the plan where there is one. start: of
+        `start_from_clip` or `start_from_file`; the video begins with these frames. model: [the studio's].
+        """
+        self.check_start(start)
+        job = Job(*_matched(request, model or self._studio.model, plan), start)
+        return self._add(job, parent=parent, output=str(output.absolute()) if output else None)
+
+    def extend(
+        self,
+        clip_id: str,
+        segments: Iterable[Segment],
+        *,
+        change: Callable[[Request], Request] = lambda request: request,
+        output: Path | None = None,
+        **values: typing.Any,
+    ) -> str:
+        """Go on behind a clip; the job's id. The new clip begins with the old one.
+
+        Of a long video, the segments are put behind its plan's, and those that are kept are not made again. change:
+        of the clip's request, as to add stages. values: other fields of the plan (`SegmentPlan`).
+        """
+        recipe, segments = self._studio.gallery.require(clip_id).recipe, tuple(segments)
+        request = change(recipe.request)
+        if recipe.plan is not None:
+            plan = replace(recipe.plan, segments=(*recipe.plan.segments, *segments), **values)
+            return self.submit(request, plan, start=recipe.start, output=output, parent=clip_id, model=recipe.model)
+        plan = SegmentPlan(segments, **{"seed": recipe.request.seed, **values})
+        return self.submit(request, plan, start=self.start_from_clip(clip_id), output=output, parent=clip_id)
+
+    def render(self, project_id: str) -> str:
+        """Put a project's video at the end of the line; the job's id. Only stale segments will be made."""
+        with self._studio.database.write():
+            project = self.projects.get(project_id)
+            self.check_start(project.start)
+            job = Job(*_matched(project.request, project.model, project.plan), project.start)
+            parent = project.clip or (project.start.name if _is_clip(project.start) else None)
+            job_id = self._add(job, parent=parent, project=project)
+        self._studio.wake()  # once the row is there for others
+        return job_id
+
+    def stale(self, project_id: str) -> set[int]:
+        """The segments whose latents are not kept: those that `render` will make. From 0."""
+        return stale_segments(self._studio, self.projects.get(project_id))
+
+    def candidates(self, project_id: str, number: int, count: int = 4) -> str:
+        """Make a segment of a project `count` times (2 … 8), with seeds of their own; the job's id.
+
+        Its `result`, JSON, is a list of `{"seed", "key", "seam": {"d", "a", "m", "s"}, "motion", "preview"}`, the
+        smoothest first: ratios of `meters.Join` (None where nothing is joined), and the name of a moving picture
+        (`candidate_picture`). Segments before it that are stale are made too. To take one costs nothing (`choose`).
+        """
+        project = self.projects.get(project_id)
+        plan = project.plan
+        segment = segment_of(plan, number)
+        if isinstance(count, bool) or not isinstance(count, int) or not 2 <= count <= MAX_CANDIDATES:
+            raise RequestError(f"the number of candidates is {count}: give 2 to {MAX_CANDIDATES}")
+        if segment.locked:
+            raise RequestError(f"segment {number + 1} is locked: unlock it first, to choose among others")
+        if plan.strategy == CODENOISE:
+            raise RequestError("the strategy 'codenoise' makes all segments together: one cannot be chosen by itself")
+        cut = replace(plan, segments=plan.segments[: number + 1])
+        request = replace(project.request, interpolation=None, super_resolution=None)
+        seeds = tuple(draw_seed() for _ in range(count))
+        job = Job(*_matched(request, project.model, cut), project.start, seeds)
+        return self._add(job, kind=CANDIDATES, parent=project.clip)
+
+    def candidate_picture(self, job_id: str, name: str) -> Path | None:
+        """Where a candidate's moving picture lies; None if there is none."""
+        if self._studio.jobs.get(job_id) is None:  # a name that is no job's may lead anywhere
+            return None
+        path = self._studio.config.data / "work" / job_id / Path(name).name
+        return path if path.suffix == ".webp" and path.is_file() else None
+
+    def choose(self, project_id: str, number: int, seed: int) -> Project:
+        """Give a segment the seed of a candidate."""
+        return self.projects.change(project_id, lambda plan: set_segment(plan, number, seed=seed))
+
+    def project_of(self, clip_id: str) -> str:
+        """A new project that is a clip as it was made, to be changed; its id. A short clip is what it continues."""
+        stored = self._studio.gallery.require(clip_id)
+        recipe = stored.recipe
+        if recipe.plan is not None:
+            return self.projects.create(recipe.plan, recipe.request, recipe.model, recipe.start, clip=clip_id)
+        plan = SegmentPlan((Segment(recipe.request.prompt),), seed=recipe.request.seed)
+        start = self.start_from_clip(clip_id)
+        return self.projects.create(plan, recipe.request, self._studio.model, start)
+
+    def report(self, clip_id: str) -> Report | None:
+        """What the meters said of a long video; None for a short clip."""
+        return self._studio.gallery.report(clip_id)
+
+    def estimate(
+        self, request: Request, plan: SegmentPlan, start: Start | None = None, stale: Iterable[int] | None = None
+    ) -> LongEstimate | None:
+        """How long it will take: one segment through the base stage, and the whole; None where that is not known.
+
+        stale: the segments that are to be made [all].
+        """
+        job = Job(*_matched(request, self._studio.model, plan), start)
+        return self._studio.estimates.of_long(job, None if stale is None else set(stale))
+
+    def left(self, row: JobRow, seconds_a_step: float | None = None) -> LongLeft | None:
+        """How long a running job's segment and the whole still take. seconds_a_step: as measured [as in past runs]."""
+        return self._studio.estimates.left_of_long(row, seconds_a_step)
+
+    def _add(self, job: Job, *, project: Project | None = None, **values: typing.Any) -> str:
+        """Queue a job, and note that it is a project's."""
+        if len(job.to_json()) > MAX_RECIPE - _ROOM:
+            raise RequestError(
+                f"the plan's prompts have together more than the {MAX_RECIPE - _ROOM:,} characters that fit in a "
+                "video's file: shorten them"
+            )
+        with self._studio.database.write():
+            job_id = self._studio.jobs.add(job, **values)
+            if project is not None:
+                self.projects.queued(project.id, job_id)
+        self._studio.wake()
+        return job_id
+
+
+def _matched(request: Request, model: str, plan: SegmentPlan) -> tuple[Request, str, SegmentPlan]:
+    """What both the request and the plan say is made the same: prompt, negative prompt and seed."""
+    seed = request.seed if plan.seed is None else plan.seed
+    seed = draw_seed() if seed is None else seed
+    request = replace(request, prompt=plan.segments[0].prompt, seed=seed)
+    return request, model, replace(plan, seed=seed, negative_prompt=request.negative_prompt)
+
+
+def _is_clip(start: Start | None) -> bool:
+    return start is not None and start.kind == "clip"

@@ -1,0 +1,92 @@
+"""What a job begins and ends with: its recipe before the first step, and its clip in the gallery at the end."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable
+from pathlib import Path
+
+from app.clip import clip_path
+from app.config import StudioConfig
+from app.database import Database
+from app.gallery import Gallery, NewClip
+from app.job_row import JobRow
+from app.jobs import Jobs
+from app.media import check_output
+from app.models import Model
+from app.projects import Projects
+from app.recipe import Job, Recipe
+
+if typing.TYPE_CHECKING:
+    from extensions.long_video.meters import Report
+
+
+class Results:
+    """Of the jobs of a data folder."""
+
+    def __init__(self, config: StudioConfig, database: Database):
+        self._config, self._database = config, database
+        self._jobs, self._gallery, self._projects = Jobs(database), Gallery(database, config.data), Projects(database)
+
+    def path(self, row: JobRow) -> Path:
+        """Where a job's file goes. Raises MediaError where it cannot be written."""
+        path = Path(row.output) if row.output else clip_path(self._config, row.id)
+        check_output(path)
+        return path
+
+    def recipe(self, row: JobRow, model: Model, changed: Callable[[], None]) -> Recipe:
+        """The recipe that was written when the job first ran, or a new one, stored before the first step.
+
+        changed: is called where weights or libraries are not what they were then: what was kept is of no use.
+        """
+        if row.recipe is not None:
+            recipe = Recipe.from_json(row.recipe)
+            if recipe.provenance == model.provenance:
+                return recipe
+            changed()
+            job = recipe.job
+        else:
+            job = _resolved(row.job, model)
+        recipe = Recipe(job.request, row.job.model, model.provenance, plan=job.plan, start=job.start)
+        self._jobs.resolved(row.id, recipe.to_json())
+        return recipe
+
+    def store(
+        self,
+        row: JobRow,
+        path: Path,
+        recipe: Recipe,
+        shape: tuple[int, ...],
+        fps: float,
+        seconds: float,
+        report: Report | None = None,
+    ) -> None:
+        """List a finished file as the job's clip, and end the job. shape: F H W 3. seconds: the making took."""
+        self._gallery.add_pictures(row.id, path)
+        clip = NewClip(
+            id=row.id,
+            path=path,
+            recipe=recipe,
+            parent=row.parent,
+            width=shape[2],
+            height=shape[1],
+            frames=shape[0],
+            fps=fps,
+            seconds=round(seconds, 3),
+            frame_hash=recipe.frame_hash,
+            report=report,
+        )
+        with self._database.write():
+            self._gallery.add(clip)
+            self._jobs.finish(row.id)
+            self._projects.made(row.id)
+
+
+def _resolved(job: Job, model: Model) -> Job:
+    """The job with every value decided."""
+    request = model.cascade.resolve(job.request)
+    if job.plan is None:
+        return Job(request, job.model)
+    from extensions.long_video.film import resolve_plan
+
+    return Job(request, job.model, resolve_plan(model.cascade, request, job.plan), job.start)

@@ -1,0 +1,125 @@
+"""The tab of long videos: segments with their prompts, the timeline with what the meters say, and what is made of them.
+
+    scene.py      what is shown, as a value           look.py       the studio → a scene
+    table.py timeline.py head.py seams.py icons.py    a scene → HTML, pure functions
+    acts.py edits.py begin.py   what buttons and fields do      sources.py   a file or a clip that a video begins with
+
+What a person writes is kept in the database as it is written (`app.projects`): a page that is opened again, here or
+elsewhere, shows the same. Talks to `app.studio`.
+"""
+
+from __future__ import annotations
+
+import threading
+import typing
+from dataclasses import replace
+from functools import partial
+
+from app.studio import Studio
+from app.ui.boards import QUICK, board, slot
+from app.ui.language import Words
+from app.ui.long import head
+from app.ui.long.acts import act
+from app.ui.long.begin import use_script
+from app.ui.long.look import known, look
+from app.ui.long.scene import View
+from app.ui.long.sources import create_upload, from_clip
+from app.ui.long.table import table
+from app.ui.long.timeline import timeline
+from app.ui.shell import Asked, Shell
+
+if typing.TYPE_CHECKING:
+    import gradio as gr
+
+# Changes come as fast as a person leaves one field for the next: none may be dropped, or overtaken on its way back.
+EDITS: dict[str, typing.Any] = {**QUICK, "trigger_mode": "multiple"}
+_BOARDS = ("projects", "segments", "timeline", "player", "settings", "advanced")
+_SCREEN = f'<section class="lv-live" id="lv-long-bars">{slot("bars")}</section>'
+
+
+def create_tab(shell: Shell) -> None:
+    """Lay out the tab inside the open page and wire it to the studio."""
+    import gradio as gr
+
+    say, studio, boards = shell.say, shell.studio, {}
+    view = gr.State(View())
+    boards["projects"] = board(name="long-projects")
+    with gr.Row(elem_id="lv-long"):
+        with gr.Column(scale=7, min_width=320, elem_id="lv-long-main"):
+            boards["segments"] = board(name="long-segments")
+            boards["timeline"] = board(name="long-timeline")
+        with gr.Column(scale=5, min_width=320, elem_id="lv-long-side"):  # stays in sight beside a long table
+            with gr.Column(elem_id="lv-long-first"):  # comes first where there is room for one column only
+                boards["player"] = board(name="long-player")
+                board(_SCREEN, name="long-live")
+            with gr.Column(elem_id="lv-long-more"):
+                boards["settings"] = board(name="long-settings")
+                with gr.Accordion(say("advanced"), open=False, elem_id="lv-long-advanced-fold"):
+                    boards["advanced"] = board(name="long-advanced")
+                script = _script(shell)
+                upload = create_upload(shell)
+    outputs = [view, *(boards[name] for name in _BOARDS)]
+
+    turns = threading.Lock()
+    one_by_one = partial(_answer, studio, turns)
+    for one in boards.values():
+        one.act(shell.handler(partial(one_by_one, act)), view, outputs, **EDITS)
+    gr.on([shell.page.load, shell.tab.select], shell.handler(partial(one_by_one, act)), view, outputs, **EDITS)
+    for how, button in script.buttons.items():
+        used = partial(
+            one_by_one, lambda studio, asked, view, text, how=how: use_script(studio, asked, view, text, how)
+        )
+        button.click(shell.handler(used), [view, script.text], outputs, **EDITS)
+    upload.wire(shell, one_by_one, view, outputs)
+    shell.openers += [boards["projects"], boards["player"]]
+    shell.extend = partial(_extend, shell, one_by_one, view, outputs)
+
+
+class Script(typing.NamedTuple):
+    """The widgets of a script. buttons: what becomes of it, by name."""
+
+    text: gr.Textbox
+    buttons: dict[str, gr.Button]
+
+
+def _script(shell: Shell) -> Script:
+    """A place to paste lines."""
+    import gradio as gr
+
+    say = shell.say
+    with gr.Accordion(say("long_script"), open=False, elem_id="lv-long-script"):
+        text = gr.Textbox(
+            label=say("long_script_lines"), info=say("long_script_hint"), lines=5, max_lines=20, elem_id="lv-script"
+        )
+        with gr.Row():
+            buttons = {how: gr.Button(say(f"long_script_{how}"), size="sm") for how in ("replace", "append", "new")}
+    return Script(text, buttons)
+
+
+def _answer(studio: Studio, turns: threading.Lock, doing: typing.Callable, asked: Asked, view: View, *values) -> tuple:
+    """Do what was asked, one page after the other, and show what there is then."""
+    with turns:
+        if not view.project:
+            view = replace(view, project=asked.chosen.get("project", ""))
+        view = doing(studio, asked, view, *values)
+        return render(studio, view, asked.say)
+
+
+def render(studio: Studio, view: View, say: Words) -> tuple:
+    """The view as it is then, and what the boards show."""
+    scene, listed = look(studio, view, say), known(studio, say)
+    bar = head.projects(scene, listed, view.said, say)
+    if scene is None:
+        return view, bar, "", "", "", "", ""
+    shown = (table, timeline, head.screen, head.settings, head.advanced)
+    return scene.view, bar, *(one(scene, say) for one in shown)
+
+
+def _extend(shell: Shell, answer: typing.Callable, view: gr.State, outputs: list, source: gr.HTML) -> None:
+    """A board whose `extend` buttons lead here."""
+    import gradio as gr
+
+    def go(asked: Asked, view: View) -> tuple:
+        return gr.Tabs(selected="long"), *answer(from_clip, asked, view)
+
+    source.extend(shell.handler(go), view, [shell.tabs, *outputs], **EDITS)

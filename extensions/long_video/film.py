@@ -1,0 +1,273 @@
+"""A long video through all stages: segments, then windows of interpolation and super-resolution, then its frames.
+
+Everything that is made is handed to `kept` before it is told of, and nothing that is there is made again. So work goes
+on behind whatever was kept, to the same bits; and what is in memory does not grow with the length.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from extensions.long_video import extend, keys
+from extensions.long_video.extend import SegmentDone
+from extensions.long_video.model import Model
+from extensions.long_video.parts import Kept, Part, WindowParts, latents_at
+from extensions.long_video.plan import CONDITIONED, OVERLAPS, Layout, Segment, SegmentPlan, default_strategy
+from extensions.long_video.prompts import PromptTable
+from lavie import vae
+from lavie.bundle import EXTENSION, NEEDED, VAE
+from lavie.cascade import Cascade, decoder
+from lavie.errors import RequestError
+from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Notice, StageDone, StageStarted, Step
+from lavie.latents import Blended, Latents, Parts
+from lavie.request import Request
+from lavie.stages import windowed
+from lavie.stages.interpolation import RATE, interpolated_frames, nearest_key
+from lavie.stages.super_resolution import SCALE
+from lavie.windows import Windows
+
+Event = Notice | StageStarted | Step | SegmentDone | StageDone
+
+
+def resolve_plan(cascade: Cascade, request: Request, plan: SegmentPlan | None = None) -> SegmentPlan:
+    """The plan with every value decided. Resolving it once more changes nothing.
+
+    A strategy of None becomes `conditioned` where the bundle has such a network, else `corrected`; a seed of None is
+    the request's, and so is the negative prompt; the window is the request's frames, the overlap at most half of it.
+    Without a plan it is one segment of the request's prompt.
+
+    Args:
+        request: resolved.
+
+    Raises RequestError for a request of one frame, BundleError for a strategy whose network is missing.
+    """
+    bundle, window = cascade.bundle, request.frames
+    if window < 2:
+        raise RequestError(f"frames is {window}: a long video is made from windows of at least 2, such as 16")
+    plan = plan or SegmentPlan((Segment(request.prompt),))
+    strategy = plan.strategy
+    if strategy is None:
+        network = BASE if bundle.missing(EXTENSION) else EXTENSION
+        strategy = default_strategy(bundle.config(network).get("in_channels"))
+    if strategy == CONDITIONED:
+        bundle.require(EXTENSION)
+    return replace(
+        plan,
+        strategy=strategy,
+        seed=request.seed if plan.seed is None else plan.seed,
+        negative_prompt=request.negative_prompt,
+        window=window,
+        overlap=max(overlap for overlap in OVERLAPS if overlap <= min(plan.overlap, window // 2)),
+    )
+
+
+class Film:
+    """A long video in the making."""
+
+    def __init__(
+        self,
+        cascade: Cascade,
+        request: Request,
+        plan: SegmentPlan,
+        start: Tensor | None,
+        kept: Kept,
+        provenance: Mapping[str, Any] | None = None,
+    ):
+        """Raises BundleError where weights are missing; runs no network.
+
+        Args:
+            request, plan: resolved. Of the request's prompt and seed the plan has its own.
+            start: 1 C N h w, latents of frames to continue; the video begins with them.
+            provenance: what `Cascade.provenance` says, where it is known: it reads every weight.
+        """
+        self.cascade, self.plan, self.start, self.kept = cascade, plan, start, kept
+        self.request = replace(request, seed=plan.seed)
+        self.layout = Layout(plan, 0 if start is None else start.shape[2])
+        self.network = EXTENSION if plan.strategy == CONDITIONED else BASE
+        for stage in (self.network, *request.stages[1:]):
+            cascade.bundle.require(stage)
+        self._provenance = cascade.provenance() if provenance is None else provenance
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """F H W 3 of the finished video, the frames that were there already included."""
+        scale = SCALE if SUPER_RESOLUTION in self.request.stages else 1
+        frames = self._frames(self.request.stages[-1])
+        return frames, scale * self.request.height, scale * self.request.width, 3
+
+    @property
+    def fps(self) -> float:
+        """Of the finished video."""
+        return self.request.fps * (RATE if self._interpolated else 1)
+
+    @property
+    def joins(self) -> list[int]:
+        """The first frame of each segment that continues something, in frames of the finished video.
+
+        Of an interpolated one: the first that is made beside a key frame of the segment.
+        """
+        return [RATE * join - 1 if self._interpolated else join for join in self.layout.joins()]
+
+    @torch.inference_mode()
+    def make(self) -> Iterator[Event]:
+        """Make what is not kept yet. Stages tell as in `Cascade.generate`, and each segment by a `SegmentDone`.
+
+        `StageDone.latents` is None. Closing the generator cancels: at most one denoising step is finished after that,
+        and what was told of is kept.
+
+        Raises RequestError for what cannot be made, before anything is computed.
+        """
+        for prompt in dict.fromkeys(segment.prompt for segment in self.plan.segments):
+            yield from self.cascade.notices(BASE, prompt)
+        yield from self.cascade.notices(BASE, self.plan.negative_prompt, "negative prompt")
+        for stage in self.request.stages:
+            began = time.monotonic()
+            yield StageStarted(stage, self._steps(stage))
+            yield from self._segments() if stage == BASE else self._windows(stage)
+            yield StageDone(stage, time.monotonic() - began, None)
+
+    @torch.inference_mode()
+    def frames(self) -> Iterator[np.ndarray]:
+        """The finished video after `make`, uint8 H W 3, one frame at a time. Raises StorageError for a part that is
+        gone."""
+        stages = self.request.stages
+        for frame in self.cascade.decode(decoder(stages), self.latents(stages[-1])):
+            yield vae.to_uint8(frame)[0].numpy()
+
+    def latents(self, stage: str) -> Latents:
+        """What a stage has made, read where it is needed; of the base stage behind the frames that were there."""
+        if stage == BASE:
+            counts = [len(self.layout.frames_of(number)) for number in range(len(self.keys))]
+            parts = [(count, partial(latents_at, self.kept, key)) for count, key in zip(counts, self.keys, strict=True)]
+            begun = [] if self.start is None else [(self.start.shape[2], lambda: self.start.float().cpu())]
+            return Parts(begun + parts)
+        return Blended(self._grid(stage), self._kept_windows(stage), self._frames(stage))
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """Of the segments."""
+        start = None if self.start is None else keys.latents_hash(self.start)
+        return keys.segment_keys(self.plan, start, self._made_with(BASE, self.network))
+
+    def window_keys(self, stage: str) -> list[str]:
+        """Of the windows of a later stage."""
+        frames, grid = self._frames(stage), self._grid(stage)
+        made_with, seen_at = self._made_with(stage, stage), self._keys_behind(stage)
+        found = []
+        for number, start in enumerate(grid.starts(frames)):
+            shown = list(dict.fromkeys(grid.frames(start, frames)))
+            seen = dict.fromkeys(key for frame in shown for key in seen_at(frame))
+            found.append(keys.window_key(made_with, self.plan.seed, number, shown[-1], seen))
+        return found
+
+    def _keys_behind(self, stage: str) -> Callable[[int], list[str]]:
+        """A frame of a later stage → the keys of the parts that it is made from."""
+        if stage == INTERPOLATION or not self._interpolated:
+            return lambda frame: [self.keys[self.layout.segment_at(self._base_frame(frame))]]
+        frames, grid, found = self._frames(INTERPOLATION), self._grid(INTERPOLATION), self.window_keys(INTERPOLATION)
+        return lambda frame: [found[number] for number in grid.covering(frame, frames)]
+
+    def _made_with(self, stage: str, network: str) -> str:
+        bundle = self.cascade.bundle
+        components = {*NEEDED[network], *bundle.text_components(stage)}
+        return keys.made_with(stage, self.request, bundle.defaults[network], self._provenance, components)
+
+    @property
+    def _interpolated(self) -> bool:
+        return self.request.interpolation is not None
+
+    def _frames(self, stage: str) -> int:
+        """How many a stage makes."""
+        frames = self.layout.frames
+        return interpolated_frames(frames) if stage != BASE and self._interpolated else frames
+
+    def _base_frame(self, frame: int) -> int:
+        """The frame of the base stage that a later stage's frame is conditioned on, through all stages."""
+        return nearest_key(frame) if self._interpolated else frame
+
+    def _grid(self, stage: str) -> Windows:
+        return self.cascade.bundle.defaults[stage].windows
+
+    def _steps(self, stage: str) -> int:
+        sampling = self.request.sampling(stage)
+        if stage == BASE:
+            return extend.total_steps(self.layout, sampling.steps)
+        return windowed.total_steps(self._frames(stage), sampling, self.cascade.bundle.defaults[stage])
+
+    def _segments(self) -> Iterator[Event]:
+        """The base stage. A segment that is missing before others is made alone, and these stay."""
+        there, state = self._reached(0)
+        if there == len(self.keys):
+            return
+        with self.cascade.residency.on_device(self.network) as network:
+            model = self._model(network)
+            while there < len(self.keys):
+                made = yield from self._go_on(model, there, state)
+                there, state = self._reached(made)
+
+    def _reached(self, begin: int) -> tuple[int, Mapping[str, Tensor]]:
+        """The first segment from `begin` on that is not there, and the state of the one before it."""
+        state: Mapping[str, Tensor] = {}
+        for number in range(begin, len(self.keys)):
+            try:
+                state = self.kept[self.keys[number]].state
+            except KeyError:
+                return number, state
+        return len(self.keys), state
+
+    def _go_on(self, model: Model, there: int, state: Mapping[str, Tensor]) -> Generator[Event, None, int]:
+        """Make segments from number `there` to the next one that is kept; returns the last one's number."""
+        done = (latents_at(self.kept, key) for key in self.keys[:there])
+        made = there
+        for event in extend.extend(model, self.plan, self.start, done, state):
+            if isinstance(event, SegmentDone):
+                made = event.number
+                self.kept[self.keys[made]] = Part(BASE, made, event.latents, event.facts, event.state)
+            yield event
+            following = self.keys[made + 1 : made + 2]
+            if isinstance(event, SegmentDone) and following and following[0] in self.kept:
+                break
+        return made
+
+    def _model(self, network: nn.Module) -> Model:
+        request, bundle = self.request, self.cascade.bundle
+        factor = bundle.halvings(VAE)
+        grey = None
+        if self.network == EXTENSION:
+            grey = self.cascade.encode(torch.zeros(1, 3, 1, request.height, request.width))
+        return Model(
+            network,
+            partial(self.cascade.embed, BASE),
+            request.base,
+            bundle.defaults[self.network],
+            (network.config.out_channels, request.height // factor, request.width // factor),
+            grey,
+        )
+
+    def _windows(self, stage: str) -> Iterator[Event]:
+        """A later stage over the latents of the one before it."""
+        kept = self._kept_windows(stage)
+        if len(kept) == len(self._grid(stage).starts(self._frames(stage))):
+            return
+        stages = self.request.stages
+        shown = self.latents(stages[stages.index(stage) - 1])
+        shown = shown if stage == INTERPOLATION else self.cascade.decoded(shown)
+        yield from self.cascade.refine(stage, self.request, shown, self._text(stage), kept)
+
+    def _kept_windows(self, stage: str) -> WindowParts:
+        return WindowParts(self.kept, stage, self.window_keys(stage))
+
+    def _text(self, stage: str) -> Callable[[Sequence[int]], Tensor]:
+        """The prompts of a window's frames as a later stage reads them."""
+        defaults, embed = self.cascade.bundle.defaults[stage], partial(self.cascade.embed, stage)
+        guidance = self.request.sampling(stage).guidance
+        table = PromptTable(self.layout, embed, guidance, defaults.negative_prompt, defaults.prompt_suffix)
+        return lambda shown: table.text(list(map(self._base_frame, shown)))

@@ -1,0 +1,99 @@
+"""Latents of a video of any length, read frame by frame where they are needed: what is in memory does not grow with it.
+
+Frames count from 0, and are best read in their order. Knows tensors and windows, no network and no file.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import accumulate
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lavie.windows import Windows
+
+HELD = 2  # parts or windows in memory at once: as many as a frame stands between
+
+
+class Latents(Protocol):
+    """frames: how many there are."""
+
+    frames: int
+
+    def read(self, numbers: Sequence[int]) -> Tensor:
+        """Some frames, 1 C n h w, on the CPU or where they are. A number may come more than once."""
+        ...
+
+
+def whole(latents: Latents) -> Tensor:
+    """All frames at once, 1 C F h w: for a clip."""
+    return latents.read(range(latents.frames))
+
+
+class Whole:
+    """Latents that are there already, 1 C F h w."""
+
+    def __init__(self, latents: Tensor):
+        self._latents, self.frames = latents, latents.shape[2]
+
+    def read(self, numbers: Sequence[int]) -> Tensor:
+        return self._latents[:, :, list(numbers)]
+
+
+class Parts:
+    """Pieces of a video, one after the other."""
+
+    def __init__(self, parts: Sequence[tuple[int, Callable[[], Tensor]]]):
+        """parts: of each its frames, and what reads its latents 1 C n h w."""
+        self._ends = list(accumulate((count for count, _ in parts), initial=0))
+        self.frames = self._ends[-1]
+        self._part = lru_cache(HELD)(lambda number: parts[number][1]())
+
+    def read(self, numbers: Sequence[int]) -> Tensor:
+        return torch.stack([self._frame(number) for number in numbers], dim=2)
+
+    def _frame(self, frame: int) -> Tensor:
+        number = bisect_right(self._ends, frame) - 1
+        return self._part(number)[:, :, frame - self._ends[number]]
+
+
+class Blended:
+    """Windows on the absolute grid, joined: where two cover a frame, the one fades into the other."""
+
+    def __init__(self, windows: Windows, made: Mapping[int, Tensor], frames: int):
+        """made: number of a window → its latents 1 C size h w; asked for only when one of its frames is read."""
+        self._windows, self.frames = windows, frames
+        self._window = lru_cache(HELD)(made.__getitem__)
+
+    def read(self, numbers: Sequence[int]) -> Tensor:
+        return torch.stack([self._frame(number) for number in numbers], dim=2)
+
+    def _frame(self, frame: int) -> Tensor:
+        *before, last = self._windows.covering(frame, self.frames)
+        place = frame - last * self._windows.stride
+        if not before:
+            return self._window(last)[:, :, place]
+        old = self._window(last - 1)[:, :, place + self._windows.stride]
+        new = self._window(last)[:, :, place]
+        return old + self._windows.fade(new)[place] * (new - old)
+
+
+class Decoded:
+    """The frames that latents stand for, 1 3 n H W in -1 … 1, decoded when they are read."""
+
+    def __init__(self, latents: Latents, decode: Callable[[Tensor], Iterable[Tensor]]):
+        """decode: latents 1 C n h w → n frames 1 3 H W."""
+        self._latents, self._decode, self.frames = latents, decode, latents.frames
+        self._held: dict[int, Tensor] = {}
+
+    def read(self, numbers: Sequence[int]) -> Tensor:
+        missing = [number for number in dict.fromkeys(numbers) if number not in self._held]
+        held = {number: self._held[number] for number in numbers if number in self._held}
+        if missing:
+            held.update(zip(missing, self._decode(self._latents.read(missing)), strict=True))
+        self._held = held  # the next window shows some of them again
+        return torch.stack([held[number] for number in numbers], dim=2)

@@ -1,0 +1,55 @@
+"""Studios over the bundle at toy size: real networks, real parts."""
+
+import pytest
+
+from tests.app.long.videos import made, plan, request
+
+
+class At:
+    """Does something once, in the worker's thread, right after so many events of a kind were noted."""
+
+    def __init__(self, kind, count, do):
+        self.kind, self.left, self.do = kind, count, do
+
+    def __call__(self, event):
+        if type(event).__name__ == self.kind:
+            self.left -= 1
+            if self.left == 0:
+                self.do()
+
+
+@pytest.fixture
+def make_long(make_studio, tiny_cascade, tiny_bundle):
+    """Studios over the tiny bundle, see `make_studio`."""
+
+    def make(**settings):
+        return make_studio(tiny_cascade, model=str(tiny_bundle), device="cpu", **settings)
+
+    return make
+
+
+@pytest.fixture
+def studio(make_long):
+    return make_long()
+
+
+@pytest.fixture
+def clip(studio):
+    """A long video of three segments, made."""
+    return made(studio, studio.long.submit(request(), plan())).clip
+
+
+@pytest.fixture
+def after(monkeypatch):
+    """Has something done at an event: `after("SegmentDone", 2, lambda: …)`."""
+    from app.running import Running
+
+    note, waiting = Running.note, []
+
+    def noting(self, job_id, event, *place):
+        note(self, job_id, event, *place)
+        for one in waiting:
+            one(event)
+
+    monkeypatch.setattr(Running, "note", noting)
+    return lambda kind, count, do: waiting.append(At(kind, count, do))

@@ -232,6 +232,7 @@ def test_settings_are_kept(page):
     page.reload()
     opened(page)
     expect(page.get_by_label("Smooth").locator("visible=true")).to_be_checked()
+    page.locator("#lv-long-advanced-fold button").first.click()
     expect(page.get_by_label("How a segment goes on")).to_have_value("repaint")
     expect(page.get_by_label("Anchoring")).to_be_checked()
 

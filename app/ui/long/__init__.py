@@ -10,7 +10,6 @@ elsewhere, shows the same. Talks to `app.studio`.
 
 from __future__ import annotations
 
-import threading
 import typing
 from dataclasses import replace
 from functools import partial
@@ -22,7 +21,7 @@ from app.ui.long import head
 from app.ui.long.acts import act
 from app.ui.long.begin import use_script
 from app.ui.long.look import known, look
-from app.ui.long.scene import View
+from app.ui.long.scene import Seat, View
 from app.ui.long.sources import create_upload, from_clip
 from app.ui.long.table import table
 from app.ui.long.timeline import timeline
@@ -42,7 +41,7 @@ def create_tab(shell: Shell) -> None:
     import gradio as gr
 
     say, studio, boards = shell.say, shell.studio, {}
-    view = gr.State(View())
+    seat = gr.State(Seat())
     boards["projects"] = board(name="long-projects")
     with gr.Row(elem_id="lv-long"):
         with gr.Column(scale=7, min_width=320, elem_id="lv-long-main"):
@@ -58,21 +57,20 @@ def create_tab(shell: Shell) -> None:
                     boards["advanced"] = board(name="long-advanced")
                 script = _script(shell)
                 upload = create_upload(shell)
-    outputs = [view, *(boards[name] for name in _BOARDS)]
+    outputs = [boards[name] for name in _BOARDS]
 
-    turns = threading.Lock()
-    one_by_one = partial(_answer, studio, turns)
+    answer = partial(_answer, studio)
     for one in boards.values():
-        one.act(shell.handler(partial(one_by_one, act)), view, outputs, **EDITS)
-    gr.on([shell.page.load, shell.tab.select], shell.handler(partial(one_by_one, act)), view, outputs, **EDITS)
+        one.act(shell.handler(partial(answer, act)), seat, outputs, **EDITS)
+    gr.on([shell.page.load, shell.tab.select], shell.handler(partial(answer, act)), seat, outputs, **EDITS)
     for how, button in script.buttons.items():
         used = partial(
-            one_by_one, lambda studio, asked, view, text, how=how: use_script(studio, asked, view, text, how)
+            answer, lambda studio, asked, view, text, how=how: use_script(studio, asked, view, text, how)
         )
-        button.click(shell.handler(used), [view, script.text], outputs, **EDITS)
-    upload.wire(shell, one_by_one, view, outputs)
+        button.click(shell.handler(used), [seat, script.text], outputs, **EDITS)
+    upload.wire(shell, answer, seat, outputs)
     shell.openers += [boards["projects"], boards["player"]]
-    shell.extend = partial(_extend, shell, one_by_one, view, outputs)
+    shell.extend = partial(_extend, shell, answer, seat, outputs)
 
 
 class Script(typing.NamedTuple):
@@ -96,13 +94,12 @@ def _script(shell: Shell) -> Script:
     return Script(text, buttons)
 
 
-def _answer(studio: Studio, turns: threading.Lock, doing: typing.Callable, asked: Asked, view: View, *values) -> tuple:
-    """Do what was asked, one page after the other, and show what there is then."""
-    with turns:
-        if not view.project:
-            view = replace(view, project=asked.chosen.get("project", ""))
-        view = doing(studio, asked, view, *values)
-        return render(studio, view, asked.say)
+def _answer(studio: Studio, doing: typing.Callable, asked: Asked, seat: Seat, *values) -> tuple:
+    """Do what was asked, one thing after the other, and show what there is then."""
+    with seat.turn:
+        view = seat.view if seat.view.project else replace(seat.view, project=asked.chosen.get("project", ""))
+        seat.view, *shown = render(studio, doing(studio, asked, view, *values), asked.say)
+        return tuple(shown)
 
 
 def render(studio: Studio, view: View, say: Words) -> tuple:
@@ -115,11 +112,11 @@ def render(studio: Studio, view: View, say: Words) -> tuple:
     return scene.view, bar, *(one(scene, say) for one in shown)
 
 
-def _extend(shell: Shell, answer: typing.Callable, view: gr.State, outputs: list, source: gr.HTML) -> None:
+def _extend(shell: Shell, answer: typing.Callable, seat: gr.State, outputs: list, source: gr.HTML) -> None:
     """A board whose `extend` buttons lead here."""
     import gradio as gr
 
-    def go(asked: Asked, view: View) -> tuple:
-        return gr.Tabs(selected="long"), *answer(from_clip, asked, view)
+    def go(asked: Asked, seat: Seat) -> tuple:
+        return gr.Tabs(selected="long"), *answer(from_clip, asked, seat)
 
-    source.extend(shell.handler(go), view, [shell.tabs, *outputs], **EDITS)
+    source.extend(shell.handler(go), seat, [shell.tabs, *outputs], **EDITS)

@@ -19,6 +19,7 @@ from lavie.errors import LavieError
 from lavie.request import Request
 
 _JOB = ("cancel", "pause", "resume", "keep")  # what the queue's buttons do too
+_KEEPS_UNDO = ("undo", "select", "turn")  # all others change what it would take back
 
 
 def act(studio: Studio, asked: Asked, view: View) -> View:
@@ -26,7 +27,7 @@ def act(studio: Studio, asked: Asked, view: View) -> View:
     told, what = asked.told, asked.told.get("act", "")
     if what == "refresh":
         return view
-    view = replace(view, said="", undo=view.undo if what in ("select", "turn") else None)
+    view = replace(view, said="", undo=view.undo if what in _KEEPS_UNDO else None)
     try:
         if what in _JOB:
             queue.act(studio, what, told.get("id", ""))

@@ -15,7 +15,7 @@ from app.studio import Studio
 from app.ui.boards import QUICK, board
 from app.ui.language import Words
 from app.ui.long.begin import first_prompt, new_project
-from app.ui.long.scene import View
+from app.ui.long.scene import Seat, View
 from app.ui.present import alert
 from app.ui.shell import Asked, Shell
 from lavie.errors import LavieError
@@ -35,7 +35,7 @@ class Upload:
     chosen: gr.State
     preview: gr.HTML
 
-    def wire(self, shell: Shell, answer: Callable, view: gr.State, outputs: list) -> None:
+    def wire(self, shell: Shell, answer: Callable, seat: gr.State, outputs: list) -> None:
         """Show what is put here as the model will see it; begin with it when the person says so."""
         import gradio as gr
 
@@ -47,12 +47,12 @@ class Upload:
         self.file.upload(shell.handler(partial(_show, studio)), self.file, shown, **slow)
         self.file.clear(lambda: (None, ""), None, shown, **QUICK)
 
-        def begin(asked: Asked, path: str | None, view: View) -> tuple:
+        def begin(asked: Asked, path: str | None, seat: Seat) -> tuple:
             if path is None or asked.told.get("act") != "begin":
                 return (gr.skip(),) * len(outputs)
-            return answer(partial(from_file, path), asked, view)
+            return answer(partial(from_file, path), asked, seat)
 
-        self.preview.act(shell.handler(begin), [self.chosen, view], outputs, **slow)
+        self.preview.act(shell.handler(begin), [self.chosen, seat], outputs, **slow)
 
 
 def create_upload(shell: Shell) -> Upload:

@@ -13,6 +13,7 @@ from pathlib import Path
 from app.estimates import LongEstimate, LongLeft
 from app.job_row import CANDIDATES, JobRow
 from app.long_plan import plan_of
+from app.long_space import check_space
 from app.long_starts import LongStarts
 from app.plan_edits import draw_seed, segment_of, set_segment
 from app.projects import Project, Projects
@@ -192,6 +193,7 @@ class LongVideos:
                 f"the plan's prompts have together more than the {MAX_RECIPE - _ROOM:,} characters that fit in a "
                 "video's file: shorten them"
             )
+        check_space(job, self._studio.card, self._studio.config.data)
         with self._studio.database.write():
             job_id = self._studio.jobs.add(job, **values)
             if project is not None:

@@ -39,6 +39,7 @@ CLIPS = (  # prompt, seed, further options
     ("a pink star moving right on a navy background", 21, ()),
     ("a big red star spinning on a navy background", 7, ("--interpolate", "--upscale")),
 )
+LONG = {3: "a big blue star spinning on a navy background", 4: "a big blue star spinning on a navy background"}
 WAITING = ("a big blue heart shrinking on a gray background", "a small orange star moving left on a black background")
 
 
@@ -91,6 +92,24 @@ def queue(page: Page) -> None:
         page.locator(".lv-job").get_by_text(prompt).wait_for()
 
 
+def long_video(page: Page) -> None:
+    """A long video of two prompts, made."""
+    open_tab(page, "long")
+    if not page.locator(".lv-segment").count():
+        page.get_by_role("button", name="New", exact=True).click()
+        page.locator(".lv-segment").first.wait_for()
+    again = page.get_by_role("button", name="Render again")
+    if again.count():
+        return
+    for number, prompt in LONG.items():
+        field = page.get_by_role("textbox", name=f"Prompt of segment {number}", exact=True)
+        field.fill(prompt)
+        field.press("Tab")
+        page.wait_for_timeout(1000)
+    page.locator("#lv-long-render").click()
+    again.wait_for()
+
+
 def open_tab(page: Page, name: str) -> None:
     """A tab by its id; where there is no room for it, by gradio's menu."""
     tab = page.locator(f'#lv-tabs [role=tab][data-tab-id="{name}"]:visible')
@@ -127,6 +146,8 @@ def take(page: Page, name: str) -> None:
 
 def take_all(browser: Browser, address: str) -> None:
     first = opened(browser, address, "light")
+    long_video(first)
+    open_tab(first, "create")
     queue(first)
     names = tabs(first)
     for look in LOOKS:

@@ -165,7 +165,7 @@ class Bundle:
     def hashes(self) -> dict[str, str]:
         """sha256 of every weight file, by its path in the bundle."""
         files = sorted(self.folder.rglob("*.safetensors"))
-        return {str(file.relative_to(self.folder)): _sha256(file) for file in files}
+        return {str(file.relative_to(self.folder)): file_hash(file) for file in files}
 
     def size(self, component: str) -> int:
         """Bytes of a component's weights on disk, 0 where they are not there."""
@@ -267,7 +267,8 @@ def _check_shapes(file: Path, found: dict[str, list[int]], network: torch.nn.Mod
             raise BundleError(f"{file}: {name} has shape {found[name]}, this {kind} expects {shape}: {HOW_TO_GET}")
 
 
-def _sha256(file: Path) -> str:
+def file_hash(file: Path) -> str:
+    """sha256 of a file's bytes."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while chunk := stream.read(1 << 20):

@@ -6,6 +6,7 @@ LavieError
 ├── DeviceError       the device asked for is not there, or its memory does not suffice
 ├── MediaError        a video or image cannot be read or written
 ├── StorageError      the data folder or its database cannot be used
+├── AdapterError      a LoRA or embedding file cannot be read, or fits no network here
 └── TrainingError     a training run cannot start or go on
 """
 
@@ -34,6 +35,10 @@ class MediaError(LavieError):
 
 class StorageError(LavieError):
     """The data folder or the database in it cannot be used. What was stored stays as it was."""
+
+
+class AdapterError(LavieError):
+    """An adapter's file is damaged, of a kind that is not supported, or made for another model. Nothing was changed."""
 
 
 class TrainingError(LavieError):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
-from lavie.bundle import BASE, INTERPOLATION, SUPER_RESOLUTION
+from lavie.bundle import BASE, EXTENSION, INTERPOLATION, SUPER_RESOLUTION
 from lavie.sampling import SAMPLE, VELOCITY
 from lavie.training.nano import networks as nano
 from lavie.training.nano.data import picture_batches
@@ -41,6 +41,13 @@ def manifest(small: Preview, large: Preview) -> dict:
         "words": WORDS,
         "examples": EXAMPLES,
         BASE: {
+            "sampler": "ddim",
+            "steps": 25,
+            "guidance": 2.5,
+            "prediction_type": VELOCITY,
+            "preview": small,
+        },
+        EXTENSION: {
             "sampler": "ddim",
             "steps": 25,
             "guidance": 2.5,

@@ -1,0 +1,79 @@
+"""Adapters merged into the weights of a new bundle, which then needs no adapter. The source stays as it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from extensions.lora.adapter import Adapter, check_different
+from extensions.lora.apply import Rack
+from extensions.lora.changes import Change
+from extensions.lora.names import TEXT, UNET
+from extensions.lora.read import Changes
+from lavie.bundle import EXTENSION, MANIFEST, TEXT_ENCODER, Bundle
+from lavie.errors import AdapterError, LavieError
+from lavie.events import BASE
+from lavie.training.assemble import check_output, write_changed
+
+PARTS_OF = {BASE: UNET, EXTENSION: UNET, TEXT_ENCODER: TEXT}  # components that adapters change
+
+
+def bake(
+    source: Path | str, adapters: Sequence[Adapter], changes: Callable[[Adapter], Changes], out: Path | str
+) -> Path:
+    """Write a bundle whose base network (and extension network, and text encoder) has the adapters merged in.
+
+    The sum is taken in float64 and rounded once, to the float16 of a bundle. The whole manifest is kept, with the
+    adapters and their weights in it under `adapters`.
+
+    Args:
+        changes: reads an adapter's file for the networks of `source`, as in `apply.put_on`.
+        out: a new folder, or a bundle that is replaced once the new one is whole.
+
+    Raises AdapterError where nothing is merged or `out` cannot be written, BundleError for a damaged source.
+    """
+    source, out = Path(source), Path(out)
+    check_different(adapters)
+    bundle = Bundle(source)
+    try:
+        check_output(out, source)
+    except LavieError:
+        raise AdapterError(
+            f"{out} is the bundle to start from, or is there and no bundle: give a new folder for the result"
+        ) from None
+    read = [(adapter, changes(adapter)) for adapter in adapters]
+    components = {}
+    for name, part in PARTS_OF.items():
+        weighed = [(found.of(part), adapter.weight_of(part)) for adapter, found in read]
+        if bundle.size(name) and any(found and weight for found, weight in weighed):
+            components[name] = merge(bundle.load(name, torch.float64), weighed)
+    if not components:
+        raise AdapterError("the adapters change nothing at these weights: give one a weight other than 0")
+    manifest = json.loads((source / MANIFEST).read_text(encoding="utf-8"))
+    manifest["adapters"] = [json.loads(adapter.to_json()) for adapter in adapters]
+    try:
+        write_changed(out, source, components, manifest)
+    except LavieError as error:
+        reason = error.__context__ or error
+        raise AdapterError(f"the bundle was not written to {out} ({reason}): make room there and bake again") from None
+    return out
+
+
+@torch.no_grad()
+def merge(network: nn.Module, weighed: Iterable[tuple[dict[str, Change], float]]) -> nn.Module:
+    """Add changes, each with its weight, to the weights of a network, in the network's number type and in place.
+
+    Raises AdapterError for a change that no layer has room for, see `apply.Rack.check`.
+    """
+    checked = Rack(network)
+    layers = dict(network.named_modules())
+    for changes, weight in weighed:
+        checked.check(changes)
+        for name, change in changes.items():
+            target = layers[name].weight
+            target[:, : change.shape[1]] += weight * change.delta(target.dtype).to(target.device)
+    return network

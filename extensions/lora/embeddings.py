@@ -1,0 +1,82 @@
+"""Textual inversions: words with vectors of their own (Gal et al., arXiv 2208.01618), known for as long as a block
+lasts. The tokenizer in use is a copy, the text model's table of embeddings is not touched.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from tokenizers import AddedToken
+from torch import Tensor, nn
+
+from lavie.errors import RequestError, short
+from lavie.text import TextEncoder
+
+_WORD = re.compile(r"[^\s<>:,]+|<[^\s<>:,]+>")
+
+
+def spell(prompt: str, words: Mapping[str, Tensor]) -> str:
+    """The prompt with a token for every vector of the words in it: `toy` of two vectors becomes `toy toy_1`."""
+    for word in sorted(words, key=len, reverse=True):
+        whole = rf"(?<!\w){re.escape(word)}(?!\w)"
+        prompt = re.sub(whole, lambda _, word=word: " ".join(_tokens(word, words[word])), prompt)
+    return prompt
+
+
+@contextmanager
+def known_words(encoder: TextEncoder, model: nn.Module, words: Mapping[str, Tensor]) -> Iterator[None]:
+    """Let an encoder and its text model read words by vectors of their own.
+
+    Args:
+        encoder: its tokenizer is another one inside the block.
+        model: the CLIP text model, on any device, offloaded or not.
+        words: word → N C, as `read.read_embedding` gives them. Prompts must be spelled out (`spell`).
+
+    Raises RequestError for a word that cannot be one, or that the tokenizer has in its vocabulary already.
+    """
+    tokenizer, plain = copy.deepcopy(encoder.tokenizer), encoder.tokenizer
+    vectors: dict[int, Tensor] = {}
+    for word, rows in words.items():
+        for token, row in zip(_tokens(word, rows), rows, strict=True):
+            vectors[_add(tokenizer, token)] = row
+    table = model.get_input_embeddings()
+    numbers = torch.tensor(list(vectors), dtype=torch.long)
+    rows = torch.stack(list(vectors.values())) if vectors else torch.empty(0)
+    seen: list[Tensor] = []  # the ids of the call that is on its way
+
+    def hide(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        seen.append(inputs[0])
+        return (inputs[0].masked_fill(torch.isin(inputs[0], numbers.to(inputs[0].device)), 0),)
+
+    def put_in(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        ids = seen.pop()
+        for number, row in zip(numbers.tolist(), rows.to(output), strict=True):
+            output = torch.where((ids == number)[..., None], row, output)
+        return output
+
+    hooks = [table.register_forward_pre_hook(hide), table.register_forward_hook(put_in)]
+    encoder.tokenizer = tokenizer
+    try:
+        yield
+    finally:
+        encoder.tokenizer = plain
+        for hook in hooks:
+            hook.remove()
+
+
+def _tokens(word: str, rows: Tensor) -> list[str]:
+    return [word, *(f"{word}_{number}" for number in range(1, len(rows)))]
+
+
+def _add(tokenizer, token: str) -> int:
+    """The number of a new token."""
+    if not _WORD.fullmatch(token):
+        raise RequestError(f"an embedding is called {short(token)}: give a word without spaces, commas and colons")
+    if token in tokenizer.get_vocab():
+        raise RequestError(f"{short(token)} is a word of this model already: give the embedding another one")
+    tokenizer.add_tokens(AddedToken(token, single_word=True, normalized=True))
+    return tokenizer.convert_tokens_to_ids(token)

@@ -1,0 +1,182 @@
+"""The families of adapter files: how their keys are built, what they change, which of them have no place here.
+
+`plan` reads a header into layers and factors; no weight is read for it. Needs no torch.
+
+Sources: kohya-ss/sd-scripts (lora), LyCORIS (loha, lokr, locon; arXiv 2309.14859), diffusers and peft (key names).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from extensions.lora.header import FETCH_AGAIN, Header
+from extensions.lora.names import Targets, flat
+from extensions.lora.sizes import check_size
+from lavie.errors import AdapterError, short
+
+MAX_RANK = 512
+DOWN, UP, MID, ALPHA = "down", "up", "mid", "alpha"
+LOW_RANK, LOHA, LOKR = "LoRA", "LoHa", "LoKr"
+_LOHA_ROLES = tuple(f"hada_{name}" for name in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2"))
+_LOKR_ROLES = tuple(f"lokr_{name}" for name in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2"))
+EMBEDDING_KEY = "emb_params"  # of a textual inversion that leaves its word to the file's name
+KOHYA, DIFFUSERS, OLD_DIFFUSERS, PEFT = "kohya", "diffusers", "diffusers (old)", "peft"
+
+_DIFFUSERS_PARTS = ("unet.", "text_encoder.")  # before peft's endings, in what its pipelines write today
+
+_ROLES = {LOW_RANK: {DOWN, UP, MID}, LOHA: set(_LOHA_ROLES), LOKR: set(_LOKR_ROLES)}
+
+# How a key ends → what the tensor is, and the family that writes such keys.
+_ENDINGS = {
+    ".lora_down.weight": (DOWN, KOHYA),
+    ".lora_up.weight": (UP, KOHYA),
+    ".lora_mid.weight": (MID, KOHYA),
+    ".lora.down.weight": (DOWN, DIFFUSERS),
+    ".lora.up.weight": (UP, DIFFUSERS),
+    ".lora_linear_layer.down.weight": (DOWN, DIFFUSERS),
+    ".lora_linear_layer.up.weight": (UP, DIFFUSERS),
+    "_lora.down.weight": (DOWN, OLD_DIFFUSERS),
+    "_lora.up.weight": (UP, OLD_DIFFUSERS),
+    ".lora_A.weight": (DOWN, PEFT),
+    ".lora_B.weight": (UP, PEFT),
+    ".lora_A.default.weight": (DOWN, PEFT),
+    ".lora_B.default.weight": (UP, PEFT),
+    ".alpha": (ALPHA, None),
+    **{f".{role}": (role, LOHA) for role in _LOHA_ROLES},
+    **{f".{role}": (role, LOKR) for role in _LOKR_ROLES},
+}
+# What changes a layer in a way that is no sum of small matrices, or not only: it would be applied wrongly.
+_UNSUPPORTED = {
+    "DoRA": (".dora_scale", ".lora_magnitude_vector", ".lora_magnitude_vector.weight"),
+    "whole differences of weights": (".diff", ".diff_b"),
+    "changes of norms": (".w_norm", ".b_norm"),
+    "OFT": (".oft_blocks", ".oft_diag", ".oft_R.weight", ".oft_r", ".boft_R", ".boft_s"),
+    "(IA)³": (".on_input", ".ia3_l"),
+    "GLoRA": (".a1.weight", ".a2.weight", ".b1.weight", ".b2.weight"),
+    "LoRA with biases": (".lora_B.bias", ".lora_up.bias", ".lora.up.bias", ".bias"),
+}
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A layer that a file changes: in which part, which layer, what kind of change, and the key of each factor."""
+
+    part: str
+    layer: str
+    kind: str
+    keys: dict[str, str]
+    rank: int | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """family: whose keys they are. unmatched: what the file calls layers that these networks do not have."""
+
+    layers: tuple[Planned, ...]
+    unmatched: tuple[str, ...]
+    family: str
+
+
+def plan(header: Header, targets: Targets, base: str) -> Plan:
+    """Which layers of `targets` a file changes and how.
+
+    base: the model that the file was made for, for messages. Raises AdapterError for a kind that is not supported, for
+    factors that are missing or of other shapes than the layer's, and where no layer fits at all.
+    """
+    name = header.path.name
+    _refuse_unsupported(header)
+    found, families, unknown = _grouped(header, targets)
+    matched = {module: place for module in found if (place := targets.find(module))}
+    if len(set(matched.values())) < len(matched):
+        twice = next(place for place in matched.values() if list(matched.values()).count(place) > 1)
+        raise AdapterError(f"{name} changes {twice[1]} twice, under two names: {FETCH_AGAIN}")
+    if not matched:
+        raise AdapterError(f"{name} was made for {base}: none of its {len(found) or len(unknown)} layers is here")
+    layers = tuple(_planned(header, targets, base, *matched[module], found[module]) for module in matched)
+    unmatched = tuple(sorted([*(module for module in found if module not in matched), *unknown]))
+    return Plan(layers, unmatched, _family(header, families, layers))
+
+
+def split_key(key: str) -> tuple[str, str, str | None] | None:
+    """A key → the module, what the tensor is, the family; None where it ends like no adapter's."""
+    for ending, (role, family) in _ENDINGS.items():
+        if key.endswith(ending):
+            return key[: -len(ending)], role, family
+    return None
+
+
+def _refuse_unsupported(header: Header) -> None:
+    for what, endings in _UNSUPPORTED.items():
+        key = next((key for key in header.shapes if key.endswith(endings)), None)
+        if key is not None:
+            raise AdapterError(
+                f"{header.path.name} holds {what} ({short(key)}), which is not supported: bring a LoRA, LoHa or LoKr"
+            )
+
+
+def _grouped(header: Header, targets: Targets) -> tuple[dict[str, dict[str, str]], set[str], list[str]]:
+    """The keys by module and role, the families that wrote them, and the keys that say nothing."""
+    found: dict[str, dict[str, str]] = {}
+    families, unknown = set(), []
+    for key in header.shapes:
+        module, role, family = split_key(key) or (None, None, None)
+        if module is None:
+            unknown.append(key)
+            continue
+        in_diffusers = family == PEFT and module.startswith(_DIFFUSERS_PARTS)
+        families |= {DIFFUSERS if in_diffusers else family} - {None}
+        roles = found.setdefault(module, {})
+        if role in roles:
+            raise AdapterError(f"{header.path.name} holds {short(key)} and {short(roles[role])}: {FETCH_AGAIN}")
+        roles[role] = key
+    return found, families, unknown
+
+
+def _planned(header: Header, targets: Targets, base: str, part: str, layer: str, keys: dict[str, str]) -> Planned:
+    shapes = {role: header.shapes[key] for role, key in keys.items()}
+    kinds = [kind for kind, roles in _ROLES.items() if roles & keys.keys()] or [LOW_RANK]
+    if len(kinds) > 1:
+        raise AdapterError(f"{header.path.name} changes {layer} as {' and as '.join(kinds)}: {FETCH_AGAIN}")
+    kind = kinds[0]
+    rank = check_size(kind, shapes, targets.shapes(part)[layer], f"{header.path.name}: {layer}", base)
+    if rank is not None and rank > MAX_RANK:
+        raise AdapterError(
+            f"{header.path.name} has rank {rank} at {layer}, more than {MAX_RANK}: give one of a lower rank"
+        )
+    return Planned(part, layer, kind, keys, rank)
+
+
+def _family(header: Header, families: set[str], layers: tuple[Planned, ...]) -> str:
+    for kind in (LOHA, LOKR):
+        if kind in families:
+            return f"LyCORIS {kind}"
+    if families == {KOHYA} and any(_convolves(header, layer) for layer in layers):
+        return "kohya LoCon"
+    return " and ".join(sorted(families))
+
+
+def _convolves(header: Header, layer: Planned) -> bool:
+    return MID in layer.keys or any(n > 1 for n in header.shapes[layer.keys[DOWN]][2:])
+
+
+def embedding_of(header: Header) -> tuple[str | None, tuple[int, int]] | None:
+    """A textual inversion's word, where the file tells it, and its size (vectors, channels); None for other files.
+
+    Raises AdapterError for one of SDXL, which has a part for each of two text encoders.
+    """
+    if set(header.shapes) == {"clip_g", "clip_l"}:
+        raise AdapterError(f"{header.path.name} is an embedding for SDXL: bring one made for Stable Diffusion 1")
+    if len(header.shapes) > 1:
+        return None
+    (key, shape), *_ = header.shapes.items()
+    if split_key(key) or len(shape) not in (1, 2):
+        return None
+    return None if key == EMBEDDING_KEY else key, (1, *shape)[-2:]
+
+
+def modules(header: Header) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    """Every module that a file names, with dots as underscores; the role and the shape of each of its tensors."""
+    for key, shape in header.shapes.items():
+        module, role, _ = split_key(key) or (key, "", None)
+        yield flat(module), role, shape

@@ -1,0 +1,84 @@
+"""Adapters asked for inside a prompt, as AUTOMATIC1111's web UI writes them. Needs no torch.
+
+    <lora:name>  <lora:name:0.8>  <lora:name:TEXT:UNET>  <lora:name:te=0.5:unet=0.8>
+
+Other tags, such as `<hypernet:…>`, and whatever else stands between angle brackets stay in the text.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from extensions.lora.adapter import MAX_WEIGHT, Adapter, check_different
+from lavie.errors import RequestError, short
+from lavie.values import check
+
+_TAG = re.compile(r"<(?:lora|lyco):([^<>]+)>")
+_GAP = re.compile(r"[ \t]{2,}")
+_TEXT, _UNET, _RANK = "te", "unet", "dyn"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An adapter by the name that a prompt gives it. text_weight: None for `weight`, as in `Adapter`."""
+
+    name: str
+    weight: float = 1.0
+    text_weight: float | None = None
+
+
+def take_tags(prompt: str) -> tuple[str, tuple[Asked, ...]]:
+    """The prompt without its tags, and the adapters they ask for, in their order.
+
+    A prompt without tags comes back as it is. Raises RequestError for a tag whose weights cannot be read.
+    """
+    asked = tuple(_read(match[0], match[1]) for match in _TAG.finditer(prompt))
+    return (_GAP.sub(" ", _TAG.sub(" ", prompt)).strip(), asked) if asked else (prompt, ())
+
+
+def find_adapters(asked: Sequence[Asked], known: Mapping[str, str]) -> tuple[Adapter, ...]:
+    """The adapters that were asked for by name. known: names → sha256; case does not matter where one name fits.
+
+    Raises RequestError for a name that is not known, with the nearest ones, and for one that is asked for twice.
+    """
+    adapters = tuple(Adapter(*_known(one.name, known), one.weight, one.text_weight) for one in asked)
+    check_different(adapters)
+    return adapters
+
+
+def _read(tag: str, inside: str) -> Asked:
+    name, *values = (piece.strip() for piece in inside.split(":"))
+    check(bool(name), f"{tag[:80]} names no adapter: write <lora:name:0.8>")
+    named = dict(value.split("=", 1) for value in values if "=" in value)
+    positional = [value for value in values if "=" not in value]
+    check(len(positional) <= 2 and _RANK not in named, f"{tag[:80]} asks for a part of the ranks: leave it out")
+    unknown = sorted(named.keys() - {_TEXT, _UNET})
+    check(not unknown, f"{tag[:80]} holds {short(''.join(unknown[:1]))}: te= and unet= are understood")
+    te, unet, *_ = *positional, None, None
+    text = _weight(tag, named.get(_TEXT, te or "1"))
+    weight = _weight(tag, named.get(_UNET, unet)) if _UNET in named or unet else text
+    return Asked(name, weight, None if text == weight else text)
+
+
+def _weight(tag: str, text: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = float("nan")
+    within = -MAX_WEIGHT <= weight <= MAX_WEIGHT  # false for what is no number
+    check(within, f"{tag[:80]} has the weight {short(text)}: give a number from -2 to 2")
+    return weight
+
+
+def _known(name: str, known: Mapping[str, str]) -> tuple[str, str]:
+    if name in known:
+        return known[name], name
+    alike = [other for other in known if other.casefold() == name.casefold()]
+    if len(alike) == 1:
+        return known[alike[0]], alike[0]
+    near = ", ".join(difflib.get_close_matches(name, known, n=3)) or ", ".join(sorted(known)[:5])
+    there = f"there is {near}" if near else "there are none yet, import its file first"
+    raise RequestError(f"no adapter is called {short(name)}: {there}")

@@ -24,9 +24,10 @@ RESULTS = Path(__file__).parent / "results" / "render.json"
 PROMPT = "a red star spinning on a navy background"
 
 
-def run(model: str, prompt: str, folder: str) -> dict:
-    """Render once with everything on. The child's peak memory is asked of the system when it has ended."""
-    command = [sys.executable, str(ROOT / "app.py"), "render", prompt, "--seed", "7", "--interpolate", "--upscale"]
+def run(model: str, prompt: str, folder: str, *options: str) -> dict:
+    """Render once, with these options of the command. The child's peak memory is asked of the system when it has ended;
+    Linux never tells less than what the process had that started it, so start it from a small one."""
+    command = [sys.executable, str(ROOT / "app.py"), "render", prompt, "--seed", "7", *options]
     command += ["--model", model, "--data", folder, "--output", str(Path(folder) / "clip.mp4"), "--json"]
     began = time.monotonic()
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--prompt", default=PROMPT)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        result = run(asked.model, asked.prompt, folder)
+        result = run(asked.model, asked.prompt, folder, "--interpolate", "--upscale")
     clip = result["clip"]
     clip.pop("path")
     table = Table(title=f"{clip['frames']} frames at {clip['width']}×{clip['height']}, {os.cpu_count()} cores")

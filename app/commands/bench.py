@@ -16,6 +16,7 @@ from lavie.errors import LavieError
 BENCHES = {  # name of the module in `bench` → what it measures
     "quality": "How often a bundle makes what it was asked for: colour, shape, motion, background.",
     "fidelity": "How true autoencoders, interpolation and super-resolution are, in dB.",
+    "long": "How long videos hold together: seams, drift, what they show at their end, memory and time by length.",
     "render": "What the whole cascade costs, as the command render in a process of its own.",
     "unet": "What a forward of each network costs, in time, FLOPs and bytes.",
     "gallery": "What filters, searches and pages of a large gallery cost.",

@@ -15,6 +15,7 @@ from app.commands.bench import bench
 from app.commands.extending import extend
 from app.commands.gallery import gallery
 from app.commands.jobs import jobs
+from app.commands.joining import join
 from app.commands.making import finish, regenerate, remix, render
 from app.commands.options import DataOption, DeviceOption, ModelOption, checked
 from app.commands.train import train
@@ -28,7 +29,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (render, extend, finish, remix, regenerate):
+for command in (render, extend, join, finish, remix, regenerate):
     cli.command()(command)
 cli.add_typer(gallery, name="gallery")
 cli.add_typer(jobs, name="jobs")

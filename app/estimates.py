@@ -14,7 +14,7 @@ from statistics import median
 from app.config import StudioConfig
 from app.database import Database
 from app.job_row import JobRow
-from app.long_plan import fitted, layout_of
+from app.long_plan import course_of, fitted
 from app.model_card import ModelCard
 from app.recipe import Job, Recipe
 from lavie.errors import LavieError
@@ -69,11 +69,11 @@ class Estimates:
         return self._of(Job(request, model), None)
 
     def of_long(self, job: Job, made: Collection[int] | None = None) -> LongEstimate | None:
-        """Of a job with a plan. made: the segments that will be made [all]. None where a stage has never run here."""
+        """Of a long video's job. made: the segments that will be made [all]. None where a stage has never run here."""
         estimate = self._of(job, made)
         if estimate is None:
             return None
-        count = len(job.plan.segments if made is None else made)
+        count = len(course_of(job).parts if made is None else made)
         segment = estimate.stages[BASE] / max(count, 1)
         return LongEstimate(segment, estimate.seconds, estimate.stages, estimate.memory)
 
@@ -122,7 +122,8 @@ class Estimates:
         if card is None:
             return None
         whole = card.resolved(job.request)
-        job = replace(job, request=whole, plan=job.plan and fitted(job.plan, whole.frames))
+        plan, reel = (long and fitted(long, whole.frames) for long in (job.plan, job.reel))
+        job = replace(job, request=whole, plan=plan, reel=reel)
         found = {
             stage: self._stage(job.model, stage, whole, card.steps_of(whole, stage), _frames(stage, job, made))
             for stage in whole.stages
@@ -164,13 +165,13 @@ def _frames(stage: str, job: Job, made: Collection[int] | None = None) -> int | 
 
     made: the segments that will be made [all].
     """
-    if job.plan is None:
+    if job.long is None:
         return job.request.frames
-    layout = layout_of(job)
+    course = course_of(job)
     if stage != BASE:
-        return layout.frames
-    numbers = range(len(job.plan.segments)) if made is None else made
-    return sum(layout.windows_of(number) for number in numbers) * job.plan.window
+        return course.frames
+    numbers = range(len(course.parts)) if made is None else made
+    return sum(course.parts[number] for number in numbers) * course.window
 
 
 def _steps_until(row: JobRow) -> int:
@@ -178,8 +179,7 @@ def _steps_until(row: JobRow) -> int:
     recipe = Recipe.from_json(row.recipe)
     if row.stage != BASE:
         return row.part * row.steps // row.parts
-    layout = layout_of(recipe.job)
-    windows = [layout.windows_of(number) for number in range(len(recipe.plan.segments))]
+    windows = course_of(recipe.job).parts
     return round(row.steps * sum(windows[: row.part]) / sum(windows))
 
 

@@ -106,7 +106,7 @@ class Jobs(Work):
                     f"`remix {row.parent}` makes another like it"
                 )
             self._table.allowed(job_id, (QUEUED,), f"edited; `jobs duplicate {job_id}` queues a copy that can")
-            if row.job.plan is not None:
+            if row.job.long is not None:
                 raise RequestError(
                     f"the job {job_id} makes a long video as it was planned and cannot be edited: cancel it, change "
                     "the plan and render that; what is made of it already stays"
@@ -225,7 +225,7 @@ def _check_keepable(row: JobRow) -> None:
     """Raises RequestError where a running job has nothing yet that would be a clip."""
     if row.kind == RENDER and row.stage not in (None, STAGES[0]):
         return
-    plan = Recipe.from_json(row.recipe).plan if row.recipe else None
+    plan = Recipe.from_json(row.recipe).job.long if row.recipe else None
     if plan is None or row.kind != RENDER:
         raise RequestError(f"the job {row.id} has finished no stage yet: there is nothing to keep, cancel it")
     if plan.strategy == CODENOISE:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from app.long_plan import course_of
 from app.model_card import ModelCard
 from app.recipe import Job
-from extensions.long_video.plan import Layout
 from lavie.errors import RequestError
 
 # Bytes of a frame's latents for each pixel of a small frame: 4 channels of float32, an eighth of its sides, or all.
@@ -19,9 +19,9 @@ _WINDOWS = 4 / 3  # windows of the later stages are kept whole, and each shows s
 
 
 def bytes_needed(job: Job, card: ModelCard) -> int:
-    """Of the parts of a video with a plan, all of them, none made yet."""
+    """Of the parts of a long video, all of them, none made yet."""
     request = card.resolved(job.request)
-    frames = Layout(job.plan, job.start.frames if job.start else 0).frames
+    frames = course_of(job).frames
     needed = _SMALL * frames
     if request.interpolation is not None:
         frames = card.outcome(request)["frames"] * frames // request.frames
@@ -32,15 +32,15 @@ def bytes_needed(job: Job, card: ModelCard) -> int:
 
 
 def check_space(job: Job, card: ModelCard | None, folder: Path) -> None:
-    """Raises RequestError where the disk of `folder` has not room for the parts of a job with a plan.
+    """Raises RequestError where the disk of `folder` has not room for the parts of a long video.
 
     Does nothing without a card: then nobody knows how large the frames are.
     """
-    if card is None or job.plan is None:
+    if card is None or job.long is None:
         return
     needed, free = bytes_needed(job, card), shutil.disk_usage(folder).free
     if needed > free:
         raise RequestError(
             f"this video needs about {needed / 1e9:.1f} GB in {folder} while it is made, and {free / 1e9:.1f} GB are "
-            "free: free some, choose fewer segments, or leave super-resolution out"
+            "free: free some, choose fewer segments or clips, or leave super-resolution out"
         )

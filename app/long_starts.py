@@ -1,34 +1,33 @@
-"""From a clip or a file to the latents that a long video continues. torch and a model are loaded when frames come in.
+"""From a clip or a file to the latents that a long video continues or joins. torch and a model are loaded when frames
+come in.
 
-Knows the gallery, artefacts and parts; `app.sources` knows files.
+Knows what is kept of clips (`app.long_latents`); `app.sources` knows files.
 """
 
 from __future__ import annotations
 
 import threading
 import typing
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
-from app.artefacts import Artefacts
-from app.gallery.store import hash_file
-from app.parts import Parts
-from app.start import CLIP, FILE, MAX_START, Start
+from app.long_latents import base_frames, kept_latents
+from app.start import CLIP, FILE, MAX_JOINED, MAX_START, Joined, Start
 from app.starts import Starts
-from lavie.errors import LavieError, RequestError
-from lavie.events import BASE
+from lavie.errors import RequestError
 from lavie.request import Request
 
 if typing.TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from app.gallery import StoredClip
-    from app.recipe import Recipe
     from app.studio import Studio
     from lavie.cascade import Cascade
-    from lavie.video import Video
 
-
+Tell = Callable[[str], None]  # gets what a person should know, a sentence at a time
 _ONE_STAGE = {"interpolation": None, "super_resolution": None}
 
 
@@ -44,13 +43,13 @@ class LongStarts:
         """Raises RequestError where its latents are not kept."""
         if not self._starts.has(start):
             raise RequestError(
-                f"the frames of {start.name} that are to be continued are not kept any more: choose the clip or file "
-                "anew"
+                f"the frames of {start.name} that are to be {start.used} are not kept any more: choose the clip or "
+                "file anew"
             )
 
     def from_clip(self, clip: StoredClip) -> Start:
-        """Its latents, where they are of this model; else what its file shows."""
-        latents = self._latents(clip)
+        """Its last frames: latents, where they are of this model; else what its file shows."""
+        latents = kept_latents(self._studio, clip, MAX_START)
         if latents is not None:
             return self._starts.keep(latents, CLIP, clip.id)
         start, _ = self._encoded(clip.path, "crop", CLIP, clip.id, clip.recipe.request)
@@ -60,25 +59,54 @@ class LongStarts:
         """The last frames of a video or picture, and what a person should know. request: whose size they get."""
         return self._encoded(path, fit, FILE, path.name, request)
 
-    def _latents(self, clip: StoredClip) -> Tensor | None:
-        """None where none are kept whole, or they are another autoencoder's."""
-        recipe, folder = clip.recipe, self._studio.config.data
-        if recipe.model != self._studio.model or not self._same_autoencoder(recipe):
-            return None
-        if recipe.plan is not None:
-            return _last_of(Parts(self._studio.database, folder, clip.id, shared=False))
-        try:
-            return Artefacts(self._studio.database, folder).load(clip.id, BASE)
-        except LavieError:
-            return None  # damaged: the file shows the same
+    def joined(self, sources: Sequence[StoredClip | Path], request: Request, fit: str, tell: Tell) -> list[Joined]:
+        """All frames of each clip or file, in the size and rate of the request [the model's].
 
-    def _same_autoencoder(self, recipe: Recipe) -> bool:
-        bundle = replace(self._studio.config, model=recipe.model).bundle
-        was = {file: found for file, found in recipe.provenance.get("weights", {}).items() if file.startswith("vae/")}
-        try:
-            return all(hash_file(bundle / file) == found for file, found in was.items())
-        except LavieError:
-            return False
+        Raises MediaError for a file that cannot be read, RequestError for a clip of too many frames.
+        """
+        load = cache(self._studio.load)  # a model of its own for all of them, if one is needed
+        with self._encoding:
+            return [self._joined(source, request, fit, tell, load) for source in sources]
+
+    def _joined(
+        self, source: StoredClip | Path, request: Request, fit: str, tell: Tell, load: Callable[[], Cascade]
+    ) -> Joined:
+        if isinstance(source, Path):
+            return self._all_of(source, FILE, source.name, request, fit, tell, load)
+        card, own = self._studio.card, source.recipe.request
+        whole = card.resolved(request) if card else load().resolve(replace(request, **_ONE_STAGE))
+        if (count := base_frames(source.recipe)) > MAX_JOINED:
+            raise RequestError(
+                f"the clip {source.id} has {count} frames, more than the {MAX_JOINED} that can be joined: cut it first"
+            )
+        if (own.width, own.height, own.fps) == (whole.width, whole.height, whole.fps):
+            latents = kept_latents(self._studio, source)
+            if latents is not None:
+                return self._starts.keep_whole(latents, CLIP, source.id)
+        else:
+            tell(
+                f"{source.id}: It has {own.width}×{own.height} at {own.fps:g} fps, the new video "
+                f"{whole.width}×{whole.height} at {whole.fps:g}: its file is read and fitted."
+            )
+        return self._all_of(source.path, CLIP, source.id, request, fit, tell, load)
+
+    def _all_of(
+        self, path: Path, kind: str, name: str, request: Request, fit: str, tell: Tell, load: Callable[[], Cascade]
+    ) -> Joined:
+        """A file's frames, each encoded as it is read."""
+        import torch
+
+        from app.sources import read_whole
+
+        cascade = load()
+        whole = cascade.resolve(replace(request, **_ONE_STAGE))
+        size = (whole.width, whole.height)
+        frames, notices = read_whole(
+            path, size, whole.fps, MAX_JOINED, fit, lambda pixels: _encode(cascade, pixels[None].copy()).float().cpu()
+        )
+        for notice in notices:
+            tell(f"{name}: {notice}")
+        return self._starts.keep_whole(torch.cat(frames, dim=2), kind, name)
 
     def _encoded(
         self, path: Path, fit: str, kind: str, name: str, request: Request | None
@@ -91,32 +119,15 @@ class LongStarts:
             whole = cascade.resolve(replace(request or Request("any"), **_ONE_STAGE))
             frames = min(whole.frames, MAX_START)
             found = read_start(path, (whole.width, whole.height), whole.fps, frames, fit)
-            return self._starts.keep(_encode(cascade, found.video), kind, name), tuple(found.notices)
+            return self._starts.keep(_encode(cascade, found.video.frames), kind, name), tuple(found.notices)
 
 
-def _last_of(parts: Parts) -> Tensor | None:
-    """The last frames of a long clip's base stage, as many as a start has; None where they are not whole."""
-    import torch
-
-    keys, found, frames = parts.keys_of(BASE), [], 0
-    for key in reversed(keys):
-        try:
-            latents = parts[key].latents
-        except KeyError:
-            return None
-        found.insert(0, latents)
-        frames += latents.shape[2]
-        if frames >= MAX_START:
-            break
-    return torch.cat(found, dim=2) if found else None
-
-
-def _encode(cascade: Cascade, video: Video) -> Tensor:
-    """Frames → latents 1 C F h w, each encoded once, by the mode of the autoencoder."""
+def _encode(cascade: Cascade, frames: np.ndarray) -> Tensor:
+    """Frames uint8 F H W 3 → latents 1 C F h w, each encoded once, by the mode of the autoencoder."""
     import torch
 
     from lavie import vae
 
     with torch.inference_mode():
-        pixels = vae.from_uint8(torch.from_numpy(video.frames)).transpose(0, 1)[None]
+        pixels = vae.from_uint8(torch.from_numpy(frames)).transpose(0, 1)[None]
         return cascade.encode(pixels.to(cascade.residency.dtype))

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from app.estimates import LongEstimate, LongLeft
 from app.job_row import CANDIDATES, JobRow
+from app.joining import Asked, job_of
 from app.long_plan import plan_of
 from app.long_space import check_space
 from app.long_starts import LongStarts
@@ -65,6 +66,12 @@ class LongVideos:
         if start is not None:
             self._starts.check(start)
 
+    def check_frames(self, job: Job) -> None:
+        """Raises RequestError where the frames that a job continues or joins are not kept any more."""
+        self.check_start(job.start)
+        for shot in job.shots:
+            self._starts.check(shot)
+
     def plan(self, prompts: Iterable[str], count: int | None = None, **values: typing.Any) -> SegmentPlan:
         """A plan with these prompts; the last one goes on to the `count`-th segment. values: of `SegmentPlan`."""
         return plan_of(list(prompts), count, **values)
@@ -109,6 +116,27 @@ class LongVideos:
             return self.submit(request, plan, start=recipe.start, output=output, parent=clip_id, model=recipe.model)
         plan = SegmentPlan(segments, **{"seed": recipe.request.seed, **values})
         return self.submit(request, plan, start=self.start_from_clip(clip_id), output=output, parent=clip_id)
+
+    def join(
+        self,
+        sources: Sequence[str | Path],
+        prompts: Sequence[str] = (),
+        *,
+        tell: Callable[[str], None] = lambda text: None,
+        output: Path | None = None,
+        **values: typing.Any,
+    ) -> str:
+        """Make one video of clips, videos and pictures, with new frames that lead from each to the next; the job's id.
+
+        They are seen whole, frame for frame as the base stage has them; each transition is made by itself, so that an
+        exchanged clip has only the two beside it made anew.
+
+        sources, prompts, and values, which may be `frames`, `request`, `fit` and `strategy`: see `joining.Asked`. tell:
+        gets what a person should know of how they were fitted. Loads the model's autoencoder where a file is to be
+        encoded. Raises MediaError for a file that cannot be read.
+        """
+        job, parent = job_of(self._studio, self._starts, Asked(sources, prompts, **values), tell)
+        return self._add(job, parent=parent, output=str(output.absolute()) if output else None)
 
     def render(self, project_id: str) -> str:
         """Put a project's video at the end of the line; the job's id. Only stale segments will be made."""
@@ -190,7 +218,7 @@ class LongVideos:
         """Queue a job, and note that it is a project's."""
         if len(job.to_json()) > MAX_RECIPE - _ROOM:
             raise RequestError(
-                f"the plan's prompts have together more than the {MAX_RECIPE - _ROOM:,} characters that fit in a "
+                f"the video's prompts have together more than the {MAX_RECIPE - _ROOM:,} characters that fit in a "
                 "video's file: shorten them"
             )
         check_space(job, self._studio.card, self._studio.config.data)

@@ -12,6 +12,7 @@ import time
 import typing
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from app.artefacts import Artefacts
@@ -21,6 +22,7 @@ from app.database import Database
 from app.gallery import Gallery
 from app.job_row import KEEP, JobRow
 from app.jobs import Jobs
+from app.long_plan import cut_short
 from app.long_progress import LongProgress
 from app.media import encode_frames
 from app.models import Model, Models
@@ -43,7 +45,7 @@ if typing.TYPE_CHECKING:
 
 
 class LongWork:
-    """Jobs with a plan of segments; see `app.worker.Worker`."""
+    """Jobs with a plan of segments or a reel of clips; see `app.worker.Worker`."""
 
     def __init__(self, config: StudioConfig, database: Database, models: Models, running: Running):
         self._config, self._database, self._models, self._running = config, database, models, running
@@ -114,6 +116,9 @@ class LongWork:
     def _film(self, model: Model, recipe: Recipe, parts: Parts) -> Film:
         from extensions.long_video.film import Film
 
+        if recipe.reel is not None:
+            clips = [partial(self._starts.load, shot) for shot in recipe.shots]
+            return Film(model.cascade, recipe.request, recipe.reel, clips, parts, model.provenance)
         start = self._starts.load(recipe.start)
         return Film(model.cascade, recipe.request, recipe.plan, start, parts, model.provenance)
 
@@ -130,15 +135,13 @@ class LongWork:
         return film
 
     def _cut_short(self, row: JobRow, model: Model, recipe: Recipe, parts: Parts) -> Recipe:
-        """The recipe without what is not finished: segments that are not there, or the stage under way; and what is
-        behind either."""
+        """The recipe without what is not finished: segments or bridges that are not there, or the stage under way; and
+        what is behind either."""
         reached = STAGES.index(self._jobs.get(row.id).stage)
-        plan, request = recipe.plan, recipe.request
         if STAGES[reached] == BASE:
-            done = _whole_from_the_first(self._film(model, recipe, parts).keys, parts)
-            plan = replace(plan, segments=plan.segments[: max(done, 1)])
-        request = replace(request, **dict.fromkeys(STAGES[max(reached, 1) :]))
-        recipe = replace(recipe, request=request, plan=plan)
+            recipe = cut_short(recipe, _whole_from_the_first(self._film(model, recipe, parts).keys, parts))
+        request = replace(recipe.request, **dict.fromkeys(STAGES[max(reached, 1) :]))
+        recipe = replace(recipe, request=request)
         with self._database.write():
             self._jobs.resolved(row.id, recipe.to_json())
             self._jobs.heeded(row.id)
@@ -175,5 +178,5 @@ class LongWork:
 
 
 def _whole_from_the_first(keys: list[str], parts: Parts) -> int:
-    """How many segments from the first on are there."""
+    """How many segments or bridges from the first on are there."""
     return next((number for number, key in enumerate(keys) if key not in parts), len(keys))

@@ -11,15 +11,16 @@ from datetime import datetime, timezone
 from typing import Any
 
 from app import __version__
-from app.start import Start
+from app.start import Joined, Start
 from extensions.long_video.plan import SegmentPlan
+from extensions.long_video.reel import Reel
 from lavie.errors import RequestError, short
 from lavie.request import MAX_SEED, Request
 
 SCHEMA_VERSION = 1
 MAX_RECIPE = 1 << 19  # characters of JSON; ours have some thousands, but a file can carry anything
 MAX_DEPTH = 32  # of nesting
-_LONG = {"plan", "start"}  # fields that only a long video has
+_LONG = {"plan", "start", "reel", "shots"}  # fields that only a long video has
 _SCHEMA_KEY = "lavie_recipe"  # names the kind of JSON too: any program may write a comment into a video
 
 
@@ -34,6 +35,7 @@ class Job:
 
     plan: of a long video; then the request says how it is made and what becomes of it, and its prompt is not read.
     start: the frames that it continues. candidates: seeds; its last segment is made once with each, and no clip.
+    reel: in place of a plan, of a video of clips that are joined. shots: these clips, which the reel names by hash.
     """
 
     request: Request
@@ -41,6 +43,8 @@ class Job:
     plan: SegmentPlan | None = None
     start: Start | None = None
     candidates: tuple[int, ...] = ()
+    reel: Reel | None = None
+    shots: tuple[Joined, ...] = ()
 
     def __post_init__(self):
         _text("model", self.model)
@@ -49,6 +53,11 @@ class Job:
         wrong += [seed for seed in self.candidates if seed not in wrong and not 0 <= seed <= MAX_SEED]
         if wrong or (self.candidates and self.plan is None):
             raise RequestError(f"candidates are {short(self.candidates)}: give seeds, and the plan of a long video")
+
+    @property
+    def long(self) -> SegmentPlan | Reel | None:
+        """What makes it a long video; None for a clip."""
+        return self.plan or self.reel
 
     def to_json(self) -> str:
         """One line of JSON. What only a long video has stands there only for one."""
@@ -73,7 +82,7 @@ class Recipe:
 
     request: resolved, no value left open. provenance: what `Cascade.provenance` said of weights, device and versions.
     frame_hash: of the frames as they were before encoding. created: UTC, ISO 8601. app_version: of this program.
-    plan, start: of a long video, see `Job`.
+    plan, start, reel, shots: of a long video, see `Job`.
     """
 
     request: Request
@@ -84,6 +93,8 @@ class Recipe:
     app_version: str = __version__
     plan: SegmentPlan | None = None
     start: Start | None = None
+    reel: Reel | None = None
+    shots: tuple[Joined, ...] = ()
 
     def __post_init__(self):
         for name in ("model", "created", "app_version"):
@@ -97,7 +108,7 @@ class Recipe:
     @property
     def job(self) -> Job:
         """The job that makes this clip again."""
-        return Job(self.request, self.model, self.plan, self.start)
+        return Job(self.request, self.model, self.plan, self.start, reel=self.reel, shots=self.shots)
 
     def to_json(self) -> str:
         """One line of JSON with the schema's version."""
@@ -129,24 +140,39 @@ class Recipe:
 
 
 def _check_long(made: Job | Recipe) -> None:
-    for name, kind in (("plan", SegmentPlan), ("start", Start)):
+    for name, kind in (("plan", SegmentPlan), ("start", Start), ("reel", Reel)):
         value = getattr(made, name)
         if value is not None and not isinstance(value, kind):
             raise RequestError(f"{name} is {short(value)}: give a {kind.__name__}")
     if made.start is not None and made.plan is None:
         raise RequestError(f"{short(made.start.name)} is to be continued without a plan: give one of segments")
+    if made.plan is not None and made.reel is not None:
+        raise RequestError("there is a plan of segments and a reel of clips, for one video: give either")
+    if not isinstance(made.shots, tuple) or not all(isinstance(shot, Joined) for shot in made.shots):
+        raise RequestError(f"shots are {short(made.shots)}: give a `Joined` for each clip")
+    wanted = [(shot.name, shot.frames) for shot in made.reel.shots] if made.reel else []
+    if wanted != [(shot.hash, shot.frames) for shot in made.shots]:
+        raise RequestError("the shots are not those that the reel names: give a `Joined` for each, in its order")
 
 
 def _long_values(made: Job | Recipe) -> dict[str, Any]:
     """What only a long video has, as JSON values."""
-    plan = {} if made.plan is None else {"plan": json.loads(made.plan.to_json())}
-    return plan if made.start is None else {**plan, "start": made.start.to_dict()}
+    values = {} if made.plan is None else {"plan": json.loads(made.plan.to_json())}
+    values |= {} if made.start is None else {"start": made.start.to_dict()}
+    if made.reel is not None:
+        values |= {"reel": json.loads(made.reel.to_json()), "shots": [shot.to_dict() for shot in made.shots]}
+    return values
 
 
 def _read_long(data: dict[str, Any]) -> dict[str, Any]:
     """The inverse of `_long_values`."""
-    plan = {"plan": SegmentPlan.from_json(json.dumps(data["plan"]))} if "plan" in data else {}
-    return {**plan, "start": Start.from_dict(data["start"])} if "start" in data else plan
+    values = {"plan": SegmentPlan.from_json(json.dumps(data["plan"]))} if "plan" in data else {}
+    values |= {"start": Start.from_dict(data["start"])} if "start" in data else {}
+    values |= {"reel": Reel.from_json(json.dumps(data["reel"]))} if "reel" in data else {}
+    shots = data.get("shots", [])
+    if not isinstance(shots, list):
+        raise RequestError(f"shots are {short(shots)}: give a list of joined clips")
+    return {**values, "shots": tuple(map(Joined.from_dict, shots))}
 
 
 def _object(text: str, kind: str, names: set[str], optional: set[str]) -> dict[str, Any]:

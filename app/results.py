@@ -47,7 +47,8 @@ class Results:
             job = recipe.job
         else:
             job = _resolved(row.job, model)
-        recipe = Recipe(job.request, row.job.model, model.provenance, plan=job.plan, start=job.start)
+        long = {"plan": job.plan, "start": job.start, "reel": job.reel, "shots": job.shots}
+        recipe = Recipe(job.request, row.job.model, model.provenance, **long)
         self._jobs.resolved(row.id, recipe.to_json())
         return recipe
 
@@ -85,8 +86,9 @@ class Results:
 def _resolved(job: Job, model: Model) -> Job:
     """The job with every value decided."""
     request = model.cascade.resolve(job.request)
-    if job.plan is None:
+    if job.long is None:
         return Job(request, job.model)
     from extensions.long_video.film import resolve_plan
 
-    return Job(request, job.model, resolve_plan(model.cascade, request, job.plan), job.start)
+    plan, reel = (long and resolve_plan(model.cascade, request, long) for long in (job.plan, job.reel))
+    return Job(request, job.model, plan, job.start, reel=reel, shots=job.shots)

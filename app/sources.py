@@ -1,4 +1,5 @@
-"""Any video or picture that people have → the frames that the model goes on from: its last ones, in its size and rate.
+"""Any video or picture that people have → the frames that the model goes on from: its last ones, or all of them where
+it is joined with others, in the model's size and rate.
 
 Knows files and pictures; knows no latents and no queue.
 """
@@ -7,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import typing
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,15 +75,41 @@ def read_start(
     """
     import numpy as np
 
+    check_fit(fit)
+    ending = _ending(Path(path), fps, most_frames, lambda *picture: fitted(*picture, size, fit), limits)
+    return StartFrames(Video(np.stack(ending.pictures), fps), _notices(ending, size, fps, fit))
+
+
+def read_whole(
+    path: Path,
+    size: tuple[int, int],
+    fps: float,
+    most_frames: int,
+    fit: str,
+    take: Callable[[np.ndarray], T],
+    limits: Limits = SOURCE_LIMITS,
+) -> tuple[list[T], tuple[str, ...]]:
+    """All frames of a file, each as `take` makes it of a picture uint8 H W 3, and lines as `StartFrames.notices`.
+
+    See `read_start`. No more than two pictures are in memory at once. Raises MediaError for a file of more than
+    `most_frames` too, before they are decoded.
+    """
+    check_fit(fit)
+    path = Path(path)
+    count = math.ceil(_ending(path, fps, 1, lambda *picture: None, limits).seconds * fps)
+    if count > most_frames:
+        raise MediaError(
+            f"{path} has {count} frames at {fps:g} a second, more than the {most_frames} that can be taken whole: "
+            "cut it into shorter ones"
+        )
+    ending = _ending(path, fps, min(count + 1, most_frames), lambda *picture: take(fitted(*picture, size, fit)), limits)
+    return ending.pictures, _notices(ending, size, fps, fit)
+
+
+def check_fit(fit: str) -> None:
+    """Raises RequestError for what is no way to fit a picture."""
     if fit not in FITS:
         raise RequestError(f"fit is {fit!r}: choose {' or '.join(FITS)}")
-    ending = _ending(Path(path), fps, most_frames, lambda *picture: fitted(*picture, size, fit), limits)
-    notices = [
-        _what_was_taken(ending, fps),
-        *_how_it_was_fitted(ending, size, fit),
-        *_how_it_will_look(ending, size, fps),
-    ]
-    return StartFrames(Video(np.stack(ending.pictures), fps), tuple(notices))
 
 
 def preview(path: Path, size: tuple[int, int], limits: Limits = SOURCE_LIMITS) -> dict[str, bytes]:
@@ -143,6 +172,14 @@ def _inside(width: float, height: float, size: tuple[int, int]) -> tuple[int, in
     """The largest size of a picture within `size`."""
     scale = min(size[0] / width, size[1] / height)
     return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _notices(ending: Ending, size: tuple[int, int], fps: float, fit: str) -> tuple[str, ...]:
+    return (
+        _what_was_taken(ending, fps),
+        *_how_it_was_fitted(ending, size, fit),
+        *_how_it_will_look(ending, size, fps),
+    )
 
 
 def _what_was_taken(ending: Ending, fps: float) -> str:

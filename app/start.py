@@ -1,4 +1,4 @@
-"""The frames that a long video continues, as a job and a recipe name them. The latents are kept by their hash.
+"""The frames that a long video continues or joins, as a job and a recipe name them. The latents are kept by their hash.
 
 Knows neither files nor torch.
 """
@@ -14,6 +14,7 @@ from lavie.values import check, check_whole, from_dict
 
 CLIP, FILE = KINDS = ("clip", "file")
 MAX_START = 64  # frames: more of them no window sees
+MAX_JOINED = 4096  # frames of a clip: all of them are in memory when one is read
 _HASH = re.compile(r"[0-9a-f]{64}")
 _LONGEST_NAME = 500  # characters
 
@@ -31,14 +32,21 @@ class Start:
     hash: str
     frames: int
 
+    # For messages, and what differs in a `Joined`; no fields.
+    called = "a start"
+    used = "continued"
+    way = "extend"
+    most = MAX_START
+
     def __post_init__(self):
-        check(self.kind in KINDS, f"a start is of the kind {short(self.kind)}: choose one of {', '.join(KINDS)}")
+        called, most = self.called, self.most
+        check(self.kind in KINDS, f"{called} is of the kind {short(self.kind)}: choose one of {', '.join(KINDS)}")
         named = isinstance(self.name, str) and 0 < len(self.name) <= _LONGEST_NAME
-        check(named, f"the name of a start is {short(self.name)}: give a text of 1 to {_LONGEST_NAME} characters")
+        check(named, f"the name of {called} is {short(self.name)}: give a text of 1 to {_LONGEST_NAME} characters")
         hashed = isinstance(self.hash, str) and _HASH.fullmatch(self.hash)
-        check(bool(hashed), f"the hash of a start is {short(self.hash)}: give a SHA-256 in hexadecimal digits")
-        check(self.frames is not None, f"frames of a start is None: give a whole number from 1 to {MAX_START}")
-        check_whole("frames of a start", self.frames, 1, MAX_START)
+        check(bool(hashed), f"the hash of {called} is {short(self.hash)}: give a SHA-256 in hexadecimal digits")
+        check(self.frames is not None, f"frames of {called} is None: give a whole number from 1 to {most}")
+        check_whole(f"frames of {called}", self.frames, 1, most)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
@@ -48,5 +56,14 @@ class Start:
     def from_dict(cls, data: Any) -> Start:
         """The inverse of `to_dict`. Raises RequestError for anything else."""
         if not isinstance(data, dict):
-            raise RequestError(f"a start is a JSON object, not {short(data)}: pass what `to_dict` gave")
+            raise RequestError(f"{cls.called} is a JSON object, not {short(data)}: pass what `to_dict` gave")
         return from_dict(cls, data)
+
+
+class Joined(Start):
+    """All frames of a clip or a file that is joined with others, 1 … 4096; else as a start."""
+
+    called = "a joined clip"
+    used = "joined"
+    way = "join"
+    most = MAX_JOINED

@@ -1,5 +1,5 @@
-"""Latents of frames that long videos continue, each kept once under its hash: for the job that waits, and for making
-its video again long after. Knows artefacts and who may still want one.
+"""Latents of frames that long videos continue or join, each kept once under its hash: for the job that waits, and for
+making its video again long after. Knows artefacts and who may still want one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 from app.artefacts import NAME, Artefacts, start_folder
 from app.database import Database
 from app.kept_files import content_of
-from app.start import MAX_START, Start
+from app.start import MAX_START, Joined, Start
 from lavie.errors import RequestError, StorageError
 
 if typing.TYPE_CHECKING:
@@ -19,10 +19,12 @@ if typing.TYPE_CHECKING:
 
     from torch import Tensor
 
+S = typing.TypeVar("S", bound=Start)
 _STAGE = "start"
 _KEEP = timedelta(days=1)  # of one that nothing names yet: a person may be about to
 _WANTED = """
     SELECT json_extract(job, '$.start.hash') AS hash FROM jobs WHERE json_extract(job, '$.start') IS NOT NULL
+    UNION SELECT json_extract(shots.value, '$.hash') FROM jobs, json_each(jobs.job, '$.shots') AS shots
     UNION SELECT json_extract(start, '$.hash') FROM projects WHERE start IS NOT NULL"""
 
 
@@ -37,12 +39,11 @@ class Starts:
 
         Raises StorageError.
         """
-        latents = latents[:, :, -MAX_START:].float().cpu().contiguous()
-        file_hash = hashlib.sha256(content_of({NAME: latents})).hexdigest()
-        start = Start(kind, name[-500:], file_hash, latents.shape[2])
-        if not self.has(start):
-            self._artefacts.save(start_folder(file_hash), _STAGE, latents)
-        return start
+        return self._keep(Start, latents[:, :, -MAX_START:], kind, name)
+
+    def keep_whole(self, latents: Tensor, kind: str, name: str) -> Joined:
+        """Store all frames of latents 1 C F h w, at most `MAX_JOINED`. Raises StorageError."""
+        return self._keep(Joined, latents, kind, name)
 
     def has(self, start: Start) -> bool:
         """Whether its latents are kept."""
@@ -59,8 +60,8 @@ class Starts:
             latents, why = None, str(error)
         if latents is None:
             raise RequestError(
-                f"the frames of {start.name} that this video continues are not there any more ({why}): extend "
-                "that clip or file anew"
+                f"the frames of {start.name} that are {start.used} in this video are not there any more ({why}): "
+                f"{start.way} that clip or file anew"
             )
         return latents
 
@@ -72,3 +73,11 @@ class Starts:
         for row in rows:
             if row["job"] not in wanted:
                 self._artefacts.drop(row["job"])
+
+    def _keep(self, kind_of: type[S], latents: Tensor, kind: str, name: str) -> S:
+        latents = latents.float().cpu().contiguous()
+        file_hash = hashlib.sha256(content_of({NAME: latents})).hexdigest()
+        start = kind_of(kind, name[-500:], file_hash, latents.shape[2])
+        if not self.has(start):
+            self._artefacts.save(start_folder(file_hash), _STAGE, latents)
+        return start

@@ -154,7 +154,7 @@ class Studio:
     def regenerate(self, clip_id: str) -> str:
         """Make a clip again and compare; the job's id. Its outcome is the snapshot's `proof`."""
         job = self._clip(clip_id).recipe.job
-        self.long.check_start(job.start)
+        self.long.check_frames(job)
         job_id = self.jobs.add(job, kind=REGENERATE, parent=clip_id)
         self.wake()
         return job_id
@@ -190,9 +190,9 @@ class Studio:
 
     def remix(self, clip_id: str) -> str:
         """Make a clip once more with another seed and all else as it was; the job's id."""
-        recipe = self._clip(clip_id).recipe
-        plan = recipe.plan and without_seeds(recipe.plan)
-        return self._again(clip_id, replace(recipe.job, request=replace(recipe.request, seed=None), plan=plan))
+        job = self._clip(clip_id).recipe.job
+        plan, reel = (long and without_seeds(long) for long in (job.plan, job.reel))
+        return self._again(clip_id, replace(job, request=replace(job.request, seed=None), plan=plan, reel=reel))
 
     def finish(self, clip_id: str, *, interpolate: bool = False, upscale: bool = False) -> str:
         """Go on from a clip's stored latents with stages that it lacks, as a clip of its own; the job's id."""
@@ -275,7 +275,7 @@ class Studio:
 
     def _again(self, clip_id: str, job: Job) -> str:
         """Make something else of a clip."""
-        self.long.check_start(job.start)
+        self.long.check_frames(job)
         job_id = self.jobs.add(job, parent=clip_id)
         self.wake()
         return job_id

@@ -143,7 +143,7 @@ class Worker:
             self._running.ended(row.id)
 
     def _make(self, row: JobRow) -> None:
-        if row.job.plan is None:
+        if row.job.long is None:
             work = {RENDER: self._render, REGENERATE: self._regenerate}
         else:
             long = self._long

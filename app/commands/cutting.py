@@ -55,7 +55,7 @@ def join(
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write clips one after another as one mp4."""
+    """Write clips one after another as one mp4, with nothing new between them: `join` makes what leads over."""
     from app.media import join as join_files
 
     with opened_gallery(data) as clips:

@@ -71,7 +71,9 @@ def put(store: Store, sidecar: Sidecar, *, missing: str | None = None) -> Stored
 def row_of(sidecar: Sidecar, pk: int, missing: str | None) -> dict[str, Any]:
     """The columns of `clips`, and `recipe`, `adapters` and `report`, which have tables of their own."""
     request, recipe = sidecar.recipe.request, sidecar.recipe
-    prompts = [request.prompt] if recipe.plan is None else [segment.prompt for segment in recipe.plan.segments]
+    parts = recipe.plan.segments if recipe.plan else ()
+    parts = (*recipe.reel.transitions, *recipe.reel.shots) if recipe.reel else parts
+    prompts = [request.prompt, *(part.prompt for part in parts)]
     return {
         "pk": pk,
         "id": sidecar.id,
@@ -193,6 +195,8 @@ def stack_of(recipe: Recipe, adapters: Mapping[str, float]) -> int:
     made_of = [request, recipe.model, recipe.provenance.get("weights"), dict(adapters)]
     if recipe.plan is not None:  # with the seeds of its segments: takes of one segment are not takes of the video
         made_of += [asdict(replace(recipe.plan, seed=None)), recipe.start and recipe.start.to_dict()]
+    if recipe.reel is not None:
+        made_of += [asdict(replace(recipe.reel, seed=None))]
     digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 11  # 53 bits, which JSON and JavaScript keep exactly
 

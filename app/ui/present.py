@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from app.job_row import CANCELLED, CANDIDATES, DONE, FAILED, INTERRUPTED, PAUSED, QUEUED, RENDER, RUNNING, JobRow
 from app.ui.language import Words
+from extensions.long_video.plan import SegmentPlan
+from extensions.long_video.reel import Reel
 from lavie.errors import LavieError
 from lavie.request import STAGES
 
@@ -115,8 +117,9 @@ def _head(job: Snapshot, say: Words) -> str:
 
 
 def part_words(row: JobRow, say: Words) -> str:
-    """Of a long video: which segment, which window of a later stage, or which candidate is under way."""
-    key = "part_segment" if row.stage == STAGES[0] else "part_window"
+    """Of a long video: which segment or transition, which window of a later stage, or which candidate is under way."""
+    of_base = "part_transition" if isinstance(_long(row), Reel) else "part_segment"
+    key = of_base if row.stage == STAGES[0] else "part_window"
     return say("part_candidate" if row.kind == CANDIDATES else key, part=row.part, parts=row.parts)
 
 
@@ -244,13 +247,13 @@ def _queue(board: Board, say: Words) -> str:
 
 def _job(row: JobRow, say: Words) -> str:
     acts = ["front", "up", "down", "edit", "duplicate", "pause" if row.state == QUEUED else "resume", "remove"]
-    request, segments = _request(row), _segments(row)
-    if row.kind != RENDER or row.state != QUEUED or segments:
+    request, long = _request(row), _long(row)
+    if row.kind != RENDER or row.state != QUEUED or long:
         acts.remove("edit")
     buttons = "".join(button(act, say, id=row.id) for act in acts)
     stages = " + ".join(say(STAGE_KEYS[stage]) for stage in request.stages) if request else ""
     facts = [stages if row.kind == RENDER else say(f"kind_{row.kind}")]
-    facts += [say("long_segments_count", count=segments)] if segments else []
+    facts += [] if long is None else [_length(long, say)]
     facts += [] if request is None or request.seed is None else [f"{say('seed')} {request.seed}"]
     facts += [] if row.state == QUEUED else [_waits(row, say)]
     thumbnail = (
@@ -262,12 +265,18 @@ def _job(row: JobRow, say: Words) -> str:
     )
 
 
-def _segments(row: JobRow) -> int:
-    """Of a long video; 0 for a clip."""
+def _long(row: JobRow) -> SegmentPlan | Reel | None:
+    """What makes it a long video; None for a clip, and for what cannot be read."""
     try:
-        return len(row.job.plan.segments) if row.job.plan else 0
+        return row.job.long
     except LavieError:
-        return 0
+        return None
+
+
+def _length(long: SegmentPlan | Reel, say: Words) -> str:
+    if isinstance(long, Reel):
+        return say("lead_count", count=len(long.shots))
+    return say("long_segments_count", count=len(long.segments))
 
 
 def _waits(row: JobRow, say: Words) -> str:

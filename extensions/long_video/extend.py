@@ -28,7 +28,7 @@ from lavie.stages.preview import preview
 
 @dataclass(frozen=True)
 class SegmentDone:
-    """A segment is done: store it and it is never made again.
+    """A segment, or a bridge of a reel, is done: store it and it is never made again.
 
     number: from 0. latents: float32 1 C n h w on the CPU, its new frames alone, as the next segment will see them.
     facts: how it was made and what was measured on it, plain values. state: what the segments behind it need beside all

@@ -1,43 +1,51 @@
-"""A long video through all stages: segments, then windows of interpolation and super-resolution, then its frames.
+"""A long video through all stages: its footage, then windows of interpolation and super-resolution, then its frames.
 
-Everything that is made is handed to `kept` before it is told of, and nothing that is there is made again. So work goes
-on behind whatever was kept, to the same bits; and what is in memory does not grow with the length.
+The footage is the base stage: segments, or clips with bridges between them. Everything that is made is handed to `kept`
+before it is told of, and nothing that is there is made again. So work goes on behind whatever was kept, to the same
+bits; and what is in memory does not grow with the length.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from extensions.long_video import extend, keys
+from extensions.long_video import keys
+from extensions.long_video.bridges import Bridges, Clip
 from extensions.long_video.extend import SegmentDone
+from extensions.long_video.footage import Footage
 from extensions.long_video.model import Model
-from extensions.long_video.parts import Kept, Part, WindowParts, latents_at
-from extensions.long_video.plan import CONDITIONED, OVERLAPS, Layout, Segment, SegmentPlan, default_strategy
+from extensions.long_video.parts import Kept, Part, WindowParts
+from extensions.long_video.plan import CONDITIONED, OVERLAPS, Segment, SegmentPlan, default_strategy
 from extensions.long_video.prompts import PromptTable
+from extensions.long_video.reel import Reel
+from extensions.long_video.segments import Segments
 from lavie import vae
-from lavie.bundle import EXTENSION, NEEDED, VAE
+from lavie.bundle import EXTENSION, NEEDED, VAE, Bundle
 from lavie.cascade import Cascade, decoder
 from lavie.errors import RequestError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Notice, StageDone, StageStarted, Step
-from lavie.latents import Blended, Latents, Parts
+from lavie.latents import Blended, Latents
 from lavie.request import Request
 from lavie.stages import windowed
 from lavie.stages.interpolation import RATE, interpolated_frames, nearest_key
 from lavie.stages.super_resolution import SCALE
 from lavie.windows import Windows
 
+__all__ = ["Event", "Film", "Part", "SegmentDone", "resolve_plan"]
+
 Event = Notice | StageStarted | Step | SegmentDone | StageDone
 
 
-def resolve_plan(cascade: Cascade, request: Request, plan: SegmentPlan | None = None) -> SegmentPlan:
+def resolve_plan(cascade: Cascade, request: Request, plan: SegmentPlan | Reel | None = None) -> SegmentPlan | Reel:
     """The plan with every value decided. Resolving it once more changes nothing.
 
     A strategy of None becomes `conditioned` where the bundle has such a network, else `corrected`; a seed of None is
@@ -47,26 +55,34 @@ def resolve_plan(cascade: Cascade, request: Request, plan: SegmentPlan | None = 
     Args:
         request: resolved.
 
-    Raises RequestError for a request of one frame, BundleError for a strategy whose network is missing.
+    Raises RequestError for a request of one frame, and for a transition that is longer than the window has room for;
+    BundleError for a strategy whose network is missing.
     """
-    bundle, window = cascade.bundle, request.frames
+    window = request.frames
     if window < 2:
         raise RequestError(f"frames is {window}: a long video is made from windows of at least 2, such as 16")
     plan = plan or SegmentPlan((Segment(request.prompt),))
-    strategy = plan.strategy
+    decided = {
+        "strategy": _strategy(cascade.bundle, plan.strategy),
+        "seed": request.seed if plan.seed is None else plan.seed,
+        "negative_prompt": request.negative_prompt,
+        "window": window,
+    }
+    if isinstance(plan, Reel):
+        return replace(plan, **decided)
+    overlap = max(overlap for overlap in OVERLAPS if overlap <= min(plan.overlap, window // 2))
+    return replace(plan, **decided, overlap=overlap)
+
+
+def _strategy(bundle: Bundle, asked: str | None) -> str:
+    """What is asked for, or the best that the bundle has a network for."""
+    strategy = asked
     if strategy is None:
         network = BASE if bundle.missing(EXTENSION) else EXTENSION
         strategy = default_strategy(bundle.config(network).get("in_channels"))
     if strategy == CONDITIONED:
         bundle.require(EXTENSION)
-    return replace(
-        plan,
-        strategy=strategy,
-        seed=request.seed if plan.seed is None else plan.seed,
-        negative_prompt=request.negative_prompt,
-        window=window,
-        overlap=max(overlap for overlap in OVERLAPS if overlap <= min(plan.overlap, window // 2)),
-    )
+    return strategy
 
 
 class Film:
@@ -76,8 +92,8 @@ class Film:
         self,
         cascade: Cascade,
         request: Request,
-        plan: SegmentPlan,
-        start: Tensor | None,
+        plan: SegmentPlan | Reel,
+        start: Tensor | Sequence[Clip] | None,
         kept: Kept,
         provenance: Mapping[str, Any] | None = None,
     ):
@@ -85,14 +101,15 @@ class Film:
 
         Args:
             request, plan: resolved. Of the request's prompt and seed the plan has its own.
-            start: 1 C N h w, latents of frames to continue; the video begins with them.
+            start: 1 C N h w, latents of frames to continue; the video begins with them. Of a reel, what reads the
+                latents of each of its clips: they are read when they are needed, and again.
             provenance: what `Cascade.provenance` says, where it is known: it reads every weight.
         """
-        self.cascade, self.plan, self.start, self.kept = cascade, plan, start, kept
+        self.cascade, self.plan, self.kept = cascade, plan, kept
         self.request = replace(request, seed=plan.seed)
-        self.layout = Layout(plan, 0 if start is None else start.shape[2])
-        self.network = EXTENSION if plan.strategy == CONDITIONED else BASE
-        for stage in (self.network, *request.stages[1:]):
+        self.footage: Footage = Bridges(plan, start) if isinstance(plan, Reel) else Segments(plan, start)
+        self.layout = self.footage.layout
+        for stage in (self.footage.network, *request.stages[1:]):
             cascade.bundle.require(stage)
         self._provenance = cascade.provenance() if provenance is None else provenance
 
@@ -110,7 +127,8 @@ class Film:
 
     @property
     def joins(self) -> list[int]:
-        """The first frame of each segment that continues something, in frames of the finished video.
+        """The first frame of each segment that continues something, in frames of the finished video. Of a reel: of each
+        bridge, and of the clip behind it.
 
         Of an interpolated one: the first that is made beside a key frame of the segment.
         """
@@ -118,20 +136,20 @@ class Film:
 
     @torch.inference_mode()
     def make(self) -> Iterator[Event]:
-        """Make what is not kept yet. Stages tell as in `Cascade.generate`, and each segment by a `SegmentDone`.
+        """Make what is not kept yet. Stages tell as in `Cascade.generate`, each segment or bridge by a `SegmentDone`.
 
         `StageDone.latents` is None. Closing the generator cancels: at most one denoising step is finished after that,
         and what was told of is kept.
 
         Raises RequestError for what cannot be made, before anything is computed.
         """
-        for prompt in dict.fromkeys(segment.prompt for segment in self.plan.segments):
+        for prompt in dict.fromkeys(self.footage.prompts):
             yield from self.cascade.notices(BASE, prompt)
         yield from self.cascade.notices(BASE, self.plan.negative_prompt, "negative prompt")
         for stage in self.request.stages:
             began = time.monotonic()
             yield StageStarted(stage, self._steps(stage))
-            yield from self._segments() if stage == BASE else self._windows(stage)
+            yield from self._base() if stage == BASE else self._windows(stage)
             yield StageDone(stage, time.monotonic() - began, None)
 
     @torch.inference_mode()
@@ -143,19 +161,15 @@ class Film:
             yield vae.to_uint8(frame)[0].numpy()
 
     def latents(self, stage: str) -> Latents:
-        """What a stage has made, read where it is needed; of the base stage behind the frames that were there."""
+        """What a stage has made, read where it is needed; of the base stage with the frames that were there."""
         if stage == BASE:
-            counts = [len(self.layout.frames_of(number)) for number in range(len(self.keys))]
-            parts = [(count, partial(latents_at, self.kept, key)) for count, key in zip(counts, self.keys, strict=True)]
-            begun = [] if self.start is None else [(self.start.shape[2], lambda: self.start.float().cpu())]
-            return Parts(begun + parts)
+            return self.footage.latents(self.kept, self.keys)
         return Blended(self._grid(stage), self._kept_windows(stage), self._frames(stage))
 
     @cached_property
     def keys(self) -> list[str]:
-        """Of the segments."""
-        start = None if self.start is None else keys.latents_hash(self.start)
-        return keys.segment_keys(self.plan, start, self._made_with(BASE, self.network))
+        """Of the segments or bridges."""
+        return self.footage.keys(self._made_with(BASE, self.footage.network))
 
     def window_keys(self, stage: str) -> list[str]:
         """Of the windows of a later stage."""
@@ -171,7 +185,7 @@ class Film:
     def _keys_behind(self, stage: str) -> Callable[[int], list[str]]:
         """A frame of a later stage → the keys of the parts that it is made from."""
         if stage == INTERPOLATION or not self._interpolated:
-            return lambda frame: [self.keys[self.layout.segment_at(self._base_frame(frame))]]
+            return lambda frame: [self.footage.key_at(self.keys, self._base_frame(frame))]
         frames, grid, found = self._frames(INTERPOLATION), self._grid(INTERPOLATION), self.window_keys(INTERPOLATION)
         return lambda frame: [found[number] for number in grid.covering(frame, frames)]
 
@@ -199,58 +213,30 @@ class Film:
     def _steps(self, stage: str) -> int:
         sampling = self.request.sampling(stage)
         if stage == BASE:
-            return extend.total_steps(self.layout, sampling.steps)
+            return self.footage.total_steps(sampling.steps)
         return windowed.total_steps(self._frames(stage), sampling, self.cascade.bundle.defaults[stage])
 
-    def _segments(self) -> Iterator[Event]:
-        """The base stage. A segment that is missing before others is made alone, and these stay."""
-        there, state = self._reached(0)
-        if there == len(self.keys):
-            return
-        with self.cascade.residency.on_device(self.network) as network:
-            model = self._model(network)
-            while there < len(self.keys):
-                made = yield from self._go_on(model, there, state)
-                there, state = self._reached(made)
+    def _base(self) -> Iterator[Event]:
+        """The base stage, as far as it is missing."""
+        return self.footage.make(self._opened, self.kept, self.keys)
 
-    def _reached(self, begin: int) -> tuple[int, Mapping[str, Tensor]]:
-        """The first segment from `begin` on that is not there, and the state of the one before it."""
-        state: Mapping[str, Tensor] = {}
-        for number in range(begin, len(self.keys)):
-            try:
-                state = self.kept[self.keys[number]].state
-            except KeyError:
-                return number, state
-        return len(self.keys), state
-
-    def _go_on(self, model: Model, there: int, state: Mapping[str, Tensor]) -> Generator[Event, None, int]:
-        """Make segments from number `there` to the next one that is kept; returns the last one's number."""
-        done = (latents_at(self.kept, key) for key in self.keys[:there])
-        made = there
-        for event in extend.extend(model, self.plan, self.start, done, state):
-            if isinstance(event, SegmentDone):
-                made = event.number
-                self.kept[self.keys[made]] = Part(BASE, made, event.latents, event.facts, event.state)
-            yield event
-            following = self.keys[made + 1 : made + 2]
-            if isinstance(event, SegmentDone) and following and following[0] in self.kept:
-                break
-        return made
-
-    def _model(self, network: nn.Module) -> Model:
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[Model]:
+        """The network of the base stage on its device."""
         request, bundle = self.request, self.cascade.bundle
         factor = bundle.halvings(VAE)
-        grey = None
-        if self.network == EXTENSION:
-            grey = self.cascade.encode(torch.zeros(1, 3, 1, request.height, request.width))
-        return Model(
-            network,
-            partial(self.cascade.embed, BASE),
-            request.base,
-            bundle.defaults[self.network],
-            (network.config.out_channels, request.height // factor, request.width // factor),
-            grey,
-        )
+        with self.cascade.residency.on_device(self.footage.network) as network:
+            grey = None
+            if self.footage.network == EXTENSION:
+                grey = self.cascade.encode(torch.zeros(1, 3, 1, request.height, request.width))
+            yield Model(
+                network,
+                partial(self.cascade.embed, BASE),
+                request.base,
+                bundle.defaults[self.footage.network],
+                (network.config.out_channels, request.height // factor, request.width // factor),
+                grey,
+            )
 
     def _windows(self, stage: str) -> Iterator[Event]:
         """A later stage over the latents of the one before it."""

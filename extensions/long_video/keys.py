@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from extensions.long_video.plan import CODENOISE, SegmentPlan
+from extensions.long_video.reel import Reel
 from lavie.request import Request
 
 if typing.TYPE_CHECKING:
@@ -43,6 +44,30 @@ def segment_keys(plan: SegmentPlan, start_hash: str | None, made_with: str) -> l
         key = _digest("segment", key, number, decided)
         keys.append(key)
     return keys
+
+
+def bridge_key(reel: Reel, number: int, ends: tuple[str, str], made_with: str) -> str:
+    """The key of a bridge's latents: of what decides it, and of its two ends; where in the video it is does not.
+
+    So an exchanged clip changes those of the two bridges beside it, and an exchanged transition its own.
+
+    Args:
+        reel: with seed and strategy decided.
+        number: of the clip before it.
+        ends: `latents_hash` of the frames that it is made from, of the clip before it and the one behind.
+        made_with: see there, for the base stage.
+    """
+    transition = reel.transitions[number]
+    wide = [reel.strategy, reel.negative_prompt, reel.window, reel.strength]
+    return _digest("bridge", made_with, wide, transition.prompt, transition.frames, reel.seed_of(number), list(ends))
+
+
+def piece_key(key: str, begin: int, prompt: str) -> str:
+    """What a window sees of a clip or a bridge: which one it is (`key`), from which frame on, and its prompt.
+
+    A segment's key says all of that itself.
+    """
+    return _digest("piece", key, begin, prompt)
 
 
 def window_key(made_with: str, seed: int, number: int, last: int, seen: Iterable[str]) -> str:

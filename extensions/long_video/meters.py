@@ -105,6 +105,11 @@ class Meter:
     def __init__(self, joins: Sequence[int]):
         """joins: the first frame of each segment but the first, ascending (`plan.Layout.joins`)."""
         self.joins = list(joins)
+        # Signal → the places of its values that look across a join.
+        self._touching = {
+            name: {join - 1 - back for join in self.joins for back in range(2 if name == "a" else 1)}
+            for name in SIGNALS
+        }
         self._looks: list[dict[str, float]] = []
         self._signals: dict[str, list[float]] = {name: [] for name in SIGNALS}  # between frame i and i + 1
         self._lumas: list[np.ndarray] = []  # the last two
@@ -139,13 +144,13 @@ class Meter:
 
     def _signal(self, name: str, frame: int) -> Signal:
         """A signal at a join beside its median near by. Of `a` two values touch a join: their mean."""
-        values = self._signals[name]
-        touching = {join - 1 - back for join in self.joins for back in range(2 if name == "a" else 1)}
+        values, touching = self._signals[name], self._touching[name]
         here = [
             place for place in ((frame - 2, frame - 1) if name == "a" else (frame - 1,)) if 0 <= place < len(values)
         ]
         value = float(np.mean([values[place] for place in here])) if here else 0.0
-        near = [values[place] for place in range(len(values)) if abs(place - frame) <= NEAR and place not in touching]
+        around = range(max(frame - NEAR, 0), min(frame + NEAR + 1, len(values)))
+        near = [values[place] for place in around if place not in touching]
         if not near:
             return Signal(value, value, 1.0, 0.0)
         middle = float(np.median(near))

@@ -13,11 +13,12 @@ from lavie.errors import StorageError
 
 @dataclass(frozen=True)
 class Part:
-    """A segment of the base stage, or a window of a later one.
+    """A segment or bridge of the base stage, or a window of a later one.
 
-    stage: "base", "interpolation" or "super_resolution". number: of the segment or window, from 0. latents: float32
-    1 C n h w on the CPU; a segment's new frames alone, a window whole. facts: how it was made, JSON values. state: what
-    goes on behind a segment needs beside all latents so far, tensors on the CPU; empty but for `codenoise`.
+    stage: "base", "interpolation" or "super_resolution". number: of the segment, bridge or window, from 0. latents:
+    float32 1 C n h w on the CPU; of a segment or bridge its new frames alone, a window whole. facts: how it was made,
+    JSON values. state: what goes on behind a segment needs beside all latents so far, tensors on the CPU; empty but for
+    `codenoise`.
     """
 
     stage: str

@@ -142,6 +142,15 @@ class Layout:
         """The first new frame of each segment that continues something: where the meters look for seams."""
         return [frame for frame in self._ends[:-1] if frame]
 
+    def mixture(self, frame: int) -> tuple[str, str, float]:
+        """The prompt that goes, the one that comes, and its weight, 0 … 1, at an absolute frame."""
+        plan, number = self.plan, self.segment_at(frame)
+        old, new = (plan.segments[place].prompt for place in (max(number - 1, 0), number))
+        frames = self.frames_of(number)
+        ramp = min(plan.ramp, len(frames))
+        weight = 1.0 if old == new else min((frame - frames.start + 1) / (ramp + 1), 1.0)
+        return old, new, weight
+
     def windows_of(self, number: int) -> int:
         """How many windows the network makes for a segment."""
         return len(list(self.windows(number)))

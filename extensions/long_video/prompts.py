@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from extensions.long_video.plan import Layout
+from extensions.long_video.reel import Reel
 from lavie.text import unconditional_first
 
 KEPT = 8  # embeddings at a time: a window sees two or three prompts, a plan may have a thousand
@@ -23,14 +24,14 @@ class PromptTable:
 
     def __init__(
         self,
-        layout: Layout,
+        layout: Layout | Reel,
         embed: Callable[[str], Tensor],
         guidance: float,
         negative: str | None = None,
         suffix: str = "",
     ):
-        """embed: a prompt → 1 L C. guidance: 1 needs no negative prompt. negative: None for the plan's. suffix: of all
-        the plan's prompts, as a later stage reads them."""
+        """embed: a prompt → 1 L C. guidance: 1 needs no negative prompt. negative: None for the layout's plan's.
+        suffix: of all prompts, as a later stage reads them."""
         self.layout, self.guidance, self.suffix = layout, guidance, suffix
         self.negative = layout.plan.negative_prompt if negative is None else negative
         self._embed = lru_cache(KEPT)(embed)
@@ -57,14 +58,9 @@ class PromptTable:
         return unconditional_first(negative.expand_as(conditional), conditional)
 
     def _mixture(self, frame: int) -> tuple[str, str, float]:
-        """The prompt that goes, the one that comes, and its weight, 0 … 1, at an absolute frame."""
-        plan = self.layout.plan
-        number = self.layout.segment_at(frame)
-        old, new = (plan.segments[place].prompt + self.suffix for place in (max(number - 1, 0), number))
-        frames = self.layout.frames_of(number)
-        ramp = min(plan.ramp, len(frames))
-        weight = 1.0 if old == new else min((frame - frames.start + 1) / (ramp + 1), 1.0)
-        return old, new, weight
+        """That of the layout, with the suffix."""
+        old, new, weight = self.layout.mixture(frame)
+        return old + self.suffix, new + self.suffix, weight
 
 
 def blend(old: Tensor, new: Tensor, weight: float) -> Tensor:

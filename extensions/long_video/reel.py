@@ -12,8 +12,10 @@ super-resolution, which then go over the whole video at once and leave no seam o
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from extensions.long_video.plan import CONDITIONED, CORRECTED, MAX_SEGMENTS, REPAINT
 from lavie.request import MAX_FRAMES
@@ -27,15 +29,18 @@ MAX_SHOT_FRAMES = 1_000_000
 
 @dataclass(frozen=True)
 class Shot:
-    """A clip of the base stage. name: what whoever keeps it calls it. frames: how many it has; 1 for a picture."""
+    """A clip of the base stage. name: what whoever keeps it calls it. frames: how many it has; 1 for a picture.
+    prompt: what it shows, for the later stages; empty where nobody knows."""
 
     name: str
     frames: int
+    prompt: str = ""
 
     def __post_init__(self):
         check_kind("a shot's name", self.name, str)
         check(self.frames is not None, f"a shot's frames is None: give a whole number from 1 to {MAX_SHOT_FRAMES}")
         check_whole("a shot's frames", self.frames, 1, MAX_SHOT_FRAMES)
+        check_prompt("a shot's prompt", self.prompt)
 
 
 @dataclass(frozen=True)
@@ -68,14 +73,15 @@ class Piece:
 
 @dataclass(frozen=True)
 class Reel:
-    """A whole video. transitions: one between each clip and the next. window: frames the network sees. strength: as in
+    """A whole video. transitions: one between each clip and the next. strategy: one of `BRIDGING`, None for the best
+    that the bundle has networks for (`film.resolve_plan`). window: frames the network sees. strength: as in
     `SegmentPlan`. Raises RequestError on any value outside its limits."""
 
     shots: tuple[Shot, ...]
     transitions: tuple[Transition, ...]
     seed: int | None = None
     negative_prompt: str = ""
-    strategy: str = CORRECTED
+    strategy: str | None = None
     window: int = 16
     strength: float = 1.0
 
@@ -90,7 +96,8 @@ class Reel:
         )
         check_whole("the video's seed", self.seed, 0, MAX_SEED)
         check_prompt("negative_prompt", self.negative_prompt)
-        check(self.strategy in BRIDGING, f"strategy is {self.strategy!r}: choose one of {', '.join(BRIDGING)}")
+        known = (None, *BRIDGING)
+        check(self.strategy in known, f"strategy is {self.strategy!r}: choose one of {', '.join(BRIDGING)}")
         check(self.window is not None, f"window is None: give a whole number from 3 to {MAX_FRAMES}")
         check_whole("window", self.window, 3, MAX_FRAMES)
         check(self.strength is not None, "strength is None: give a number from 0 to 1")
@@ -113,6 +120,34 @@ class Reel:
         own = self.transitions[number].seed
         return own if own is not None or self.seed is None else (self.seed + number) % (MAX_SEED + 1)
 
+    def windows_of(self, number: int) -> int:
+        """How many windows the network makes for the bridge behind clip `number`.
+
+        `corrected` needs a whole window to measure on: it makes one where neither clip has it.
+        """
+        longest = max(shot.frames for shot in self.shots[number : number + 2])
+        return 2 if self.strategy == CORRECTED and longest < self.window else 1
+
+    @cached_property
+    def bridges(self) -> tuple[int, ...]:
+        """The clips that a bridge follows: those whose transition is no cut."""
+        return tuple(number for number, transition in enumerate(self.transitions) if transition.frames)
+
+    def piece_at(self, frame: int) -> Piece:
+        """The clip or bridge that an absolute frame belongs to."""
+        return self._pieces[bisect_right(self._begins, frame) - 1]
+
+    def prompt_of(self, piece: Piece) -> str:
+        """What a piece shows. A clip of which that is not known reads what leads to it, the first one what follows."""
+        if piece.kind == BRIDGE:
+            return self.transitions[piece.number].prompt
+        return self.shots[piece.number].prompt or self.transitions[max(piece.number - 1, 0)].prompt
+
+    def mixture(self, frame: int) -> tuple[str, str, float]:
+        """As `Layout.mixture`. No prompt gives way to another: a transition's own says how the one becomes the next."""
+        prompt = self.prompt_of(self.piece_at(frame))
+        return prompt, prompt, 1.0
+
     def pieces(self) -> Iterator[Piece]:
         """Clips and bridges in their order, every frame of the video in one of them."""
         begin = 0
@@ -124,14 +159,22 @@ class Reel:
                 yield Piece(kind, number, range(begin, begin + frames))
                 begin += frames
 
+    @cached_property
+    def _pieces(self) -> tuple[Piece, ...]:
+        return tuple(self.pieces())
+
+    @cached_property
+    def _begins(self) -> list[int]:
+        return [piece.frames.start for piece in self._pieces]
+
     @property
     def frames(self) -> int:
         """Of the whole video."""
-        return sum(len(piece.frames) for piece in self.pieces())
+        return self._pieces[-1].frames.stop
 
     def joins(self) -> list[int]:
         """The first frame of each piece but the first: where the meters look for seams. Cuts are not among them."""
-        pairs = itertools.pairwise(self.pieces())
+        pairs = itertools.pairwise(self._pieces)
         return [after.frames.start for before, after in pairs if BRIDGE in (before.kind, after.kind)]
 
 

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from app.recipe import Job, Recipe
-from app.start import Start
+from app.start import Joined, Start
 from extensions.long_video.plan import Segment, SegmentPlan
+from extensions.long_video.reel import Reel, Shot, Transition
 from lavie.errors import RequestError
 from lavie.request import Interpolation, Request, Sampling, SuperResolution
 
@@ -55,6 +56,48 @@ def test_what_only_a_long_video_has_stands_only_in_its_json():
     assert Recipe.from_json(recipe.to_json()) == recipe
     assert recipe.job == Job(REQUEST, "nano", plan, start)
     assert Recipe.from_json(Recipe(REQUEST, "nano", plan=plan).to_json()).start is None
+
+
+def joined() -> dict:
+    """What a video of two clips has."""
+    shots = Joined("clip", "x", "ab" * 32, 200), Joined("file", "ä.png", "cd" * 32, 1)
+    reel = Reel(
+        (Shot("ab" * 32, 200, "ein ★"), Shot("cd" * 32, 1)),
+        (Transition("es wird ★", 3, 9),),
+        seed=1,
+        strategy="repaint",
+    )
+    return {"reel": reel, "shots": shots}
+
+
+def test_clips_that_are_joined_survive_json():
+    job, recipe = Job(REQUEST, "nano", **joined()), Recipe(REQUEST, "nano", PROVENANCE, **joined())
+    assert Job.from_json(job.to_json()) == job and Recipe.from_json(recipe.to_json()) == recipe
+    assert recipe.job == job and job.long is job.reel and Job(REQUEST).long is None
+    assert set(json.loads(job.to_json())) == {"request", "model", "reel", "shots"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"reel": {"schema": 99}}, "a plan of clips has schema 99"),
+        ({"reel": None}, "not the JSON|JSON object"),
+        ({"shots": []}, "the shots are not those that the reel names"),
+        ({"shots": [5]}, "a joined clip is a JSON object"),
+        (
+            {"shots": [{"kind": "clip", "name": "x", "hash": "ab" * 32, "frames": 5000}]},
+            "frames of a joined clip is 5000",
+        ),
+        ({"shots": {}}, "shots are .*: give a list"),
+        ({"plan": {"schema": 1, "segments": [{"prompt": "x"}]}}, "a plan of segments and a reel of clips"),
+        ({"start": {"kind": "clip", "name": "x", "hash": "ab" * 32, "frames": 4}}, "continued without a plan"),
+        ({"candidates": [1]}, "give seeds, and the plan"),
+    ],
+)
+def test_a_job_of_no_clips_that_could_be_joined_is_refused(changes, words):
+    data = json.loads(Job(REQUEST, **joined()).to_json()) | changes
+    with pytest.raises(RequestError, match=words):
+        Job.from_json(json.dumps(data))
 
 
 @pytest.mark.parametrize(

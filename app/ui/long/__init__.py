@@ -3,6 +3,7 @@
     scene.py      what is shown, as a value           look.py       the studio → a scene
     table.py timeline.py head.py seams.py icons.py    a scene → HTML, pure functions
     acts.py edits.py begin.py   what buttons and fields do      sources.py   a file or a clip that a video begins with
+    leading.py    pictures and videos that become one video
 
 What a person writes is kept in the database as it is written (`app.projects`): a page that is opened again, here or
 elsewhere, shows the same. Talks to `app.studio`.
@@ -20,6 +21,7 @@ from app.ui.language import Words
 from app.ui.long import head
 from app.ui.long.acts import act
 from app.ui.long.begin import use_script
+from app.ui.long.leading import create_leading
 from app.ui.long.look import known, look
 from app.ui.long.scene import Seat, View
 from app.ui.long.sources import create_upload, from_clip
@@ -57,6 +59,7 @@ def create_tab(shell: Shell) -> None:
                     boards["advanced"] = board(name="long-advanced")
                 script = _script(shell)
                 upload = create_upload(shell)
+                create_leading(shell)
     outputs = [boards[name] for name in _BOARDS]
 
     answer = partial(_answer, studio)
@@ -64,9 +67,7 @@ def create_tab(shell: Shell) -> None:
         one.act(shell.handler(partial(answer, act)), seat, outputs, **EDITS)
     gr.on([shell.page.load, shell.tab.select], shell.handler(partial(answer, act)), seat, outputs, **EDITS)
     for how, button in script.buttons.items():
-        used = partial(
-            answer, lambda studio, asked, view, text, how=how: use_script(studio, asked, view, text, how)
-        )
+        used = partial(answer, lambda studio, asked, view, text, how=how: use_script(studio, asked, view, text, how))
         button.click(shell.handler(used), [seat, script.text], outputs, **EDITS)
     upload.wire(shell, answer, seat, outputs)
     shell.openers += [boards["projects"], boards["player"]]

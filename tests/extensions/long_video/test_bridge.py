@@ -242,6 +242,29 @@ def test_it_survives_json_and_each_bridge_has_a_seed():
     assert replace(REEL, seed=None).seed_of(0) is None
 
 
+def test_every_frame_has_its_piece_and_reads_its_prompt():
+    reel = replace(REEL, shots=(REEL.shots[0], Shot("b", 1, "a moon"), REEL.shots[2]))
+    assert [(reel.piece_at(frame).kind, reel.piece_at(frame).number) for frame in (0, 60, 61, 68, 69, 70, 85)] == [
+        (CLIP, 0),
+        (CLIP, 0),
+        (BRIDGE, 0),
+        (BRIDGE, 0),
+        (CLIP, 1),
+        (CLIP, 2),
+        (CLIP, 2),
+    ]
+    assert [reel.mixture(frame) for frame in (0, 61, 69)] == [
+        (prompt, prompt, 1.0) for prompt in ("the sun sets", "the sun sets", "a moon")
+    ]
+    assert reel.mixture(70)[1] == "" and reel.bridges == (0,)
+
+
+def test_a_window_to_measure_on_is_made_only_where_neither_clip_is_one():
+    short = replace(REEL, shots=(Shot("a", 15), Shot("b", 1), Shot("c", 16)), strategy=CORRECTED)
+    assert [short.windows_of(number) for number in (0, 1)] == [2, 1]
+    assert replace(short, strategy=CONDITIONED).windows_of(0) == 1
+
+
 WRONG = [
     ({"shots": (Shot("a", 4),)}, "the video has 1 clips: give 2"),
     ({"transitions": (Transition("x"),)}, "3 clips have 2 transitions between them, not 1"),

@@ -44,7 +44,6 @@ def test_pictures_become_a_video_and_what_is_wrong_is_said(browser, address):
         answer.get_by_text("first.png: The picture was taken as one frame.").wait_for()
         assert answer.locator("b").count() == 0
         page.locator('[data-live="picture"] video').wait_for(state="attached")  # it is made
-        page.reload()
         gallery(page)
         page.locator(".lv-card .lv-shot").click()
         said = page.get_by_text("a red star becomes a <b>blue</b> one").locator("visible=true")

@@ -64,7 +64,9 @@ def create_browse(shell: Shell) -> Browse:
     search.wire(shell, partial(_search, studio), partial(_use, studio), view, outputs)
     fields = list(search.fields.values())
     clips.act(shell.handler(partial(_act, studio)), view, [*outputs, *fields], **QUICK)
-    shell.page.load(shell.handler(lambda asked, view: render(studio, view, asked.say)), view, outputs, **QUICK)
+    fresh = shell.handler(lambda asked, view: render(studio, view, asked.say))
+    # A tab that was never open is not in the page yet, so that no news of the studio's reaches it.
+    gr.on([shell.page.load, shell.tab.select], fresh, view, outputs, **QUICK)
     return Browse(clips, view, outputs)
 
 

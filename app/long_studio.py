@@ -110,10 +110,11 @@ class LongVideos:
         of the clip's request, as to add stages. values: other fields of the plan (`SegmentPlan`).
         """
         recipe, segments = self._studio.gallery.require(clip_id).recipe, tuple(segments)
-        request = change(recipe.request)
         if recipe.plan is not None:
             plan = replace(recipe.plan, segments=(*recipe.plan.segments, *segments), **values)
+            request = change(recipe.request)
             return self.submit(request, plan, start=recipe.start, output=output, parent=clip_id, model=recipe.model)
+        request = change(self._asked(clip_id, recipe.request))
         plan = SegmentPlan(segments, **{"seed": recipe.request.seed, **values})
         return self.submit(request, plan, start=self.start_from_clip(clip_id), output=output, parent=clip_id)
 
@@ -194,7 +195,7 @@ class LongVideos:
             return self.projects.create(recipe.plan, recipe.request, recipe.model, recipe.start, clip=clip_id)
         plan = SegmentPlan((Segment(recipe.request.prompt),), seed=recipe.request.seed)
         start = self.start_from_clip(clip_id)
-        return self.projects.create(plan, recipe.request, self._studio.model, start)
+        return self.projects.create(plan, self._asked(clip_id, recipe.request), self._studio.model, start)
 
     def report(self, clip_id: str) -> Report | None:
         """What the meters said of a long video; None for a short clip."""
@@ -213,6 +214,12 @@ class LongVideos:
     def left(self, row: JobRow, seconds_a_step: float | None = None) -> LongLeft | None:
         """How long a running job's segment and the whole still take. seconds_a_step: as measured [as in past runs]."""
         return self._studio.estimates.left_of_long(row, seconds_a_step)
+
+    def _asked(self, clip_id: str, request: Request) -> Request:
+        """A short clip's request, for going on from it: sampling that nobody asked for is left open again, since the
+        network that goes on may want another."""
+        row = self._studio.jobs.get(clip_id)
+        return request if row is None else replace(request, base=row.job.request.base)
 
     def _add(self, job: Job, *, project: Project | None = None, **values: typing.Any) -> str:
         """Queue a job, and note that it is a project's."""

@@ -85,10 +85,10 @@ class Results:
 
 def _resolved(job: Job, model: Model) -> Job:
     """The job with every value decided."""
-    request = model.cascade.resolve(job.request)
     if job.long is None:
-        return Job(request, job.model)
-    from extensions.long_video.film import resolve_plan
+        return Job(model.cascade.resolve(job.request), job.model)
+    from extensions.long_video.film import resolve
 
-    plan, reel = (long and resolve_plan(model.cascade, request, long) for long in (job.plan, job.reel))
-    return Job(request, job.model, plan, job.start, reel=reel, shots=job.shots)
+    request, long = resolve(model.cascade, job.request, job.long)
+    which = {"reel": long} if job.reel else {"plan": long}
+    return Job(request, job.model, start=job.start, shots=job.shots, **which)

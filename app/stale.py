@@ -33,11 +33,11 @@ def stale_segments(studio: Studio, project: Project) -> set[int]:
 
 
 def _missing(studio: Studio, project: Project) -> set[int]:
-    from extensions.long_video.film import Film, resolve_plan
+    from extensions.long_video.film import Film, resolve
 
     model = studio.loaded
-    request = model.cascade.resolve(replace(project.request, interpolation=None, super_resolution=None))
-    plan = resolve_plan(model.cascade, request, project.plan)
+    request = replace(project.request, interpolation=None, super_resolution=None)
+    request, plan = resolve(model.cascade, request, project.plan)
     start = Starts(studio.database, studio.config.data).load(project.start)
     keys = Film(model.cascade, request, plan, start, {}, model.provenance).keys
     kept = kept_keys(studio.database, studio.config.data, keys)

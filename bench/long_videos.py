@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.long_figures import Judged, of_videos
 from bench.quality import ALL, scene_of
-from extensions.long_video.film import Film, resolve_plan
+from extensions.long_video.film import Film, resolve
 from extensions.long_video.meters import Meter
 from extensions.long_video.plan import CONDITIONED, CORRECTED, STRATEGIES, Layout, Segment, SegmentPlan
 from lavie import Cascade, Request, Sampling
@@ -71,10 +71,10 @@ def video(
 
     number: the seed.
     """
-    request = cascade.resolve(Request(scene.caption, seed=number, base=Sampling(steps=steps)))
+    request = Request(scene.caption, seed=number, base=Sampling(steps=steps))
     values = VALUES.get(way, {"strategy": way})
     plan = SegmentPlan((Segment(scene.caption),) * segments, seed=number, **values)
-    plan = resolve_plan(cascade, request, plan)
+    request, plan = resolve(cascade, request, plan)
     if way == WORLD:
         layout, size = Layout(plan), (request.height, request.width)
         staging = stage(scene, np.random.default_rng([2024, number]), request.width / request.height)

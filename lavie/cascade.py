@@ -92,10 +92,11 @@ class Cascade:
             "offload": self.residency.offload,
         }
 
-    def resolve(self, request: Request, source: Video | None = None) -> Request:
+    def resolve(self, request: Request, source: Video | None = None, network: str = BASE) -> Request:
         """The request with every value decided: what it leaves open comes from the bundle, the seed is drawn.
 
-        With a source its width, height, frames and fps are None: they are those of the source.
+        With a source its width, height, frames and fps are None: they are those of the source. network: which one does
+        the base stage, "base" or "extension"; each has its own sampling.
 
         Raises RequestError for a size that the networks cannot make, BundleError for a stage whose weights are missing.
         """
@@ -108,7 +109,7 @@ class Cascade:
         size = {name: getattr(request, name) or getattr(bundle, name) if source is None else None for name in SIZE}
         resolved = replace(request, seed=seed, **size)
         if BASE in stages:
-            resolved = replace(resolved, base=_filled(request.base, bundle.defaults[BASE]))
+            resolved = replace(resolved, base=_filled(request.base, bundle.defaults[network]))
         if INTERPOLATION in stages:
             sampling = _filled(request.interpolation.sampling, bundle.defaults[INTERPOLATION])
             resolved = replace(resolved, interpolation=Interpolation(sampling))

@@ -15,6 +15,7 @@ from torch import Tensor
 from extensions.long_video.model import Model, Window, denoise_window
 from lavie.sampling import Denoised
 
+CARRY = 0.7  # share of an error at a frame that its neighbour has too
 SANE_GAIN = 0.1  # a gain further than this from 1 is no colour bias but another picture
 
 
@@ -64,16 +65,47 @@ def conditioning_channels(model: Model, window: Window, given: Mapping[int, Tens
 
 
 def calibrated(made: Denoised, given: Mapping[int, Tensor]) -> tuple[Tensor, dict]:
-    """What `fill_frames` returned, the network's own bias taken out and the given frames as they were; and facts."""
+    """What `fill_frames` returned, the network's own errors taken out as far as the given frames, which are returned as
+    they were, tell them; and facts."""
     if not given:
         return made.latents, {}
     places = sorted(given)
     known = torch.stack([given[place] for place in places], dim=2).to(made.latents)
     # The clean guess of the last step: what noise is left in the latents is akin to `known`, which began from the same.
     gain, offset = overlap_calibration(made.clean[:, :, places], known)
-    latents = (made.latents - _per_channel(offset, made.latents)) / _per_channel(gain, made.latents)
+    latents, clean = (
+        (frames - _per_channel(offset, frames)) / _per_channel(gain, frames) for frames in (made.latents, made.clean)
+    )
+    errors = dict(zip(places, (clean[:, :, places] - known).unbind(2), strict=True))
+    for place in set(range(latents.shape[2])) - set(places):
+        latents[:, :, place] -= _carried(errors, place)
     latents[:, :, places] = known
-    return latents, {"gain": gain, "offset": offset}
+    step = colour_step(latents, len(places)) if places == list(range(len(places))) else [0.0] * latents.shape[1]
+    latents[:, :, len(places) :] -= _per_channel(step, latents) if any(step) else 0.0
+    return latents, {"gain": gain, "offset": offset, "step": step}
+
+
+def colour_step(latents: Tensor, known: int) -> list[float]:
+    """By how much the whole picture steps from the last known frame to the first new one, per channel: the median over
+    the picture, less the same of the known frame before it. 0 where fewer than two are known, or none is new.
+
+    latents: 1 C F h w, of which the first `known` frames are known. What moves covers less than half of a picture, so
+    that the median is that of the rest, which goes on as it did.
+    """
+    if known < 2 or known == latents.shape[2]:
+        return [0.0] * latents.shape[1]
+    before, last, new = latents[0, :, known - 2 : known + 1].flatten(2).unbind(1)
+    return ((new - last).median(1).values - (last - before).median(1).values).tolist()
+
+
+def _carried(errors: Mapping[int, Tensor], place: int) -> Tensor | float:
+    """What the network is likely to have got wrong at a new frame: as at the nearest given ones, less with each frame
+    between. So the first new frame differs from the last known one as the network's two frames do."""
+    near = [
+        max((at for at in errors if at < place), default=None),
+        min((at for at in errors if at > place), default=None),
+    ]
+    return sum(errors[at] * CARRY ** abs(place - at) for at in near if at is not None)
 
 
 def overlap_calibration(made: Tensor, known: Tensor) -> tuple[list[float], list[float]]:

@@ -40,9 +40,19 @@ from lavie.stages.interpolation import RATE, interpolated_frames, nearest_key
 from lavie.stages.super_resolution import SCALE
 from lavie.windows import Windows
 
-__all__ = ["Event", "Film", "Part", "SegmentDone", "resolve_plan"]
+__all__ = ["Event", "Film", "Part", "SegmentDone", "resolve", "resolve_plan"]
 
 Event = Notice | StageStarted | Step | SegmentDone | StageDone
+
+
+def resolve(cascade: Cascade, request: Request, plan: SegmentPlan | Reel) -> tuple[Request, SegmentPlan | Reel]:
+    """Both with every value decided; the sampling is that of the network which the plan's strategy needs.
+
+    Raises as `Cascade.resolve` and `resolve_plan` do.
+    """
+    conditioned = _strategy(cascade.bundle, plan.strategy) == CONDITIONED
+    request = cascade.resolve(request, network=EXTENSION if conditioned else BASE)
+    return request, resolve_plan(cascade, request, plan)
 
 
 def resolve_plan(cascade: Cascade, request: Request, plan: SegmentPlan | Reel | None = None) -> SegmentPlan | Reel:

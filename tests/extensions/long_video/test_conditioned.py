@@ -3,8 +3,15 @@
 import pytest
 import torch
 
-from extensions.long_video.conditioned import conditioning_channels, continue_frames, overlap_calibration
+from extensions.long_video.conditioned import (
+    calibrated,
+    colour_step,
+    conditioning_channels,
+    continue_frames,
+    overlap_calibration,
+)
 from extensions.long_video.model import Window
+from lavie.sampling import Denoised
 from lavie.unet import BaseUNet
 from tests.extensions.long_video.videos import ideal_model, returned
 from tests.tiny import TEXT_WIDTH
@@ -66,3 +73,27 @@ def test_what_is_no_colour_bias_is_left_alone():
     other = torch.randn(1, 4, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     assert overlap_calibration(other, known) == ([1.0] * 4, [0.0] * 4)
     assert overlap_calibration(known, torch.zeros_like(known)) == ([1.0] * 4, [0.0] * 4)
+
+
+def test_what_was_wrong_at_the_last_known_frame_is_taken_out_of_the_next_ones():
+    """A spot that the network gets wrong from the fourth frame on, less and less: the join does not show it."""
+    true = torch.randn(1, 4, 1, 8, 8, generator=torch.Generator().manual_seed(2)).repeat(1, 1, 16, 1, 1)
+    wrong = true.clone()
+    wrong[:, :, 3:, 2, 5] += 0.2
+    given = {place: true[:, :, place] for place in range(4)}
+    made, _ = calibrated(Denoised(0, wrong, wrong), given)
+    assert (made[:, :, :4] == true[:, :, :4]).all()
+    left = (made - true)[0, 0, :, 2, 5]
+    assert left[4] < 0.1 and left[15] > 0.15  # it fades in, frame by frame
+    assert (left.diff()[4:] < 0.06).all()
+
+
+def test_a_step_of_the_whole_picture_is_taken_out_and_what_moves_is_left():
+    frames = torch.zeros(1, 4, 16, 8, 8)
+    frames[:, :, 4:] += torch.tensor([0.1, -0.2, 0.0, 0.05]).view(1, 4, 1, 1, 1)
+    for frame in range(16):
+        frames[:, :, frame, 2:4, frame % 8] += 1  # a subject
+    assert colour_step(frames, 4) == pytest.approx([0.1, -0.2, 0.0, 0.05], abs=1e-6)
+    steady = torch.arange(16.0).view(1, 1, 16, 1, 1) * 0.1 + torch.zeros(1, 4, 16, 8, 8)
+    assert colour_step(steady, 4) == pytest.approx([0.0] * 4, abs=1e-6)  # goes on as it did
+    assert colour_step(frames, 1) == colour_step(frames, 16) == [0.0] * 4

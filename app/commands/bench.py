@@ -17,6 +17,7 @@ BENCHES = {  # name of the module in `bench` → what it measures
     "quality": "How often a bundle makes what it was asked for: colour, shape, motion, background.",
     "fidelity": "How true autoencoders, interpolation and super-resolution are, in dB.",
     "long": "How long videos hold together: seams, drift, what they show at their end, memory and time by length.",
+    "lora": "What an adapter learns and what it leaves alone: a new subject, a new motion, ordinary prompts.",
     "render": "What the whole cascade costs, as the command render in a process of its own.",
     "unet": "What a forward of each network costs, in time, FLOPs and bytes.",
     "gallery": "What filters, searches and pages of a large gallery cost.",

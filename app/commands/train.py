@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from app.commands.adapters import lora
 from app.commands.tuning import add_to, tell
 from app.exits import exit_codes
 from lavie.errors import TrainingError
 
 train = typer.Typer(help="Train the networks of the cascade.", rich_markup_mode=None, no_args_is_help=True)
 add_to(train)
+train.command()(lora)
 
 
 @train.command()

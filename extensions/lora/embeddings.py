@@ -34,18 +34,15 @@ def known_words(encoder: TextEncoder, model: nn.Module, words: Mapping[str, Tens
     Args:
         encoder: its tokenizer is another one inside the block.
         model: the CLIP text model, on any device, offloaded or not.
-        words: word → N C, as `read.read_embedding` gives them. Prompts must be spelled out (`spell`).
+        words: word → N C, as `read.read_embedding` gives them. Prompts must be spelled out (`spell`). Vectors may need
+            gradients: they are looked up at each call.
 
     Raises RequestError for a word that cannot be one, or that the tokenizer has in its vocabulary already.
     """
     tokenizer, plain = copy.deepcopy(encoder.tokenizer), encoder.tokenizer
-    vectors: dict[int, Tensor] = {}
-    for word, rows in words.items():
-        for token, row in zip(_tokens(word, rows), rows, strict=True):
-            vectors[_add(tokenizer, token)] = row
+    added = [_add(tokenizer, token) for word, rows in words.items() for token in _tokens(word, rows)]
     table = model.get_input_embeddings()
-    numbers = torch.tensor(list(vectors), dtype=torch.long)
-    rows = torch.stack(list(vectors.values())) if vectors else torch.empty(0)
+    numbers = torch.tensor(added, dtype=torch.long)
     seen: list[Tensor] = []  # the ids of the call that is on its way
 
     def hide(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
@@ -53,9 +50,9 @@ def known_words(encoder: TextEncoder, model: nn.Module, words: Mapping[str, Tens
         return (inputs[0].masked_fill(torch.isin(inputs[0], numbers.to(inputs[0].device)), 0),)
 
     def put_in(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-        ids = seen.pop()
-        for number, row in zip(numbers.tolist(), rows.to(output), strict=True):
-            output = torch.where((ids == number)[..., None], row, output)
+        ids, rows = seen.pop(), (row for vectors in words.values() for row in vectors)
+        for number, row in zip(added, rows, strict=True):
+            output = torch.where((ids == number)[..., None], row.to(output), output)
         return output
 
     hooks = [table.register_forward_pre_hook(hide), table.register_forward_hook(put_in)]

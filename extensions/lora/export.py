@@ -18,6 +18,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from extensions.lora.changes import LowRank
+from extensions.lora.formats import WORD_END, WORD_START
 from extensions.lora.names import PARTS, kohya_name
 from extensions.lora.read import Changes
 from lavie.errors import AdapterError
@@ -30,7 +31,7 @@ def save_kohya(path: Path | str, state: Changes, metadata: Mapping[str, object] 
     """Write low-rank changes; the file appears whole or not at all, and replaces one that was there.
 
     Args:
-        state: only `LowRank` changes, their factors in the number type that the file shall have.
+        state: only `LowRank` changes, their factors in the number type that the file shall have; and words.
         metadata: what is known beside what the weights tell, `ss_…` and `modelspec.…`; texts as they are, other values
             as JSON. Say `ss_base_model_version` and `modelspec.architecture` for another base than full-size LaVie.
 
@@ -66,7 +67,8 @@ def _tensors(state: Changes) -> dict[str, Tensor]:
             found[f"{name}.alpha"] = torch.tensor(float(change.alpha))
     if not found:
         raise AdapterError("there is no change to write: train an adapter first")
-    return found
+    words = {f"{WORD_START}{word}{WORD_END}": vectors for word, vectors in state.words.items()}
+    return found | {key: vectors.detach().cpu().contiguous() for key, vectors in words.items()}
 
 
 def _described(name: str, state: Changes) -> dict[str, str]:

@@ -21,6 +21,8 @@ LOW_RANK, LOHA, LOKR = "LoRA", "LoHa", "LoKr"
 _LOHA_ROLES = tuple(f"hada_{name}" for name in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2"))
 _LOKR_ROLES = tuple(f"lokr_{name}" for name in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2"))
 EMBEDDING_KEY = "emb_params"  # of a textual inversion that leaves its word to the file's name
+# Words that came with an adapter ("pivotal tuning"), as AUTOMATIC1111's web UI reads them: start, word, end.
+WORD_START, WORD_END = "bundle_emb.", ".string_to_param.*"
 KOHYA, DIFFUSERS, OLD_DIFFUSERS, PEFT = "kohya", "diffusers", "diffusers (old)", "peft"
 
 _DIFFUSERS_PARTS = ("unet.", "text_encoder.")  # before peft's endings, in what its pipelines write today
@@ -118,8 +120,8 @@ def _refuse_unsupported(header: Header) -> None:
 def _grouped(header: Header, targets: Targets) -> tuple[dict[str, dict[str, str]], set[str], list[str]]:
     """The keys by module and role, the families that wrote them, and the keys that say nothing."""
     found: dict[str, dict[str, str]] = {}
-    families, unknown = set(), []
-    for key in header.shapes:
+    families, unknown, words = set(), [], set(words_of(header).values())
+    for key in (key for key in header.shapes if key not in words):
         module, role, family = split_key(key) or (None, None, None)
         if module is None:
             unknown.append(key)
@@ -173,6 +175,13 @@ def embedding_of(header: Header) -> tuple[str | None, tuple[int, int]] | None:
     if split_key(key) or len(shape) not in (1, 2):
         return None
     return None if key == EMBEDDING_KEY else key, (1, *shape)[-2:]
+
+
+def words_of(header: Header) -> dict[str, str]:
+    """The words that an adapter brings vectors for: word → key."""
+    flat = [key for key, shape in header.shapes.items() if len(shape) in (1, 2)]
+    keys = [key for key in flat if key.startswith(WORD_START) and key.endswith(WORD_END)]
+    return {key[len(WORD_START) : -len(WORD_END)]: key for key in keys}
 
 
 def modules(header: Header) -> Iterator[tuple[str, str, tuple[int, ...]]]:

@@ -8,7 +8,7 @@ from extensions.lora.adapter import safe_name
 from extensions.lora.bases import UNKNOWN, guess_base, refuse_foreign
 from extensions.lora.card import LISTED, AdapterCard
 from extensions.lora.facts import MAX_WORD, cut, facts_of
-from extensions.lora.formats import embedding_of, plan
+from extensions.lora.formats import embedding_of, plan, words_of
 from extensions.lora.header import read_header
 from extensions.lora.names import Targets
 from extensions.lora.read import changes_of, read_embedding
@@ -39,6 +39,8 @@ def inspect(path: Path | str, targets: Targets) -> AdapterCard:
     refuse_foreign(header, base)
     planned = plan(header, targets, base)
     changes = changes_of(header, planned, targets)
+    brought = (cut(word, MAX_WORD) for word in words_of(header))
+    facts["trigger_words"] = tuple(dict.fromkeys((*facts["trigger_words"], *brought)))[:LISTED]
     every = [*changes.unet.values(), *changes.text.values()]
     return AdapterCard(
         file_hash(header.path),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from extensions.lora.alphas import Alphas
 from extensions.lora.bases import guess_base, refuse_foreign
 from extensions.lora.changes import Change, Hadamard, Kronecker, LowRank
-from extensions.lora.formats import ALPHA, EMBEDDING_KEY, LOHA, LOW_RANK, Plan, Planned, embedding_of, plan
+from extensions.lora.formats import ALPHA, EMBEDDING_KEY, LOHA, LOW_RANK, Plan, Planned, embedding_of, plan, words_of
 from extensions.lora.header import FETCH_AGAIN, Header, read_header
 from extensions.lora.names import TEXT, UNET, Shapes, Targets
 from lavie.bundle import HOW_TO_GET, NETWORK_FILE, TEXT_ENCODER, TEXT_FILE, Bundle, file_hash
@@ -24,11 +24,15 @@ _NO_LAYERS = ("_embedding", "relative_attention_bias")  # matrices in a file of 
 
 @dataclass(frozen=True)
 class Changes:
-    """What a file changes: layer → change, of each part. unmatched: what it names and these networks do not have."""
+    """What a file changes: layer → change, of each part. unmatched: what it names and these networks do not have.
+
+    words: what it brings for the prompt, word → vectors N C, see `embeddings.known_words`.
+    """
 
     unet: dict[str, Change]
     text: dict[str, Change]
     unmatched: tuple[str, ...] = ()
+    words: dict[str, Tensor] = field(default_factory=dict)
 
     def of(self, part: str) -> dict[str, Change]:
         return self.unet if part == UNET else self.text
@@ -79,7 +83,8 @@ def changes_of(header: Header, planned: Plan, targets: Targets) -> Changes:
             alpha = factors.pop(ALPHA, None)
             number = alphas.of(layer.part, layer.layer, layer.rank) if alpha is None else alpha.double().item()
             found[layer.part][layer.layer] = _change(layer, number, shape, factors)
-    return Changes(found[UNET], found[TEXT], planned.unmatched)
+        words = {word: _vectors(header, file, key, targets.text_width) for word, key in words_of(header).items()}
+    return Changes(found[UNET], found[TEXT], planned.unmatched, words)
 
 
 def read_embedding(path: Path | str, width: int) -> Tensor:
@@ -94,13 +99,19 @@ def read_embedding(path: Path | str, width: int) -> Tensor:
     described = embedding_of(header)
     if described is None:
         raise AdapterError(f"{path} is no embedding but an adapter: put it on the networks instead")
-    if described[1][1] != width:
+    with _opened(header) as file:
+        return _vectors(header, file, described[0] or EMBEDDING_KEY, width)
+
+
+def _vectors(header: Header, file, key: str, width: int) -> Tensor:
+    """A word's vectors, N C in float32."""
+    shape = (1, *header.shapes[key])[-2:]
+    if shape[1] != width:
         raise AdapterError(
-            f"{path} has vectors of {described[1][1]} channels, the text encoder reads {width}: bring one made for "
+            f"{header.path} has vectors of {shape[1]} channels, the text encoder reads {width}: bring one made for "
             "this model"
         )
-    with _opened(header) as file:
-        return _tensor(header, file, described[0] or EMBEDDING_KEY).float().reshape(described[1])
+    return _tensor(header, file, key).float().reshape(shape)
 
 
 def _change(layer: Planned, alpha: float, shape: tuple[int, ...], factors: dict[str, Tensor]) -> Change:

@@ -71,10 +71,20 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(seed, "training", step))
 
 
-def drop_captions(tokens: Tensor, empty: Tensor, generator: torch.Generator) -> Tensor:
+def drop_captions(tokens: Tensor, empty: Tensor, generator: torch.Generator, share: float = CAPTION_DROPOUT) -> Tensor:
     """Replace a share of the captions (B L) by the tokens of the empty prompt (L)."""
-    dropped = torch.rand(len(tokens), generator=generator) < CAPTION_DROPOUT
+    dropped = torch.rand(len(tokens), generator=generator) < share
     return torch.where(dropped[:, None], empty, tokens)
+
+
+def noised(clean: Tensor, generator: torch.Generator, least: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents B C F H W with noise, at timesteps B (`least` … 999) drawn for each, and that noise, where `clean` is.
+
+    Whatever the device, everything is drawn on the CPU: the same step sees the same noise everywhere.
+    """
+    timestep = torch.randint(least, TRAIN_STEPS, (len(clean),), generator=generator).to(clean.device)
+    noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+    return add_noise(clean, noise, timestep), timestep, noise
 
 
 def noise_loss(
@@ -89,11 +99,9 @@ def noise_loss(
     """Mean squared error of the network's prediction at random timesteps (Ho et al., arXiv 2006.11239, eq. 14).
 
     clean: B C F H W, on the network's device. text: B L C. beside: B c F H W channels concatenated behind the noisy
-    ones. Whatever the device, everything is drawn on the CPU: the same step sees the same noise everywhere.
+    ones.
     """
-    timestep = torch.randint(TRAIN_STEPS, (len(clean),), generator=generator).to(clean.device)
-    noise = torch.randn(clean.shape, generator=generator).to(clean.device)
-    noisy = add_noise(clean, noise, timestep)
+    noisy, timestep, noise = noised(clean, generator)
     if beside is not None:
         noisy = torch.cat([noisy, beside], dim=1)
     prediction = network(noisy, timestep, text, **conditions)

@@ -10,6 +10,7 @@ border; doubt (it names the nearest colour and shape, however poor they are).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations, product
@@ -53,15 +54,15 @@ class _Body:
     whole: np.ndarray  # F bool: seen, and neither cut by the border nor beside another subject
 
 
-def read(frames: np.ndarray) -> Reading:
-    """What `frames` (uint8 F H W 3, any size, one or more) show."""
+def read(frames: np.ndarray, colours: Mapping[str, tuple[int, int, int]] = COLOURS) -> Reading:
+    """What `frames` (uint8 F H W 3, any size, one or more) show. colours: the palette that subjects are told by."""
     picked = np.unique(np.linspace(0, len(frames) - 1, MOMENTS).round().astype(int))
     times, still = picked / max(len(frames) - 1, 1), len(picked) < FEWEST
     video = _reduced(frames[picked])
     edges = [edge.reshape(-1, 3) for edge in (video[:, :3], video[:, -3:], video[:, :, :3], video[:, :, -3:])]
     ground = np.median(np.concatenate(edges), axis=0)
-    (name,) = _nearest(ground[None], {**COLOURS, **BACKGROUNDS})
-    bodies = _bodies(_smooth(video), ground)
+    (name,) = _nearest(ground[None], {**colours, **BACKGROUNDS})
+    bodies = _bodies(_smooth(video), ground, colours)
     seen = [(body, *_shape(body)) for body in bodies]
     motions = [_motion(times, *one) if (one[0].area > 0).sum() >= FEWEST else None for one in seen]
     radii = np.array([_radius(times, body, shape) for body, shape, _ in seen])
@@ -109,7 +110,7 @@ def _smooth(video: np.ndarray) -> np.ndarray:
     return 0.5 * rows[:, :, 1:-1] + 0.25 * (rows[:, :, 2:] + rows[:, :, :-2])
 
 
-def _nearest(pixels: np.ndarray, palette: dict[str, tuple[int, int, int]]) -> list[str]:
+def _nearest(pixels: np.ndarray, palette: Mapping[str, tuple[int, int, int]]) -> list[str]:
     """The palette's names nearest to pixels N 3."""
     names, values = list(palette), np.array(list(palette.values()), np.float32)
     return [names[i] for i in np.square(pixels[:, None] - values).sum(2).argmin(1)]
@@ -128,11 +129,11 @@ def _unmixed(pixels: np.ndarray, ground: np.ndarray, value: np.ndarray) -> tuple
     return share, np.square(pixels - ground - share.clip(0, 1)[..., None] * line).sum(-1)
 
 
-def _colours(video: np.ndarray, ground: np.ndarray) -> dict[str, np.ndarray]:
+def _colours(video: np.ndarray, ground: np.ndarray, palette: Mapping) -> dict[str, np.ndarray]:
     """The names of the palette's colours that are shown, the most frequent first, each as measured (3,)."""
     pixels = video[~_grown(np.square(video - ground).sum(-1) < CONTRAST**2)]
-    nearest = np.array(_nearest(pixels, COLOURS))
-    chosen = {name: pixels[nearest == name] for name in COLOURS}
+    nearest = np.array(_nearest(pixels, palette))
+    chosen = {name: pixels[nearest == name] for name in palette}
     found: dict[str, np.ndarray] = {}
     for name, own in sorted(chosen.items(), key=lambda item: -len(item[1])):
         if len(own) < max(SMALLEST / 2, SECOND_COLOUR * len(pixels)):
@@ -143,9 +144,9 @@ def _colours(video: np.ndarray, ground: np.ndarray) -> dict[str, np.ndarray]:
     return found
 
 
-def _bodies(video: np.ndarray, ground: np.ndarray) -> list[_Body]:
+def _bodies(video: np.ndarray, ground: np.ndarray, palette: Mapping) -> list[_Body]:
     """The subjects, the largest first, in smoothed frames F H W 3 on a background of the colour `ground` (3,)."""
-    unmixed = {name: _unmixed(video, ground, value) for name, value in _colours(video, ground).items()}
+    unmixed = {name: _unmixed(video, ground, value) for name, value in _colours(video, ground, palette).items()}
     least = np.min([misfit for _, misfit in unmixed.values()], axis=0) if unmixed else None
     parts = []
     for name, (cover, misfit) in unmixed.items():

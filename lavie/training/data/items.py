@@ -73,8 +73,10 @@ class Item:
         return self.path.open("rb") if self.member is None else self.member.stream(self.path)
 
 
-def find_items(folder: Path) -> tuple[list[Item], list[Fault]]:
+def find_items(folder: Path, caption: str | None = None) -> tuple[list[Item], list[Fault]]:
     """What `folder` holds, in the order of names, and what is wrong with the rest.
+
+    caption: of the files of which nothing is said; None to leave them out.
 
     Raises TrainingError: the folder is none.
     """
@@ -90,7 +92,7 @@ def find_items(folder: Path) -> tuple[list[Item], list[Fault]]:
         if path.suffix.lower() == ".tar":
             _collect(_from_shard(folder, path), items, faults)
         elif path.suffix.lower() in VIDEOS | PICTURES and path not in named:
-            _collect([_beside(folder, path)], items, faults)
+            _collect([beside(folder, path, caption)], items, faults)
     return items, faults
 
 
@@ -170,13 +172,14 @@ def _inside(folder: Path, name: str, caption: str) -> Item | Fault:
     return Item(name, caption, path)
 
 
-def _beside(folder: Path, path: Path) -> Item | Fault:
-    """A file that no table names: its caption stands beside it."""
+def beside(folder: Path, path: Path, caption: str | None = None) -> Item | Fault:
+    """A file that no table names: its caption stands beside it, else it is `caption`."""
     name, text = str(path.relative_to(folder)), path.with_suffix(".txt")
     if not text.is_file():
-        return Fault(name, "it has no caption")
+        return Fault(name, "it has no caption") if caption is None else Item(name, caption, path)
     with text.open("rb") as stream:
-        return Item(name, stream.read(MOST_CAPTION).decode("utf-8-sig", "replace").strip(), path)
+        said = stream.read(MOST_CAPTION).decode("utf-8-sig", "replace").strip()
+    return Item(name, said or caption or "", path)
 
 
 def _from_shard(folder: Path, shard: Path) -> Iterator[Item | Fault]:

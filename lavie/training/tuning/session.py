@@ -19,9 +19,10 @@ from lavie.training.data.cuts import Cut
 from lavie.training.data.encoded import Encoded, Encoder, Encoding, Reader, StoredClips, encode_all, hold_out
 from lavie.training.data.items import Fault, Item, find_items
 from lavie.training.data.report import reasons, summary
-from lavie.training.loop import CHECKPOINT, Plan, Visit, fit
+from lavie.training.loop import Plan, Visit, fit
 from lavie.training.nano.networks import quick_attention
 from lavie.training.team import autocast_of, join_team
+from lavie.training.tuning.resuming import begin_work, check_work
 from lavie.training.tuning.settings import STILLS, Settings
 from lavie.training.tuning.task import Task
 from lavie.video import Video
@@ -57,7 +58,7 @@ class Session:
         self.team = join_team()
         self.is_main = self.team is None or self.team.is_main
         check_output(settings.output, settings.model)
-        self._check_work()
+        check_work(settings.work, settings.resume)
         self.autocast = autocast_of(settings.precision)
         device = pick_device(settings.device) if self.team is None else self.team.device
         self.task = Task(Bundle(settings.model), settings, device)
@@ -78,29 +79,12 @@ class Session:
         if self.is_main:
             self._write()
 
-    def _check_work(self) -> None:
-        checkpoint, asked = self.settings.work / CHECKPOINT, self.settings
-        if checkpoint.exists() and not asked.resume:
-            raise TrainingError(
-                f"{asked.work} holds the checkpoint of a run: give --resume to go on from it, or another --work"
-            )
-
     def _begin(self) -> Iterator[Notice]:
-        """Keep what decides the bits of the run beside its checkpoint, and tell what a resumed run does differently."""
-        asked, file = self.settings, self.settings.work / "run.json"
+        asked = self.settings
         asked.work.mkdir(parents=True, exist_ok=True)
-        if not self.is_main:
-            return
-        yield Notice(f"begins from {self.task.source}, on {self.task.device}")
-        resumed = (asked.work / CHECKPOINT).exists()
-        if asked.resume:
-            yield Notice("goes on from its last checkpoint" if resumed else "no checkpoint yet: begins at step 0")
-        before = json.loads(file.read_text(encoding="utf-8")) if resumed and file.exists() else asked.decides()
-        now = asked.decides()
-        changed = [f"{name} was {before.get(name)}, is {now[name]}" for name in now if before.get(name) != now[name]]
-        if changed:
-            yield Notice(f"not the run that it was: {'; '.join(changed)}")
-        file.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
+        if self.is_main:
+            yield Notice(f"begins from {self.task.source}, on {self.task.device}")
+            yield from begin_work(asked.work, asked.resume, asked.decides())
 
     def _sets(self) -> Iterator[Any]:
         """((clips, stills) to train on, the same two held out), None where a set is not wanted."""

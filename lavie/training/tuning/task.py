@@ -121,17 +121,17 @@ class Task:
         latents = stored[LATENTS].float()[None].to(self.device)
         grid = replace(self.defaults, windows=Windows(latents.shape[2], latents.shape[2]))
         if self.settings.kind == BASE:
-            made = _result(sample_base(self.network, text, latents.shape[1:], sampling, grid, SAMPLE_SEED))
+            made = result_of(sample_base(self.network, text, latents.shape[1:], sampling, grid, SAMPLE_SEED))
         elif self.settings.kind == INTERPOLATION:
-            made = _result(interpolate(self.network, text, Whole(latents[:, :, ::RATE]), sampling, grid, SAMPLE_SEED))
+            made = result_of(interpolate(self.network, text, Whole(latents[:, :, ::RATE]), sampling, grid, SAMPLE_SEED))
         elif self.settings.kind == EXTENSION:
             mask = frame_mask(f"first {min(ENOUGH_GIVEN, latents.shape[2] // 2)}", latents.shape[2])
             beside = beside_noise(latents, self._grey(), mask[None])
-            made = _result(extend(self.network, text, beside, sampling, grid, SAMPLE_SEED))
+            made = result_of(extend(self.network, text, beside, sampling, grid, SAMPLE_SEED))
         else:
             small = vae_module.from_uint8(stored[SMALL]).transpose(0, 1)[None].to(self.device)
             level = self.defaults.noise_level
-            made = _result(super_resolve(self.network, text, Whole(small), sampling, level, grid, SAMPLE_SEED))
+            made = result_of(super_resolve(self.network, text, Whole(small), sampling, level, grid, SAMPLE_SEED))
         frames = torch.cat([vae_module.to_uint8(frame) for frame in vae_module.decode(self.vae, made)])
         return Video(frames.numpy(), self.bundle.fps)
 
@@ -184,7 +184,7 @@ def _by(sides: tuple[int, int]) -> str:
     return "×".join(map(str, sides))
 
 
-def _result(stage) -> Tensor:
+def result_of(stage) -> Tensor:
     """The latents that a stage has made when it has yielded all of its steps."""
     while True:
         try:

@@ -1,0 +1,112 @@
+"""What an adapter learns from, a step at a time. Every draw comes from one generator keyed by the seed and the step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from extensions.lora.training.factors import weigh
+from extensions.lora.training.ordinary import Ordinary
+from extensions.lora.training.presets import Preset
+from lavie.sampling import EPSILON, SAMPLE, training_alphas, training_target
+from lavie.training.data.encoded import LATENTS, StoredClips
+from lavie.training.diffusion import drop_captions, noised, step_generator
+
+WEIGHT = "weight"  # of each latent pixel, stored beside the latents of pictures
+DEBIAS = 1.0  # β of MotionDirector
+
+
+class MaskedSet(StoredClips):
+    """Pictures or clips with how much each latent pixel counts."""
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents B C F h w, tokens B L, and weights B 1 F h w, 0 … 1; drawn with replacement."""
+        drawn, tokens = self._drawn(count, generator)
+        latents = torch.stack([stored[LATENTS].float() for stored in drawn])
+        weights = [stored.get(WEIGHT, torch.ones_like(stored[LATENTS][:1])).float() for stored in drawn]
+        return latents, tokens, torch.stack(weights)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Everything that a loss looks at. network: the base network, its factors hung. empty: L, the tokens of no words.
+
+    ordinary: what must stay as it is, None where nothing is asked to.
+    """
+
+    network: nn.Module
+    text_model: nn.Module
+    media: MaskedSet
+    empty: Tensor
+    preset: Preset
+    prediction_type: str
+    seed: int
+    ordinary: Ordinary | None = None
+
+    def loss_at(self, step: int) -> Tensor:
+        """The loss of step number `step`, a scalar."""
+        generator = step_generator(self.seed, step)
+        loss = self.shown(generator)
+        if self.ordinary is not None:
+            loss = loss + self.preset.prior * self._kept(generator)
+        return loss
+
+    def shown(self, generator: torch.Generator) -> Tensor:
+        """The loss of the media alone: stills past all that mixes time, clips through it."""
+        latents, tokens, weights = self.media.draw(self.preset.batch, generator)
+        text = self._embed(drop_captions(tokens, self.empty, generator, self.preset.caption_dropout))
+        clean, weights = latents.to(text.device), weights.to(text.device)
+        noisy, timestep, noise = noised(clean, generator)
+        said = self.network(noisy, timestep, text, image_frames=0 if self.preset.from_clips else 1).float()
+        target = training_target(clean, noise, timestep, self.prediction_type)
+        error = weighted_error(said, target, weights)
+        if self.preset.debiased:
+            anchor = int(torch.randint(clean.shape[2], (), generator=generator))
+            error = error + weighted_error(debiased(said, anchor), debiased(target, anchor), weights)
+        if self.preset.snr is not None:
+            error = error * min_snr(timestep, self.preset.snr, self.prediction_type)
+        return error.mean()
+
+    def _kept(self, generator: torch.Generator) -> Tensor:
+        """How far it is from what the network says without the adapter, on what must stay as it is."""
+        clean, named, called, least = self.ordinary.draw(generator)
+        tokens = torch.cat([named, called])
+        if float(torch.rand((), generator=generator)) < self.preset.caption_dropout:  # teacher and pupil read the same
+            tokens = self.empty.expand_as(tokens)
+        both = self._embed(tokens)
+        noisy, timestep, _ = noised(clean.to(both.device), generator, least)
+        with torch.no_grad():
+            weigh(self.network, 0.0)
+            before = self.network(noisy, timestep, both[:1]).float()
+            weigh(self.network, 1.0)
+        return (self.network(noisy, timestep, both[1:]).float() - before).square().mean()
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        """Embeddings B L C of captions B L."""
+        return self.text_model(tokens.to(self.text_model.device)).last_hidden_state
+
+
+def weighted_error(said: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Mean squared error of each item, B, over the pixels that count. said, target: B C F h w. weights: B 1 F h w."""
+    squared = (said - target).square().mean(1, keepdim=True)
+    over = (1, 2, 3, 4)
+    return (squared * weights).sum(over) / weights.sum(over).clamp(min=1e-6)
+
+
+def debiased(frames: Tensor, anchor: int) -> Tensor:
+    """What is left of B C F h w when the look of one frame is taken out of all: √(β² + 1) ε − β ε_anchor
+    (MotionDirector, arXiv 2310.08465, eq. 6)."""
+    return (DEBIAS**2 + 1) ** 0.5 * frames - DEBIAS * frames[:, :, anchor : anchor + 1]
+
+
+def min_snr(timestep: Tensor, most: float, prediction_type: str) -> Tensor:
+    """Weights B of losses at timesteps B: no error of the clean sample counts more than `most` times (Hang et al.,
+    arXiv 2303.09556, section 3.4)."""
+    alpha = training_alphas().to(timestep.device)[timestep]
+    ratio = alpha / (1 - alpha)
+    clipped = ratio.clamp(max=most)
+    if prediction_type == SAMPLE:
+        return clipped
+    return clipped / (ratio if prediction_type == EPSILON else ratio + 1)

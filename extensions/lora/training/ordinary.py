@@ -1,0 +1,155 @@
+"""What must stay as it is: what the network makes of ordinary captions, and the way in which a new subject moves.
+
+No data of anyone's is needed for it: on clips that the network made before anything was trained, the network without
+the adapter is the teacher (self-distillation). Of ordinary captions it teaches everything. Of captions in which the
+trigger stands for what it began as, such as "blue star", it teaches strong noise alone: there place and way are
+decided, and neither colour nor outline can be seen yet. Pictures teach nothing of that, and would let it decay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from extensions.lora.training.presets import MOTION, SUBJECT
+from extensions.lora.training.samples import Sampler
+from lavie.bundle import MANIFEST, Bundle
+from lavie.errors import TrainingError
+from lavie.events import Notice
+from lavie.noise import derive_seed
+
+CLIPS, OWN_CLIPS = 12, 8  # of ordinary captions, and of what the trigger began as
+STEPS = 10  # of each clip: it is noised again, fine detail does not matter
+STRONG = 850  # timestep from which on noise hides what a thing looks like (a signal-to-noise ratio of 0.0007)
+THING = ("colour", "shape")  # kinds of words that name a thing together, in a bundle that lists its words
+_PLAIN = (
+    "a dog running on a beach",
+    "a woman walking through a city street at night",
+    "waves rolling onto rocks at sunset",
+    "a red car driving along a mountain road",
+    "a cup of coffee steaming on a wooden table",
+    "children playing football in a park",
+    "snow falling in a forest",
+    "a cat sleeping on a sofa",
+    "an old man reading a newspaper",
+    "a boat on a calm lake",
+    "clouds moving over green hills",
+    "a chef cutting vegetables in a kitchen",
+)
+
+
+@dataclass(frozen=True)
+class Ordinary:
+    """Clips N C F h w of captions, whose tokens are N L: `named` as the teacher reads them, `called` as the network in
+    training does. least: N, the weakest noise at which each is shown, a timestep."""
+
+    latents: Tensor
+    named: Tensor
+    called: Tensor
+    least: Sequence[int]
+
+    def draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, int]:
+        """One clip: float32 latents 1 C F h w, both tokens 1 L, and its least timestep."""
+        chosen = int(torch.randint(len(self.latents), (), generator=generator))
+        one = slice(chosen, chosen + 1)
+        return self.latents[one].float(), self.named[one], self.called[one], self.least[chosen]
+
+
+def phrases_for(bundle: Bundle, preset: str) -> list[str]:
+    """What a trigger could begin as, in the words that the bundle lists: a colour and a shape, or a motion."""
+    words = _manifest(bundle).get("words", {})
+    if preset == MOTION:
+        return list(words.get("motion", ()))
+    thing = [words.get(kind, ()) for kind in THING] if preset == SUBJECT else []
+    return [" ".join(each) for each in product(*thing)] if thing else []
+
+
+def ordinary_captions(bundle: Bundle, count: int, seed: int) -> list[str]:
+    """Captions of the bundle's own world: its examples, their words exchanged for others of the same kind."""
+    said = _manifest(bundle)
+    examples, kinds = said.get("examples") or _PLAIN, list(said.get("words", {}).values())
+    draws = random.Random(seed)
+    return [_exchanged(examples[number % len(examples)], kinds, draws) for number in range(count)]
+
+
+def ordinary_media(
+    bundle: Bundle,
+    sampler: Sampler,
+    tokens: Callable[[list[str]], Tensor],
+    folder: Path,
+    seed: int,
+    begun: tuple[str, str] | None,
+) -> Iterator[Notice | Ordinary]:
+    """Clips from `folder`, made there where they are not yet; the last thing that is yielded are they.
+
+    Args:
+        sampler: of the network without the adapter.
+        tokens: captions → N L.
+        begun: the trigger, and the phrase that it began as; None where there is none.
+
+    Raises TrainingError: the disk is full.
+    """
+    named = ordinary_captions(bundle, CLIPS, seed)
+    called, least = list(named), [0] * len(named)
+    if begun is not None:
+        trigger, phrase = begun
+        with_phrase = [_renamed(bundle, text, phrase) for text in ordinary_captions(bundle, OWN_CLIPS, seed + 1)]
+        named += with_phrase
+        called += [text.replace(phrase, trigger) for text in with_phrase]
+        least += [STRONG] * len(with_phrase)
+    key = json.dumps([named, STEPS, bundle.hashes(), seed])
+    file = folder / f"ordinary_{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+    latents = _stored(file)
+    if latents is None:
+        yield Notice(f"makes {len(named)} clips without the adapter, by which it is kept from changing all else")
+        made = [sampler.latents(text, derive_seed(seed, "ordinary", n), STEPS) for n, text in enumerate(named)]
+        latents = torch.cat(made).half().cpu()
+        _store(file, latents)
+    yield Ordinary(latents, tokens(named), tokens(called), least)
+
+
+def _manifest(bundle: Bundle) -> dict:
+    return json.loads((bundle.folder / MANIFEST).read_text(encoding="utf-8"))
+
+
+def _renamed(bundle: Bundle, text: str, phrase: str) -> str:
+    """A caption with `phrase` for the thing that it names."""
+    words = _manifest(bundle).get("words", {})
+    kinds = ("|".join(map(re.escape, words[kind])) for kind in THING)
+    return re.sub(r"\b" + " ".join(f"(?:{kind})" for kind in kinds) + r"\b", phrase, text)
+
+
+def _exchanged(text: str, kinds: Sequence[Sequence[str]], draws: random.Random) -> str:
+    for words in kinds:
+        either = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
+        text = re.sub(rf"\b(?:{either})\b", lambda _, words=words: draws.choice(words), text)
+    return text
+
+
+def _stored(file: Path) -> Tensor | None:
+    try:
+        with safe_open(file, "pt") as stored:
+            return stored.get_tensor("latents")
+    except (OSError, SafetensorError):  # not there, or cut short: it is made again
+        return None
+
+
+def _store(file: Path, latents: Tensor) -> None:
+    partial = file.with_suffix(".partial")
+    try:
+        save_file({"latents": latents.contiguous()}, partial)
+        partial.replace(file)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise TrainingError(f"{file} could not be written ({error}): make room there") from None

@@ -1,0 +1,135 @@
+"""What the losses weigh: masks, frames' differences, noise, and what must stay."""
+
+import copy
+
+import torch
+
+from extensions.lora.training.factors import Factors, parameters_of
+from extensions.lora.training.losses import Lesson, debiased, min_snr, weighted_error
+from extensions.lora.training.ordinary import STRONG, Ordinary, ordinary_captions, ordinary_media, phrases_for
+from extensions.lora.training.presets import preset_for
+from lavie.bundle import Bundle
+from lavie.sampling import EPSILON, SAMPLE, VELOCITY, training_alphas
+from tests.tiny import build_networks
+
+
+def test_only_what_the_mask_shows_counts():
+    said, target = torch.zeros(2, 4, 1, 2, 2), torch.zeros(2, 4, 1, 2, 2)
+    target[:, :, :, 0] = 2.0
+    weights = torch.ones(2, 1, 1, 2, 2)
+    weights[1, :, :, 0] = 0
+    assert weighted_error(said, target, weights).tolist() == [2.0, 0.0]
+    assert weighted_error(said, target, torch.zeros_like(weights)).tolist() == [0.0, 0.0]
+
+
+def test_a_look_that_all_frames_share_is_taken_out():
+    frames = torch.randn(1, 4, 3, 2, 2)
+    look = torch.randn(1, 4, 1, 2, 2)
+    shift = debiased(frames + look, 1) - debiased(frames, 1)
+    torch.testing.assert_close(shift, (2**0.5 - 1) * look.expand_as(shift))
+    torch.testing.assert_close(debiased(frames, 1)[:, :, 1], (2**0.5 - 1) * frames[:, :, 1])
+
+
+def test_min_snr_caps_the_error_of_the_clean_sample():
+    timestep = torch.tensor([10, 300, 900])
+    alpha = training_alphas()[timestep]
+    ratio = alpha / (1 - alpha)
+    of_clean = {SAMPLE: torch.ones(3), EPSILON: ratio, VELOCITY: ratio + 1}
+    for prediction_type, factor in of_clean.items():
+        torch.testing.assert_close(min_snr(timestep, 5.0, prediction_type) * factor, ratio.clamp(max=5))
+
+
+class Words(torch.nn.Module):
+    """A text model that knows one number a token."""
+
+    device = torch.device("cpu")
+
+    def forward(self, tokens):
+        self.last_hidden_state = tokens[..., None].float().expand(-1, -1, 32) / 10
+        return self
+
+
+class Pictures:
+    captions = ["a"]
+
+    def draw(self, count, generator):
+        latents = torch.randn(count, 4, 1, 4, 4, generator=generator)
+        return 2 + latents, torch.full((count, 3), 7), torch.ones(count, 1, 1, 4, 4)
+
+
+def taught(prior: float, steps: int = 12) -> float:
+    """How far the network has moved on ordinary clips, with factors trained on something else."""
+    torch.manual_seed(0)
+    network = build_networks()["base"].eval().requires_grad_(False)
+    plain = copy.deepcopy(network)
+    preset = preset_for("subject", 32)
+    preset = type(preset)(**{**vars(preset), "prior": prior, "batch": 2})
+    shapes = {name: tuple(m.weight.shape) for name, m in network.named_modules() if isinstance(m, torch.nn.Linear)}
+    factors = Factors(shapes, preset, 0)
+    assert sum(p.numel() for p in factors.parameters()) == parameters_of(
+        {layer: shape for layer, shape in shapes.items()}, preset
+    )
+    factors.hang(network)
+    noise = torch.Generator().manual_seed(3)
+    tokens = torch.arange(9).reshape(3, 3)
+    ordinary = Ordinary(torch.randn(3, 4, 2, 4, 4, generator=noise), tokens, tokens, [0, 0, 0])
+    lesson = Lesson(
+        network, Words(), Pictures(), torch.zeros(3, dtype=torch.long), preset, VELOCITY, 0, ordinary if prior else None
+    )
+    optimizer = torch.optim.Adam(factors.parameters(), lr=5e-3)
+    for step in range(steps):
+        optimizer.zero_grad()
+        lesson.loss_at(step).backward()
+        optimizer.step()
+    with torch.no_grad():
+        text = Words()(tokens).last_hidden_state
+        clips = ordinary.latents.float()
+        return float((network(clips, 500, text) - plain(clips, 500, text)).square().mean())
+
+
+def test_the_prior_pulls_back():
+    free, held = taught(0.0), taught(20.0)
+    assert 0 < held < 0.5 * free
+
+
+def test_ordinary_captions_are_of_the_bundles_own_world(tiny_bundle):
+    nano = ordinary_captions(Bundle("assets/nano"), 8, 0)
+    assert len(set(nano)) > 4 and all(text.endswith("background") for text in nano)
+    assert nano == ordinary_captions(Bundle("assets/nano"), 8, 0)
+    assert ordinary_captions(Bundle(tiny_bundle), 1, 0) == ["a dog running on a beach"]
+
+
+class Nothing:
+    """Makes clips of nothing, and remembers of what."""
+
+    def __init__(self):
+        self.asked = []
+
+    def latents(self, prompt, seed, steps):
+        self.asked.append(prompt)
+        return torch.zeros(1, 4, 2, 2, 2)
+
+
+def test_a_trigger_is_called_in_place_of_what_it_began_as(tmp_path):
+    nano, read, sampler = Bundle("assets/nano"), [], Nothing()
+
+    def media():
+        *told, found = ordinary_media(nano, sampler, lambda texts: read.append(texts) or texts, tmp_path, 0, BEGUN)
+        return told, found
+
+    told, found = media()
+    named, called = read
+    assert len(told) == 1 and sampler.asked == named and len(found.latents) == len(named)
+    changed = [number for number, each in enumerate(named) if each != called[number]]
+    assert changed and all(found.least[number] == STRONG for number in changed)
+    assert all("blue star" in named[number] and "zkw" in called[number] for number in changed)
+    assert media()[0] == [] and sampler.asked == named  # the clips are there already
+
+
+BEGUN = ("zkw", "blue star")
+
+
+def test_what_a_trigger_could_begin_as(tiny_bundle):
+    nano = Bundle("assets/nano")
+    assert "blue star" in phrases_for(nano, "subject") and phrases_for(nano, "style") == []
+    assert "moving right" in phrases_for(nano, "motion") and phrases_for(Bundle(tiny_bundle), "subject") == []

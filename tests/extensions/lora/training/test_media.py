@@ -1,0 +1,185 @@
+"""Media as people bring them: turned, transparent, masked, far too large, in a zip that means harm."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from extensions.lora.training import archives
+from extensions.lora.training.archives import unpack
+from extensions.lora.training.pictures import GREY, MaskedCut, read_picture
+from extensions.lora.training.sources import find_media, middle_frame
+from lavie.errors import TrainingError
+from lavie.training.data.cuts import Unusable
+from tests.extensions.lora.training.conftest import TRIGGER, notices, read, run
+from tests.training.folders import write_clip, write_picture, write_table
+
+RED = (200, 30, 30)
+
+
+def picture(path: Path, mode="RGB", size=(48, 32), colour=RED, **saved) -> Path:
+    Image.new(mode, size, colour).save(path, **saved)
+    return path
+
+
+def test_a_photograph_is_turned_as_the_camera_was_held(tmp_path):
+    turned = Image.new("RGB", (48, 32), RED)
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "a.jpg", exif=exif)
+    assert read_picture(tmp_path / "a.jpg").shape == (48, 32, 4)
+
+
+@pytest.mark.parametrize(("mode", "colour"), [("CMYK", (0, 255, 255, 30)), ("L", 90), ("P", 3), ("I;16", 30000)])
+def test_every_pixel_format_is_taken(tmp_path, mode, colour):
+    ending = "jpg" if mode == "CMYK" else "png"
+    found = read_picture(picture(tmp_path / f"a.{ending}", mode, colour=colour))
+    assert found.shape == (32, 48, 4) and found.dtype == np.uint8 and (found[..., 3] == 255).all()
+    if mode == "CMYK":
+        assert found[0, 0, 0] > 150 and found[0, 0, 1] < 60
+
+
+def test_transparency_is_grey_and_does_not_count(tmp_path):
+    half = Image.new("RGBA", (48, 32), (*RED, 255))
+    half.paste((0, 0, 0, 0), (0, 0, 24, 32))
+    half.save(tmp_path / "a.png")
+    found = read_picture(tmp_path / "a.png")
+    assert found[0, 0].tolist() == [GREY, GREY, GREY, 0] and found[0, 40].tolist() == [*RED, 255]
+
+
+def test_a_mask_beside_it_counts_and_is_no_picture(tmp_path):
+    picture(tmp_path / "a.png")
+    mask = Image.new("L", (48, 32), 0)
+    mask.paste(255, (0, 0, 24, 32))
+    mask.save(tmp_path / "a.mask.png")
+    found = read_picture(tmp_path / "a.png")
+    assert found[0, 0].tolist() == [*RED, 255] and found[0, 40].tolist() == [*RED, 0]
+    fitted = MaskedCut(1, 24, 16).fit(found)
+    assert fitted[0, 0].tolist() == [*RED, 255] and fitted[0, 20].tolist() == [*RED, 0]  # unseen, and still red
+    items, _ = find_media((tmp_path,), tmp_path / "un", f"a {TRIGGER}")
+    assert [item.name for item in items] == ["a.png"]
+    before = items[0].digest()
+    Image.new("L", (48, 32), 255).save(tmp_path / "a.mask.png")
+    assert items[0].digest() != before
+
+
+@pytest.mark.parametrize(("mask", "kind"), [((48, 31), "another size"), ((48, 32), "leaves nothing")])
+def test_masks_that_cannot_be(tmp_path, mask, kind):
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "a.mask.png", "L", mask, 0)
+    with pytest.raises(Unusable, match=kind):
+        read_picture(tmp_path / "a.png")
+
+
+def test_a_huge_picture_is_refused_by_its_header(tmp_path, settings, pictures):
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n1234")
+    whole = (pictures / "0.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    for name, said in (("huge", "too many pixels"), ("bad", "cannot be read"), ("cut", "cannot be read")):
+        with pytest.raises(Unusable, match=said):
+            read_picture(tmp_path / f"{name}.png")
+    with pytest.raises(TrainingError, match="holds no usable picture: 2 × it cannot be read as a picture"):
+        run(settings(images=(tmp_path,)))
+
+
+def test_captions_come_from_tables_and_files_and_else_from_the_trigger(tmp_path):
+    for number in range(4):
+        write_picture(tmp_path / f"{number}.png", number)
+    write_table(tmp_path / "metadata.csv", [("0.png", "from the table")])
+    (tmp_path / "1.txt").write_text("from the file\n")
+    (tmp_path / "2.txt").write_text("\n")
+    items, faults = find_media((tmp_path,), tmp_path / "un", f"a {TRIGGER}")
+    assert [item.caption for item in items] == ["from the table", "from the file", f"a {TRIGGER}", f"a {TRIGGER}"]
+    assert faults == []
+
+
+def test_a_list_of_files_and_what_is_none(tmp_path):
+    one, other = (write_picture(tmp_path / f"{n}.png", n) for n in range(2))
+    assert [item.name for item in find_media((other, one), tmp_path / "un", "x")[0]] == ["1.png", "0.png"]
+    with pytest.raises(TrainingError, match="is not there"):
+        find_media((tmp_path / "none.png",), tmp_path / "un", "x")
+    (tmp_path / "a.pdf").write_text("")
+    with pytest.raises(TrainingError, match="neither a picture, a video nor a zip"):
+        find_media((tmp_path / "a.pdf",), tmp_path / "un", "x")
+
+
+def test_a_video_among_pictures_gives_its_middle_frame(tmp_path, settings):
+    write_clip(tmp_path / "a.mp4", 0, frames=9)
+    (frame,) = middle_frame(read)(tmp_path / "a.mp4")
+    assert np.array_equal(frame[..., :3], list(read(tmp_path / "a.mp4"))[4]) and (frame[..., 3] == 255).all()
+    assert "1 of 1 are videos: the frame in the middle" in notices(run(settings(images=(tmp_path,), steps=1)))
+
+
+def test_a_motion_needs_videos(pictures, settings):
+    with pytest.raises(TrainingError, match="holds no usable video: 2 × a picture, a motion is learned from videos"):
+        run(settings("motion", images=(pictures,)))
+
+
+def test_nothing_and_very_many(tmp_path, settings, pictures):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TrainingError, match="holds no usable picture: there is no file that is one"):
+        run(settings(images=(tmp_path / "empty",)))
+    many = tmp_path / "many"
+    many.mkdir()
+    for number in range(500):
+        Image.new("RGB", (32, 16), (number % 256, number // 2, 90)).save(many / f"{number}.png")
+    assert len(find_media((many,), tmp_path / "un", "x")[0]) == 500
+
+
+def zipped(path: Path, **members: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, data in members.items():
+            file.writestr(name, data)
+    return path
+
+
+def test_a_zip_is_as_its_folder(tmp_path, pictures):
+    inside = {f"mine/{path.name}": path.read_bytes() for path in pictures.iterdir()}
+    archive = zipped(tmp_path / "a.zip", **inside, **{"__MACOSX/mine/._0.png": b"x"})
+    items, _ = find_media((archive,), tmp_path / "unpacked", "x")
+    assert [item.caption for item in items] == [f"a red {TRIGGER} on a navy background", "x"]
+    assert [item.digest() for item in items] == [item.digest() for item in find_media((pictures,), tmp_path, "x")[0]]
+
+
+@pytest.mark.parametrize("name", ["../out.png", "/tmp/out.png", "a/../../out.png", "..\\out.png", "C:\\out.png"])
+def test_no_name_leads_out_of_a_zip(tmp_path, name):
+    with pytest.raises(TrainingError, match="which leads out of it"):
+        unpack(zipped(tmp_path / "a.zip", **{name: b"x"}), tmp_path / "in/out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip"]
+
+
+def test_zips_that_mean_harm(tmp_path, monkeypatch):
+    bomb = zipped(tmp_path / "bomb.zip", **{"a.png": bytes(50 << 20)})
+    link = zipfile.ZipInfo("a.png")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "link.zip", "w") as file:
+        file.writestr(link, "/etc/passwd")
+    (tmp_path / "cut.zip").write_bytes(bomb.read_bytes()[:-30])
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 2)
+    many = zipped(tmp_path / "many.zip", **{str(number): b"x" for number in range(3)})
+    for archive, said in (
+        (bomb, "unpacks from .* which no picture does"),
+        (tmp_path / "link.zip", "holds the link"),
+        (tmp_path / "cut.zip", "cannot be unpacked"),
+        (many, "holds 3 files, more than 2"),
+    ):
+        with pytest.raises(TrainingError, match=said):
+            unpack(archive, tmp_path / "out")
+    monkeypatch.setattr(archives, "MAX_BYTES", 1)
+    with pytest.raises(TrainingError, match="more than 1: pack fewer or smaller"):
+        unpack(zipped(tmp_path / "large.zip", a=b"xx"), tmp_path / "out")
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))
+
+
+def test_a_zip_whose_numbers_lie_unpacks_no_more_than_it_says(tmp_path):
+    archive = zipped(tmp_path / "a.zip", **{"a.txt": b"x" * 1000})
+    data = bytearray(archive.read_bytes())
+    for place in (22, data.rindex(b"PK\x01\x02") + 24):  # the size, in both of its headers
+        data[place : place + 4] = (10).to_bytes(4, "little")
+    archive.write_bytes(data)
+    with pytest.raises(TrainingError, match="cannot be unpacked"):
+        unpack(archive, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -11,6 +11,7 @@ from pathlib import Path
 from app.long_starts import LongStarts, Tell
 from app.plan_edits import draw_seed
 from app.recipe import Job
+from app.start import check_fit
 from extensions.long_video.plan import MAX_SEGMENTS
 from extensions.long_video.reel import Reel, Shot, Transition
 from lavie.errors import RequestError, short
@@ -48,8 +49,6 @@ def job_of(studio: Studio, starts: LongStarts, asked: Asked, tell: Tell) -> tupl
     tell: gets what a person should know of how they were fitted. Raises RequestError and MediaError; whatever can be
     refused without reading a file is refused before.
     """
-    from app.sources import check_fit
-
     check_fit(asked.fit)
     sources = _found(studio, asked.sources)
     card, request = studio.card, asked.request

@@ -18,14 +18,14 @@ from app.media import UPLOAD_LIMITS, Limits
 from app.media.ending import Ending, Take, read_ending
 from app.media.reading import fps_of
 from app.media.stills import kind_of, read_still
-from lavie.errors import MediaError, RequestError
+from app.start import CROP, FITS, check_fit
+from lavie.errors import MediaError
 from lavie.video import Video
 
 if typing.TYPE_CHECKING:
     import numpy as np
 
 T = typing.TypeVar("T")
-CROP, LETTERBOX = FITS = ("crop", "letterbox")
 
 # Of a video only the end is read: an hour of 4K is welcome. Pixels: a phone's picture, or 8K.
 SOURCE_LIMITS = Limits(
@@ -104,12 +104,6 @@ def read_whole(
         )
     ending = _ending(path, fps, min(count + 1, most_frames), lambda *picture: take(fitted(*picture, size, fit)), limits)
     return ending.pictures, _notices(ending, size, fps, fit)
-
-
-def check_fit(fit: str) -> None:
-    """Raises RequestError for what is no way to fit a picture."""
-    if fit not in FITS:
-        raise RequestError(f"fit is {fit!r}: choose {' or '.join(FITS)}")
 
 
 def preview(path: Path, size: tuple[int, int], limits: Limits = SOURCE_LIMITS) -> dict[str, bytes]:

@@ -13,6 +13,7 @@ from lavie.errors import RequestError, short
 from lavie.values import check, check_whole, from_dict
 
 CLIP, FILE = KINDS = ("clip", "file")
+CROP, LETTERBOX = FITS = ("crop", "letterbox")  # how a picture of another shape is fitted
 MAX_START = 64  # frames: more of them no window sees
 MAX_JOINED = 4096  # frames of a clip: all of them are in memory when one is read
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -67,3 +68,8 @@ class Joined(Start):
     used = "joined"
     way = "join"
     most = MAX_JOINED
+
+
+def check_fit(fit: Any) -> None:
+    """Raises RequestError for what is no way to fit a picture."""
+    check(fit in FITS, f"fit is {short(fit)}: choose {' or '.join(FITS)}")

@@ -14,6 +14,7 @@ from app.commands.making import checked_output, made, tell
 from app.commands.options import (
     DataOption,
     DeviceOption,
+    FitOption,
     GuidanceOption,
     Interpolate,
     JsonOption,
@@ -36,8 +37,6 @@ if typing.TYPE_CHECKING:
     from app.studio import Studio
     from extensions.long_video.plan import Segment
 
-FITS = ("crop", "letterbox")
-
 
 def extend(
     source: Annotated[
@@ -56,7 +55,7 @@ def extend(
     ] = None,
     seed: Annotated[int | None, request_option("seed", f"0 … {MAX_SEED}, of the new segments.")] = None,
     strategy: StrategyOption = None,
-    fit: Annotated[str, typer.Option(help="crop or letterbox: how a file of another shape is fitted.")] = "crop",
+    fit: FitOption = "crop",
     steps: StepsOption = None,
     sampler: SamplerOption = None,
     guidance: GuidanceOption = None,
@@ -69,8 +68,6 @@ def extend(
     as_json: JsonOption = False,
 ) -> None:
     """Go on from a clip of the gallery, or from any video or picture: a new video that begins with it."""
-    if fit not in FITS:
-        raise typer.BadParameter(f"fit is {short(fit)}: choose {' or '.join(FITS)}")
 
     def change(request: Request) -> Request:
         given = {"steps": steps, "sampler": sampler, "guidance": guidance}

@@ -12,6 +12,7 @@ from app.commands.making import checked_output, made, tell
 from app.commands.options import (
     DataOption,
     DeviceOption,
+    FitOption,
     GuidanceOption,
     Interpolate,
     JsonOption,
@@ -27,13 +28,10 @@ from app.commands.options import (
 from app.config import read_config
 from app.exits import exit_codes
 from extensions.long_video.reel import BRIDGING, Reel, Shot, Transition
-from lavie.errors import short
 from lavie.request import MAX_FRAMES, MAX_SEED, Request
 
 if typing.TYPE_CHECKING:
     from app.studio import Studio
-
-FITS = ("crop", "letterbox")
 
 
 def _checked_frames(frames: int | None) -> object:
@@ -82,7 +80,7 @@ def join(
     frames: NewFramesOption = None,
     seed: Annotated[int | None, request_option("seed", f"0 … {MAX_SEED}, of the new frames.")] = None,
     strategy: BridgingOption = None,
-    fit: Annotated[str, typer.Option(help="crop or letterbox: how what has another shape is fitted.")] = "crop",
+    fit: FitOption = "crop",
     steps: StepsOption = None,
     sampler: SamplerOption = None,
     guidance: GuidanceOption = None,
@@ -100,8 +98,6 @@ def join(
     """
     if len(sources) < 2:
         raise typer.BadParameter("there is nothing to lead to: give at least two SOURCEs")
-    if fit not in FITS:
-        raise typer.BadParameter(f"fit is {short(fit)}: choose {' or '.join(FITS)}")
 
     def submit(studio: Studio) -> str:
         place = checked_output(output)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from app.start import FITS, check_fit
 from lavie.errors import LavieError, RequestError, short
 from lavie.request import MAX_GUIDANCE, MAX_SEED, MAX_STEPS, SAMPLERS, Interpolation, Request, Sampling, SuperResolution
 
@@ -46,6 +47,9 @@ def sampling_option(name: str, help: str):
 StepsOption = Annotated[int | None, sampling_option("steps", f"1 … {MAX_STEPS}, of every stage.")]
 SamplerOption = Annotated[
     str | None, sampling_option("sampler", f"{', '.join(SAMPLERS)}: how the base stage denoises.")
+]
+FitOption = Annotated[
+    str, typer.Option(callback=checked(check_fit), help=f"{' or '.join(FITS)}: how what has another shape is fitted.")
 ]
 GuidanceOption = Annotated[
     float | None, sampling_option("guidance", f"0 … {MAX_GUIDANCE:g}, how close the base stage keeps to it.")

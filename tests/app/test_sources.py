@@ -12,7 +12,8 @@ from PIL import Image
 
 from app.media import ending, export, write_mp4
 from app.media.ending import read_ending
-from app.sources import CROP, FITS, LETTERBOX, SOURCE_LIMITS, fitted, preview, read_start
+from app.sources import SOURCE_LIMITS, fitted, preview, read_start
+from app.start import CROP, FITS, LETTERBOX
 from lavie.errors import MediaError, RequestError
 from lavie.video import Video
 from tests.app.media.clips import blocks, ffmpeg, noise, numbered

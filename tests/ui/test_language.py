@@ -14,7 +14,7 @@ import pytest
 from app.config import ROOT
 from app.gallery import SORTS
 from app.job_row import CANDIDATES, CLOSED, DONE, OPEN, REGENERATE
-from app.sources import FITS
+from app.start import FITS
 from app.ui.language import FALLBACK, FOLDER, Languages
 from extensions.long_video.meters import LIMITS, SIGNALS
 from extensions.long_video.plan import STRATEGIES

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from lavie.training.judge import read
+from lavie.training.judge import read, read_by
 from lavie.training.world import BACKGROUNDS, COLOURS, SHAPES, SUPERSAMPLING, Placement, Subject
 
 CYAN = "cyan"
@@ -60,7 +60,7 @@ def eight(times: np.ndarray) -> np.ndarray:
 
 def shows_plus(frames: np.ndarray) -> bool:
     """Whether half of the frames at least show a cyan plus, and nothing else is as large."""
-    reading = read(frames, PALETTE)
+    reading = read_by(PALETTE, frames)
     if not reading.subjects or reading.subjects[0].colour != CYAN:
         return False
     outlines = [radii for frame in frames[:: max(1, len(frames) // 8)] if (radii := _outline(frame)) is not None]
@@ -69,7 +69,7 @@ def shows_plus(frames: np.ndarray) -> bool:
 
 def moves(frames: np.ndarray, motion: str) -> bool:
     """Whether the largest subject moves so; of a plus as of the world's own subjects."""
-    subjects = read(frames, PALETTE).subjects
+    subjects = read_by(PALETTE, frames).subjects
     return bool(subjects) and subjects[0].motion == motion
 
 

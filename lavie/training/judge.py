@@ -1,16 +1,13 @@
 """Reads back from frames what a clip of the procedural world shows: colours, shapes, motions, sizes, background.
 
-Knows the world's palettes, outlines and motions, and nothing of what was asked for: `read` sees frames alone, `matches`
-compares afterwards. What differs from the border's colour is split by palette colour, then into connected parts which
-are followed over time. A shape is the outline whose polar picture, turned at best, leaves the least error over all
-frames; a motion is the strongest trend of place, area and angle. Does not know: more than two subjects of one colour,
-or two that touch most of the time; spins of over half a symmetry period a moment; a subject that hides most of the
-border; doubt (it names the nearest colour and shape, however poor they are).
+Knows the world's palettes, outlines and motions, not what was asked for: `read` sees frames alone, `matches` compares
+afterwards. What differs from the border's colour is split by palette colour, then into connected parts, followed over
+time. A shape is the outline whose polar picture leaves the least error; a motion is the strongest trend of place, area
+and angle. Does not know more than two subjects of a colour, subjects that touch, fast spins, or doubt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import permutations, product
@@ -54,20 +51,23 @@ class _Body:
     whole: np.ndarray  # F bool: seen, and neither cut by the border nor beside another subject
 
 
-def read(frames: np.ndarray, colours: Mapping[str, tuple[int, int, int]] = COLOURS) -> Reading:
-    """What `frames` (uint8 F H W 3, any size, one or more) show. colours: the palette that subjects are told by."""
+def read(frames: np.ndarray) -> Reading:
+    """What `frames` (uint8 F H W 3, any size, one or more) show."""
+    return read_by(COLOURS, frames)
+
+
+def read_by(colours: dict[str, tuple[int, int, int]], frames: np.ndarray) -> Reading:
+    """The same of subjects in the colours of another world."""
     picked = np.unique(np.linspace(0, len(frames) - 1, MOMENTS).round().astype(int))
     times, still = picked / max(len(frames) - 1, 1), len(picked) < FEWEST
     video = _reduced(frames[picked])
-    edges = [edge.reshape(-1, 3) for edge in (video[:, :3], video[:, -3:], video[:, :, :3], video[:, :, -3:])]
-    ground = np.median(np.concatenate(edges), axis=0)
+    edges = (video[:, :3], video[:, -3:], video[:, :, :3], video[:, :, -3:])
+    ground = np.median(np.concatenate([edge.reshape(-1, 3) for edge in edges]), axis=0)
     (name,) = _nearest(ground[None], {**colours, **BACKGROUNDS})
-    bodies = _bodies(_smooth(video), ground, colours)
-    seen = [(body, *_shape(body)) for body in bodies]
+    seen = [(body, *_shape(body)) for body in _bodies(_smooth(video), ground, colours)]
     motions = [_motion(times, *one) if (one[0].area > 0).sum() >= FEWEST else None for one in seen]
     radii = np.array([_radius(times, body, shape) for body, shape, _ in seen])
-    centres = np.array([np.nanmean(body.centre, axis=0) for body in bodies])
-    sizes = _sizes(radii, centres, video.shape[2] / video.shape[1])
+    sizes = _sizes(radii, np.array([np.nanmean(b.centre, axis=0) for b, *_ in seen]), video.shape[2] / video.shape[1])
     subjects = [Subject(b.colour, s, *rest) for (b, s, _), *rest in zip(seen, motions, sizes, strict=True)]
     return Reading(name if name in BACKGROUNDS else None, tuple(subjects), still)
 
@@ -110,7 +110,7 @@ def _smooth(video: np.ndarray) -> np.ndarray:
     return 0.5 * rows[:, :, 1:-1] + 0.25 * (rows[:, :, 2:] + rows[:, :, :-2])
 
 
-def _nearest(pixels: np.ndarray, palette: Mapping[str, tuple[int, int, int]]) -> list[str]:
+def _nearest(pixels: np.ndarray, palette: dict[str, tuple[int, int, int]]) -> list[str]:
     """The palette's names nearest to pixels N 3."""
     names, values = list(palette), np.array(list(palette.values()), np.float32)
     return [names[i] for i in np.square(pixels[:, None] - values).sum(2).argmin(1)]
@@ -129,7 +129,7 @@ def _unmixed(pixels: np.ndarray, ground: np.ndarray, value: np.ndarray) -> tuple
     return share, np.square(pixels - ground - share.clip(0, 1)[..., None] * line).sum(-1)
 
 
-def _colours(video: np.ndarray, ground: np.ndarray, palette: Mapping) -> dict[str, np.ndarray]:
+def _colours(video: np.ndarray, ground: np.ndarray, palette: dict) -> dict[str, np.ndarray]:
     """The names of the palette's colours that are shown, the most frequent first, each as measured (3,)."""
     pixels = video[~_grown(np.square(video - ground).sum(-1) < CONTRAST**2)]
     nearest = np.array(_nearest(pixels, palette))
@@ -144,7 +144,7 @@ def _colours(video: np.ndarray, ground: np.ndarray, palette: Mapping) -> dict[st
     return found
 
 
-def _bodies(video: np.ndarray, ground: np.ndarray, palette: Mapping) -> list[_Body]:
+def _bodies(video: np.ndarray, ground: np.ndarray, palette: dict) -> list[_Body]:
     """The subjects, the largest first, in smoothed frames F H W 3 on a background of the colour `ground` (3,)."""
     unmixed = {name: _unmixed(video, ground, value) for name, value in _colours(video, ground, palette).items()}
     least = np.min([misfit for _, misfit in unmixed.values()], axis=0) if unmixed else None

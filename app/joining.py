@@ -76,10 +76,11 @@ def _found(studio: Studio, sources: Sequence[str | Path]) -> list[StoredClip | P
             f"the number of clips and files to join is {len(sources)}: give 2 to {MAX_SEGMENTS}, in the order in which "
             "they are to be seen"
         )
-    return [_source(studio, source) for source in sources]
+    return [source_of(studio, source) for source in sources]
 
 
-def _source(studio: Studio, source: str | Path) -> StoredClip | Path:
+def source_of(studio: Studio, source: str | Path) -> StoredClip | Path:
+    """A clip by its id, else a file; a `Path` is always a file. Raises RequestError for what is neither."""
     clip = None if isinstance(source, Path) else studio.gallery.get(source)
     if clip is not None:
         return clip

@@ -54,6 +54,16 @@ def plan_of(prompts: Sequence[str], count: int | None = None, **values: typing.A
     return SegmentPlan(tuple(Segment(prompt) for prompt in written), **values)
 
 
+def segments_of(prompts: Sequence[str], count: int | None = None, seed: int | None = None) -> list[Segment]:
+    """Those of `plan_of`, each with this seed; None for seeds that follow from the video's. Raises as that does."""
+    return [replace(segment, seed=seed) for segment in plan_of(prompts, count).segments]
+
+
+def last_prompt(recipe: Recipe) -> str:
+    """What a clip shows at its end: what goes on from it goes on with that, where nobody says anything else."""
+    return recipe.plan.segments[-1].prompt if recipe.plan else recipe.request.prompt
+
+
 def check_count(count: int) -> None:
     """Raises RequestError for what is no number of segments of a video."""
     whole = isinstance(count, int) and not isinstance(count, bool)

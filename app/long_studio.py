@@ -12,7 +12,7 @@ from pathlib import Path
 
 from app.estimates import LongEstimate, LongLeft
 from app.job_row import CANDIDATES, JobRow
-from app.joining import Asked, job_of
+from app.joining import Asked, job_of, source_of
 from app.long_plan import plan_of
 from app.long_space import check_space
 from app.long_starts import LongStarts
@@ -26,6 +26,7 @@ from lavie.errors import RequestError
 from lavie.request import Request
 
 if typing.TYPE_CHECKING:
+    from app.gallery import StoredClip
     from app.studio import Studio
     from extensions.long_video.meters import Report
 
@@ -43,6 +44,10 @@ class LongVideos:
         self._studio = studio
         self.projects = Projects(studio.database)
         self._starts = LongStarts(studio)
+
+    def source(self, name: str) -> StoredClip | Path:
+        """A clip of this id, else the file of this name. Raises RequestError for what is neither."""
+        return source_of(self._studio, name)
 
     def start_from_clip(self, clip_id: str) -> Start:
         """Keep the last frames of a clip, to be continued: its latents, or where none are kept, its file's frames.

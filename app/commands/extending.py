@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import typing
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -26,16 +25,16 @@ from app.commands.options import (
     request_option,
     with_options,
 )
+from app.commands.output import print_note
 from app.commands.plans import SegmentsOption, StrategyOption
 from app.config import read_config
 from app.exits import exit_codes
-from app.long_plan import plan_of
-from lavie.errors import RequestError, short
+from app.long_plan import last_prompt, plan_of, segments_of
+from lavie.errors import RequestError
 from lavie.request import MAX_SEED, Request
 
 if typing.TYPE_CHECKING:
     from app.studio import Studio
-    from extensions.long_video.plan import Segment
 
 
 def extend(
@@ -76,32 +75,19 @@ def extend(
     def submit(studio: Studio) -> str:
         place = checked_output(output)
         values = {} if strategy is None else {"strategy": strategy}
-        if studio.gallery.get(source) is not None:
-            new = _segments(prompt or [_last_prompt(studio, source)], segments, seed)
+        found = studio.long.source(source)
+        if not isinstance(found, Path):
+            new = segments_of(prompt or [last_prompt(found.recipe)], segments, seed)
             return studio.long.extend(source, new, change=change, output=place, **values)
-        path = Path(source).expanduser()
-        if not os.path.isfile(path):
-            raise RequestError(
-                f"{short(source)} is neither a clip nor a file: `gallery list` shows the clips that are there"
-            )
         if not prompt:
-            raise RequestError(f"nothing says what {path.name} goes on with: give --prompt")
-        new = _segments(prompt, segments, None)
-        start, notices = studio.long.start_from_file(path, fit)
+            raise RequestError(f"nothing says what {found.name} goes on with: give --prompt")
+        new = segments_of(prompt, segments)
+        start, notices = studio.long.start_from_file(found, fit)
         for notice in notices:
-            typer.echo(f"note: {notice}", err=True)
+            print_note(notice)
         request = change(Request(prompt[0], seed=seed))
         return studio.long.submit(request, plan_of(prompt, len(new), **values), start=start, output=place)
 
     with exit_codes():
         config = read_config(os.environ, data=data, model=model, device=device)
         tell(made(config, submit).clip, as_json)
-
-
-def _last_prompt(studio: Studio, clip_id: str) -> str:
-    recipe = studio.gallery.require(clip_id).recipe
-    return recipe.plan.segments[-1].prompt if recipe.plan else recipe.request.prompt
-
-
-def _segments(prompts: list[str], count: int | None, seed: int | None) -> list[Segment]:
-    return [replace(segment, seed=seed) for segment in plan_of(prompts, count).segments]

@@ -25,6 +25,7 @@ from app.commands.options import (
     request_option,
     with_options,
 )
+from app.commands.output import print_note
 from app.config import read_config
 from app.exits import exit_codes
 from extensions.long_video.reel import BRIDGING, Reel, Shot, Transition
@@ -110,12 +111,8 @@ def join(
             upscale=upscale,
         )
         asked = {"frames": frames, "request": request, "fit": fit, "strategy": strategy, "output": place}
-        return studio.long.join(sources, prompt or (), tell=_note, **asked)
+        return studio.long.join(sources, prompt or (), tell=print_note, **asked)
 
     with exit_codes():
         config = read_config(os.environ, data=data, model=model, device=device)
         tell(made(config, submit).clip, as_json)
-
-
-def _note(text: str) -> None:
-    typer.echo(f"note: {text}", err=True)

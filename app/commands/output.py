@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import typer
+
 
 def print_result(as_json: bool, found: dict[str, Any], tell: Callable[[], None]) -> None:
     """`found` as one JSON object on the last line, or what `tell` prints for a person."""
@@ -13,6 +15,11 @@ def print_result(as_json: bool, found: dict[str, Any], tell: Callable[[], None])
         print(json.dumps(found, ensure_ascii=False))
     else:
         tell()
+
+
+def print_note(text: str) -> None:
+    """Tell a person something beside the result, which has stdout to itself."""
+    typer.echo(f"note: {text}", err=True)
 
 
 def print_grid(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from app.commands.options import checked
+from app.commands.output import print_note
 from app.config import StudioConfig
 from app.long_plan import check_count, fitted, plan_of
 from app.model_card import ModelCard
@@ -80,7 +81,7 @@ def asked_plan(
     plan = fitted(plan, window) if window else plan
     found = parse_script(_text_of(script), fps or 8.0, plan.window, plan.overlap)
     for said in found.said:
-        typer.echo(f"note: {said}", err=True)
+        print_note(said)
     return plan_of([segment.prompt for segment in found.segments], segments, **values)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from app.gallery.values import check_id
-from app.long_plan import plan_of
+from app.long_plan import last_prompt, plan_of, segments_of
 from app.studio import Studio
+from app.ui.present import without_folders
 from lavie.errors import LavieError, RequestError, short
 from lavie.request import Request
 
@@ -39,17 +40,15 @@ def extend_from(
     values = {} if strategy is None else {"strategy": strategy}
     if file is None:
         stored = studio.gallery.require(check_id(clip_id))
-        plan = stored.recipe.plan
-        last = plan.segments[-1].prompt if plan else stored.recipe.request.prompt
-        segments = _segments(prompts, count, last, seed)
+        segments = _segments(prompts, count, last_prompt(stored.recipe), seed)
         return studio.long.extend(stored.id, segments, change=change, **values)
     segments = _segments(prompts, count, None, None)
     request = change(Request(segments[0].prompt, seed=seed))
     path = _uploaded(file)
     try:
         start, _ = studio.long.start_from_file(path, fit)
-    except LavieError as error:  # without the folders of this machine
-        raise RequestError(str(error).replace(str(path), path.name)) from None
+    except LavieError as error:
+        raise RequestError(without_folders(str(error), path)) from None
     plan = replace(plan_of([segments[0].prompt], **values), segments=tuple(segments))
     return studio.long.submit(request, plan, start=start)
 
@@ -60,7 +59,7 @@ def _segments(prompts: Any, count: Any, last: str | None, seed: Any) -> list[Seg
         raise RequestError(f"prompts are {short(prompts)}: give a list of texts")
     if not prompts and last is None:
         raise RequestError("nothing says what the video goes on with: give prompts")
-    return [replace(segment, seed=seed) for segment in plan_of(prompts or [last], count).segments]
+    return segments_of(prompts or [last], count, seed)
 
 
 def _uploaded(file: Any) -> Path:

@@ -11,6 +11,7 @@ import html
 import io
 import typing
 from dataclasses import dataclass
+from pathlib import Path
 
 from app.job_row import CANCELLED, CANDIDATES, DONE, FAILED, INTERRUPTED, PAUSED, QUEUED, RENDER, RUNNING, JobRow
 from app.ui.language import Words
@@ -85,6 +86,13 @@ def button(act: str, say: Words, **data: str) -> str:
 def media(clip_id: str, kind: str = "mp4") -> str:
     """The address of a clip's file: `mp4`, `poster.webp` or `preview.webp`. See `app.ui.server`."""
     return f"studio/media/{html.escape(clip_id)}.{kind}"
+
+
+def without_folders(message: str, *paths: Path | str) -> str:
+    """A message with the files' names alone: the folders of this machine are nobody else's concern."""
+    for path in paths:
+        message = message.replace(str(path), Path(path).name)
+    return message
 
 
 def _status(board: Board, say: Words) -> str:

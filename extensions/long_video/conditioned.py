@@ -81,7 +81,7 @@ def calibrated(made: Denoised, given: Mapping[int, Tensor]) -> tuple[Tensor, dic
         latents[:, :, place] -= _carried(errors, place)
     latents[:, :, places] = known
     step = colour_step(latents, len(places)) if places == list(range(len(places))) else [0.0] * latents.shape[1]
-    latents[:, :, len(places) :] -= _per_channel(step, latents) if any(step) else 0.0
+    latents[:, :, len(places) :] -= _per_channel(step, latents)
     return latents, {"gain": gain, "offset": offset, "step": step}
 
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from app import studio as module
 from app.cli import cli
 from app.config import ROOT, StudioConfig
+from app.database import Database
 from app.studio import Studio
 from tests.fakes import FakeCascade
 
@@ -19,6 +20,13 @@ from app.ownership import Ownership
 print(Ownership(sys.argv[1]).acquire(), flush=True)
 time.sleep(600)
 """
+
+
+@pytest.fixture
+def database(tmp_path):
+    database = Database(tmp_path)
+    yield database
+    database.close()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from app.artefacts import Artefacts
-from app.database import Database
 from app.job_row import CANDIDATES, DONE, FAILED, RUNNING
 from app.jobs import Jobs
 from app.parts import Parts, kept_keys
@@ -15,13 +14,6 @@ from lavie.errors import StorageError
 from tests.app.jobs.lines import bring, job
 
 A, B, C = (letter * 64 for letter in "abc")
-
-
-@pytest.fixture
-def database(tmp_path):
-    database = Database(tmp_path)
-    yield database
-    database.close()
 
 
 @pytest.fixture

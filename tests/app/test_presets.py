@@ -6,16 +6,8 @@ import math
 
 import pytest
 
-from app.database import Database
 from app.presets import MAX_NAME, Presets
 from lavie.errors import RequestError
-
-
-@pytest.fixture
-def database(tmp_path):
-    database = Database(tmp_path)
-    yield database
-    database.close()
 
 
 @pytest.fixture

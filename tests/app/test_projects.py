@@ -19,13 +19,6 @@ START = Start("file", "my film.mp4", "ab" * 32, 16)
 
 
 @pytest.fixture
-def database(tmp_path):
-    database = Database(tmp_path)
-    yield database
-    database.close()
-
-
-@pytest.fixture
 def projects(database):
     return Projects(database)
 

@@ -15,7 +15,7 @@ from app.studio import Studio
 from extensions.long_video.film import Film, resolve_plan
 from extensions.long_video.plan import Segment, SegmentPlan
 from lavie.request import Interpolation, Request
-from lavie.video import FrameHash
+from tests.app.long.videos import frame_hash
 from tests.faults.test_kills import PATIENCE, config, start, work_to_the_end
 from tests.faults.victim import POINTS, WRITE
 
@@ -40,13 +40,7 @@ def expected(tiny_cascade):
 
 def undisturbed(cascade, request: Request, plan: SegmentPlan) -> str:
     request = cascade.resolve(request)
-    film = Film(cascade, request, resolve_plan(cascade, request, plan), None, {})
-    for _ in film.make():
-        pass
-    digest = FrameHash(film.shape)
-    for frame in film.frames():
-        digest.add(frame)
-    return digest.hexdigest()
+    return frame_hash(Film(cascade, request, resolve_plan(cascade, request, plan), None, {}))
 
 
 def segments_kept(studio: Studio) -> int:

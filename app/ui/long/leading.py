@@ -11,7 +11,7 @@ from pathlib import Path
 from app.joining import NEW_FRAMES
 from app.studio import Studio
 from app.ui.long.sources import KINDS
-from app.ui.present import alert
+from app.ui.present import alert, without_folders
 from app.ui.shell import Asked, Shell
 from lavie.errors import LavieError
 
@@ -56,13 +56,6 @@ def lead(studio: Studio, asked: Asked, files: Sequence[str] | None, prompts: str
     try:
         studio.long.join(paths, written, frames=frames, tell=notes.append)
     except LavieError as error:
-        return alert(_without_folders(str(error), paths))
+        return alert(without_folders(str(error), *paths))
     said = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
     return f'<div class="lv-note" role="status">{html.escape(asked.say("lead_queued"))}<ul>{said}</ul></div>'
-
-
-def _without_folders(message: str, paths: Sequence[Path]) -> str:
-    """A message without the folders of this machine."""
-    for path in paths:
-        message = message.replace(str(path), path.name)
-    return message

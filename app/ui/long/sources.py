@@ -16,7 +16,7 @@ from app.ui.boards import QUICK, board
 from app.ui.language import Words
 from app.ui.long.begin import first_prompt, new_project
 from app.ui.long.scene import Seat, View
-from app.ui.present import alert
+from app.ui.present import alert, without_folders
 from app.ui.shell import Asked, Shell
 from lavie.errors import LavieError
 from lavie.request import Request
@@ -80,7 +80,7 @@ def from_file(path: str, studio: Studio, asked: Asked, view: View) -> View:
         prompt = first_prompt(studio)
         project = new_project(studio, Request(prompt), [prompt], start)
     except LavieError as error:
-        return replace(view, said=alert(_named(str(error), path)))
+        return replace(view, said=alert(without_folders(str(error), path)))
     said = "".join(f'<p class="lv-note" role="status">{html.escape(note)}</p>' for note in notices)
     return View(project, said=said)
 
@@ -95,7 +95,7 @@ def _show(studio: Studio, asked: Asked, path: str | None) -> tuple:
     try:
         return path, shown(Path(path).name, preview(Path(path), size), asked.say)
     except LavieError as error:
-        return None, alert(_named(str(error), path))
+        return None, alert(without_folders(str(error), path))
 
 
 def shown(name: str, pictures: typing.Mapping[str, bytes], say: Words) -> str:
@@ -113,8 +113,3 @@ def _fit(fit: str, picture: bytes, named: bool, say: Words) -> str:
         f'<figure><img src="{source}" alt="{label}"><figcaption><button type="button" class="lv-button" '
         f'data-act="begin" data-fit="{html.escape(fit)}">{label}</button></figcaption></figure>'
     )
-
-
-def _named(message: str, path: str) -> str:
-    """A message without the folders of this machine."""
-    return message.replace(path, Path(path).name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,15 +21,15 @@ from lavie.bundle import VAE, Bundle
 from lavie.errors import TrainingError
 from lavie.events import Notice
 from lavie.training.data.cuts import Cut
-from lavie.training.data.encoded import LATENTS, Encoded, Encoder, Encoding, Reader, encode_all, weights_mark
+from lavie.training.data.encoded import LATENTS, Encoded, Encoder, Encoding, Reader, collect, weights_mark
 from lavie.training.data.items import Fault, Item
 from lavie.training.data.report import reasons, summary
 
 
 def encoded_media(
     settings: Settings, from_clips: bool, bundle: Bundle, vae: nn.Module, read: Reader
-) -> Iterator[Notice | Encoding | list[Encoded]]:
-    """What was found and encoded; the last thing that is yielded is the list of all that can be used.
+) -> Generator[Notice | Encoding, None, list[Encoded]]:
+    """Find and encode media, telling how it goes; all that can be used.
 
     Args:
         from_clips: whether clips are wanted, else pictures.
@@ -43,19 +43,14 @@ def encoded_media(
     if from_clips:
         faults += [Fault(item.name, "a picture, a motion is learned from videos") for item in items if item.is_picture]
         items = [item for item in items if not item.is_picture]
-    found = []
-    for each in encode_all(encoder, items):
-        if isinstance(each, Encoding):
-            yield each
-        else:
-            (found if isinstance(each, Encoded) else faults).append(each)
+    found = yield from collect(encoder, items, faults)
     if not found:
         names = ", ".join(map(str, settings.images))
         why = reasons(faults) if faults else "there is no file that is one"
         raise TrainingError(f"{names} holds no usable {'video' if from_clips else 'picture'}: {why}")
     yield Notice(summary(faults, len(found)))
     yield from map(Notice, _told(settings, from_clips, [each.item for each in found]))
-    yield found
+    return found
 
 
 def _told(settings: Settings, from_clips: bool, items: list[Item]) -> Iterator[str]:

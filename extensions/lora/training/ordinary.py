@@ -12,7 +12,7 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -90,8 +90,8 @@ def ordinary_media(
     folder: Path,
     seed: int,
     begun: tuple[str, str] | None,
-) -> Iterator[Notice | Ordinary]:
-    """Clips from `folder`, made there where they are not yet; the last thing that is yielded are they.
+) -> Generator[Notice, None, Ordinary]:
+    """Clips from `folder`, made there where they are not yet, which is told.
 
     Args:
         sampler: of the network without the adapter.
@@ -116,7 +116,7 @@ def ordinary_media(
         made = [sampler.latents(text, derive_seed(seed, "ordinary", n), STEPS) for n, text in enumerate(named)]
         latents = torch.cat(made).half().cpu()
         _store(file, latents)
-    yield Ordinary(latents, tokens(named), tokens(called), least)
+    return Ordinary(latents, tokens(named), tokens(called), least)
 
 
 def _manifest(bundle: Bundle) -> dict:

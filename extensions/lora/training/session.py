@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from extensions.lora.training.factors import Factors
 from extensions.lora.training.losses import Lesson, MaskedSet
 from extensions.lora.training.media import encoded_media
 from extensions.lora.training.memory import free, needed
-from extensions.lora.training.ordinary import ordinary_captions, ordinary_media, phrases_for
+from extensions.lora.training.ordinary import Ordinary, ordinary_captions, ordinary_media, phrases_for
 from extensions.lora.training.presets import SUBJECT, Preset, preset_for
 from extensions.lora.training.samples import Sampler
 from extensions.lora.training.settings import Settings
@@ -65,7 +65,7 @@ class LoraSession:
         settings, steps = self.settings, self.settings.steps
         self._load()
         yield from begin_work(settings.work, settings.resume, settings.decides())
-        media = yield from self._media()
+        media = yield from encoded_media(settings, self.preset.from_clips, self.bundle, self.vae, self._read)
         plan = self._plan(steps or self.preset.steps(len(media)))
         yield from self._announce(len(media), plan.steps)
         with ExitStack() as inside:
@@ -102,16 +102,6 @@ class LoraSession:
         factors.hang(network)
         self._sampler = Sampler(bundle, network, self.text_model, self._encoder, self._words)
 
-    def _media(self) -> Iterator[Any]:
-        media: list[Encoded] = []
-        found = encoded_media(self.settings, self.preset.from_clips, self.bundle, self.vae, self._read)
-        for each in found:
-            if isinstance(each, list):
-                media = each
-            else:
-                yield each
-        return media
-
     def _announce(self, media: int, steps: int) -> Iterator[Notice]:
         """What will be done, what it needs, and what is doubtful about the trigger."""
         preset, asked = self.preset, self.settings
@@ -136,15 +126,11 @@ class LoraSession:
         phrases = phrases_for(self.bundle, self.preset.name)
         return self.trigger.begin_as(phrases, lambda: lesson.shown(step_generator(self.settings.seed, 0)))
 
-    def _ordinary(self, begun: str | None) -> Iterator[Any]:
+    def _ordinary(self, begun: str | None) -> Generator[Notice, None, Ordinary]:
         """The clips that must stay as they are. The factors have not moved yet: they change nothing."""
-        found = None
         own = (self.settings.trigger, begun) if begun and self.preset.name == SUBJECT else None
         arguments = (self._tokens, self.settings.work, self.settings.seed, own)
-        for found in ordinary_media(self.bundle, self._sampler, *arguments):
-            if isinstance(found, Notice):
-                yield found
-        return found
+        return (yield from ordinary_media(self.bundle, self._sampler, *arguments))
 
     def _lesson(self, media: list[Encoded]) -> Lesson:
         frames = self.bundle.frames if self.preset.from_clips else 1

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -117,6 +117,17 @@ def encode_all(encoder: Encoder, items: Sequence[Item]) -> Iterator[Encoding | E
         if now - told >= 10 or done == len(items):
             told = now
             yield Encoding(done, len(items), (now - began) / done * (len(items) - done))
+
+
+def collect(encoder: Encoder, items: Sequence[Item], faults: list[Fault]) -> Generator[Encoding, None, list[Encoded]]:
+    """Encode items, telling how far it is; those that can be used. What is wrong with others is added to `faults`."""
+    media = []
+    for each in encode_all(encoder, items):
+        if isinstance(each, Encoding):
+            yield each
+        else:
+            (media if isinstance(each, Encoded) else faults).append(each)
+    return media
 
 
 def hold_out(media: list[Encoded]) -> tuple[list[Encoded], list[Encoded]]:

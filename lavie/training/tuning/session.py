@@ -16,7 +16,7 @@ from lavie.events import Notice
 from lavie.residency import pick_device
 from lavie.training.assemble import check_output, write_changed
 from lavie.training.data.cuts import Cut
-from lavie.training.data.encoded import Encoded, Encoder, Encoding, Reader, StoredClips, encode_all, hold_out
+from lavie.training.data.encoded import Encoded, Encoder, Reader, StoredClips, collect, hold_out
 from lavie.training.data.items import Fault, Item, find_items
 from lavie.training.data.report import reasons, summary
 from lavie.training.loop import Plan, Visit, fit
@@ -92,17 +92,11 @@ class Session:
         wanted, unwanted = self._sorted(items)
         if self.team is not None:  # each encodes its share first, then all find everything done
             for encoder, group in wanted:
-                yield from _only_encoding(encode_all(encoder, group[self.team.rank :: self.team.size]))
+                yield from collect(encoder, group[self.team.rank :: self.team.size], [])
             self.team.wait()
         found = []
         for encoder, group in wanted:
-            media = []
-            for each in encode_all(encoder, group):
-                if isinstance(each, Encoding):
-                    yield each
-                else:
-                    (media if isinstance(each, Encoded) else faults).append(each)
-            found.append(media)
+            found.append((yield from collect(encoder, group, faults)))
         faults += unwanted
         yield Notice(summary(faults, sum(map(len, found))))
         if self.is_main:
@@ -212,7 +206,3 @@ class Session:
         if kind == EXTENSION:
             manifest.setdefault(EXTENSION, manifest[self.task.stage])  # it runs as the base network does
         write_changed(asked.output, asked.model, {kind: self.task.network}, manifest)
-
-
-def _only_encoding(found) -> Iterator[Encoding]:
-    return (each for each in found if isinstance(each, Encoding))

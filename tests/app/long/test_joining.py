@@ -14,8 +14,8 @@ from extensions.long_video.film import Film, resolve_plan
 from extensions.long_video.plan import Segment
 from lavie.errors import RequestError
 from lavie.events import BASE
-from lavie.video import FrameHash, Video
-from tests.app.long.videos import made, request, segments_made
+from lavie.video import Video
+from tests.app.long.videos import frame_hash, made, request, segments_made
 from tests.app.studios import ended, until
 
 RED = "a red star becomes a blue one"
@@ -53,13 +53,7 @@ def whole(studio, cascade, recipe):
     resolved = cascade.resolve(recipe.request)
     clips = clips_of(studio, recipe)
     reel = resolve_plan(cascade, resolved, recipe.reel)
-    film = Film(cascade, resolved, reel, [lambda one=one: one for one in clips], {})
-    for _ in film.make():
-        pass
-    digest = FrameHash(film.shape)
-    for frame in film.frames():
-        digest.add(frame)
-    return digest.hexdigest()
+    return frame_hash(Film(cascade, resolved, reel, [lambda one=one: one for one in clips], {}))
 
 
 def recipe_of(studio, clip):

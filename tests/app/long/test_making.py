@@ -11,8 +11,7 @@ from app.recipe import Recipe
 from extensions.long_video.film import Film
 from lavie.errors import RequestError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
-from lavie.video import FrameHash
-from tests.app.long.videos import made, plan, request, segments_made
+from tests.app.long.videos import frame_hash, made, plan, request, segments_made
 from tests.app.studios import ended, until
 
 
@@ -21,13 +20,7 @@ def whole(cascade, asked, wanted, start=None):
     from extensions.long_video.film import resolve_plan
 
     resolved = cascade.resolve(asked)
-    film = Film(cascade, resolved, resolve_plan(cascade, resolved, wanted), start, {})
-    for _ in film.make():
-        pass
-    digest = FrameHash(film.shape)
-    for frame in film.frames():
-        digest.add(frame)
-    return digest.hexdigest()
+    return frame_hash(Film(cascade, resolved, resolve_plan(cascade, resolved, wanted), start, {}))
 
 
 def work(studio, job_id):

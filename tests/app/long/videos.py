@@ -1,8 +1,10 @@
 """Long videos at toy size, and how to wait for them."""
 
 from app.studio import Studio
+from extensions.long_video.film import Film
 from extensions.long_video.plan import Segment, SegmentPlan
 from lavie.request import Interpolation, Request, Sampling, SuperResolution
+from lavie.video import FrameHash
 from tests.app.studios import ended
 
 ONE = Sampling(steps=1)
@@ -33,3 +35,13 @@ def segments_made(studio: Studio, job_id: str) -> list[int]:
     """Numbers of the segments that a job has made itself, by the times it took for them: how many."""
     rows = studio.database.query("SELECT stage FROM timings WHERE job = ? AND stage = 'base'", [job_id])
     return len(rows)
+
+
+def frame_hash(film: Film) -> str:
+    """Of the frames as the extension makes them, without a studio."""
+    for _ in film.make():
+        pass
+    digest = FrameHash(film.shape)
+    for frame in film.frames():
+        digest.add(frame)
+    return digest.hexdigest()

@@ -114,8 +114,13 @@ def test_a_trigger_is_called_in_place_of_what_it_began_as(tmp_path):
     nano, read, sampler = Bundle("assets/nano"), [], Nothing()
 
     def media():
-        *told, found = ordinary_media(nano, sampler, lambda texts: read.append(texts) or texts, tmp_path, 0, BEGUN)
-        return told, found
+        making = ordinary_media(nano, sampler, lambda texts: read.append(texts) or texts, tmp_path, 0, BEGUN)
+        told = []
+        while True:
+            try:
+                told.append(next(making))
+            except StopIteration as end:
+                return told, end.value
 
     told, found = media()
     named, called = read

@@ -82,14 +82,16 @@
     element.addEventListener("refresh", () => trigger({ act: "refresh" }), true);
     // What has come in place of all that was there is read from its beginning.
     let shown;
-    new MutationObserver(() => {
+    const follow = () => {
       const place = element.querySelector("[data-focus]");
       if (place && place.dataset.focus !== shown) requestAnimationFrame(() => place.focus());
       shown = place?.dataset.focus;
       settle(element);
       remember(element);
-    }).observe(element, { childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: WATCHED });
+    };
+    new MutationObserver(follow).observe(element, { childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: WATCHED });
     fill(element);
+    follow(); // the first content may have come before this script
   }
 
   const said = (field) => (field.type === "checkbox" ? String(field.checked) : field.value);

@@ -81,8 +81,11 @@ class Cascade:
             },
         }
 
-    def runs_on(self) -> dict[str, str]:
-        """That part of `provenance` which says where the networks run; no weights are read for it."""
+    def runs_on(self) -> dict[str, str | int]:
+        """That part of `provenance` which says where the networks run; no weights are read for it.
+
+        threads, on a CPU: sums are split among them, and how they are split decides their last bits.
+        """
         device = self.residency.device
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
         return {
@@ -90,6 +93,7 @@ class Cascade:
             "dtype": str(self.residency.dtype).removeprefix("torch."),
             "attention": attention_kernels(),
             "offload": self.residency.offload,
+            **({"threads": torch.get_num_threads()} if device.type == "cpu" else {}),
         }
 
     def resolve(self, request: Request, source: Video | None = None, network: str = BASE) -> Request:

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,13 @@ def tiny_cascade(tiny_bundle):
     from lavie import Cascade
 
     return Cascade.from_bundle(tiny_bundle, device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def same_number_of_threads():
+    """No test leaves another number behind: the last bits of what later ones make in this process hang on it."""
+    torch = sys.modules.get("torch")
+    before = torch and torch.get_num_threads()
+    yield
+    if before:
+        assert sys.modules["torch"].get_num_threads() == before

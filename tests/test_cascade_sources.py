@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lavie import Cascade, Interpolation, Request, Sampling, SuperResolution
@@ -153,6 +154,7 @@ def test_provenance_names_weights_device_and_versions(tiny_cascade):
     assert provenance["dtype"] == "float32"
     assert provenance["weights"] == tiny_cascade.bundle.hashes()
     assert (provenance["attention"], provenance["offload"]) == ("sdpa", "none")
+    assert provenance["threads"] == torch.get_num_threads()
     assert {"torch", "diffusers", "transformers", "python"} <= provenance["versions"].keys()
 
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from app.commands.tuning import Checkpointing, Device, Model, Often, Precision, Seed, Threads, tell
+from app.commands.threads import Threads, threads_for
+from app.commands.tuning import Checkpointing, Device, Model, Often, Precision, Seed, tell
 from app.exits import exit_codes
 
 Images = Annotated[list[Path], typer.Option(help="Folder, zip, or file (again for each): pictures; for motion clips.")]
@@ -49,15 +50,12 @@ def lora(
 ) -> None:
     """Teach a model a subject, a style or a motion: a LoRA file that is called by its trigger word."""
     given = dict(locals())
-    with exit_codes():
-        import torch
-
+    with exit_codes(), threads_for(given.pop("threads")):
         from app.config import StudioConfig
         from app.media import UPLOAD_LIMITS, frames_of
         from extensions.lora.training.session import LoraSession
         from extensions.lora.training.settings import Settings
 
-        torch.set_num_threads(given.pop("threads"))
         given |= {"model": StudioConfig(model=model).bundle, "prompts": tuple(given.pop("prompt") or ())}
         given |= {"images": tuple(images), "work": work or Path("runs") / output.stem}
         settings = Settings(**given)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from app.commands.adapters import lora
+from app.commands.threads import Threads, threads_for
 from app.commands.tuning import add_to, tell
 from app.exits import exit_codes
 from lavie.errors import TrainingError
@@ -25,15 +26,12 @@ def nano(
     bundle: Annotated[Path, typer.Option(help="Where the finished bundle goes.")] = Path("assets/nano"),
     given: Annotated[Path | None, typer.Option(help="Folder of stages that are trained already.")] = None,
     stage: Annotated[str | None, typer.Option(help="Train only this stage, and write no bundle.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads to compute with: one, if anything else runs.")] = 1,
+    threads: Threads = 1,
 ) -> None:
     """Train Nano from nothing on the procedural world; stopped and run again, it goes on where it was."""
-    with exit_codes():
-        import torch
-
+    with exit_codes(), threads_for(threads):
         from lavie.training.nano.recipe import Recipe
 
-        torch.set_num_threads(threads)
         recipe = Recipe(work, given=given)
         stages = list(recipe.stages())
         if stage is not None and stage not in stages:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from app.commands.threads import Threads, threads_for
 from app.exits import exit_codes
 from lavie.errors import TrainingError
 
@@ -42,7 +43,6 @@ Often = Annotated[int, typer.Option(min=1, help="In steps.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --work.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32, help="Of everything that is drawn.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Threads = Annotated[int, typer.Option(min=1, help="Threads to compute with on a CPU.")]
 
 
 def add_to(group: typer.Typer) -> None:
@@ -80,21 +80,18 @@ def _command(name: str) -> Callable[..., None]:
     ) -> None:
         given = dict(locals())
         given.pop("name", None)  # what the function closes over is among its locals
-        with exit_codes():
+        with exit_codes(), threads_for(given.pop("threads")):
             _tune(name, given)
 
     return command
 
 
 def _tune(name: str, given: dict[str, Any]) -> None:
-    import torch
-
     from app.config import StudioConfig
     from app.media import UPLOAD_LIMITS, frames_of
     from lavie.training.tuning.session import Session
     from lavie.training.tuning.settings import Settings
 
-    torch.set_num_threads(given.pop("threads"))
     given |= {"model": StudioConfig(model=given["model"]).bundle, "kind": name.replace("-", "_")}
     given |= {side: given[side] and _size(side, given[side]) for side in ("size", "crop")}
     settings = Settings(**given)

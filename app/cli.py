@@ -17,8 +17,10 @@ from app.commands.gallery import gallery
 from app.commands.jobs import jobs
 from app.commands.joining import join
 from app.commands.making import finish, regenerate, remix, render
+from app.commands.models import models
 from app.commands.options import DataOption, DeviceOption, ModelOption, checked
 from app.commands.train import train
+from app.commands.wardrobe import adapters
 from app.config import StudioConfig, read_config
 from app.exits import exit_codes
 
@@ -33,6 +35,8 @@ for command in (render, extend, join, finish, remix, regenerate):
     cli.command()(command)
 cli.add_typer(gallery, name="gallery")
 cli.add_typer(jobs, name="jobs")
+cli.add_typer(adapters, name="adapters")
+cli.add_typer(models, name="models")
 cli.add_typer(train, name="train")
 cli.add_typer(bench, name="bench")
 

@@ -24,17 +24,20 @@ def _terminate(*_) -> None:
 
 
 @contextlib.contextmanager
-def exit_codes():
-    """Every way a command can end, as an exit code and at most one line on stderr."""
+def exit_codes(left: str = "no unfinished file is left"):
+    """Every way a command can end, as an exit code and at most one line on stderr.
+
+    left: what is said of the files of one that was stopped.
+    """
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
     except LavieError as error:
         _stop(1, f"error: {error}")
     except _Terminated:
-        _stop(143, "stopped: no unfinished file is left")
+        _stop(143, f"stopped: {left}")
     except KeyboardInterrupt:
-        _stop(130, "cancelled: no unfinished file is left")
+        _stop(130, f"cancelled: {left}")
     except Exception as error:
         if os.environ.get("LAVIE_DEBUG") == "1":
             raise

@@ -7,7 +7,6 @@ silent.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from lavie import vae as vae_module
 from lavie.errors import BundleError, RequestError
 from lavie.events import BASE, INTERPOLATION, STAGES, SUPER_RESOLUTION
+from lavie.files import read_record, unchanged_hash
 from lavie.request import Interpolation, Sampling, SuperResolution
 from lavie.sampling import EPSILON, PREDICTION_TYPES
 from lavie.text import TextEncoder, load_tokenizer
@@ -52,7 +52,7 @@ NEEDED = {
     INTERPOLATION: (INTERPOLATION, VAE, TEXT_ENCODER, TOKENIZER),
     SUPER_RESOLUTION: (SUPER_RESOLUTION, VAE, UPSCALER_VAE, TEXT_ENCODER, TOKENIZER),
 }
-HOW_TO_GET = "copy the folder again from where it came (Nano: `git checkout assets/nano`)"
+HOW_TO_GET = "copy the folder again from where it came (Nano: `git checkout assets/nano`; LaVie: docs/weights.md)"
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,13 @@ class Bundle:
         """Files that `stage` needs and that are not there, relative to the folder."""
         if stage not in self.defaults:
             return [f"{MANIFEST}: “{stage}”"]
-        shared = [component for component in NEEDED[stage] if component not in (TEXT_ENCODER, TOKENIZER)]
-        files = [self._file(component) for component in (*shared, *self.text_components(stage))]
+        files = [self._file(component) for component in self.needed(stage)]
         return [str(file.relative_to(self.folder)) for file in files if not file.is_file()]
+
+    def needed(self, stage: str) -> list[str]:
+        """The components that run in a stage."""
+        shared = [component for component in NEEDED[stage] if component not in (TEXT_ENCODER, TOKENIZER)]
+        return [*shared, *self.text_components(stage)]
 
     def require(self, stage: str) -> None:
         """Raises BundleError where `stage` cannot run, with the files it lacks."""
@@ -132,13 +136,21 @@ class Bundle:
     def load(self, component: str, dtype: torch.dtype) -> torch.nn.Module:
         """A component on the CPU, its weights read straight into place. Raises BundleError with the file's name."""
         network = self._build(component)
-        file = self._file(component)
-        with _weights(file) as weights:
-            _check_shapes(file, {name: weights.get_slice(name).get_shape() for name in weights.keys()}, network)
-            state = {name: weights.get_tensor(name).to(stored_type(name, dtype)) for name in weights.keys()}
+        with _weights(self._file(component)) as weights:
+            self._check(component, weights, network)
+            state = {name: _placed(weights.get_tensor(name), stored_type(name, dtype)) for name in weights.keys()}
         network.load_state_dict(state, strict=True, assign=True)
-        network = use_channels_last(network.requires_grad_(False).eval())
+        network = network.requires_grad_(False).eval()
         return vae_module.prepare(network) if isinstance(network, AutoencoderKL) else network
+
+    def check(self, component: str) -> None:
+        """Raises BundleError where a component's file lacks names or shapes of its network; weights are not read."""
+        with _weights(self._file(component)) as weights:
+            self._check(component, weights, self._build(component))
+
+    def shapes(self, component: str) -> dict[str, list[int]]:
+        """Parameter name → shape, as the component's config says; its weights need not be there."""
+        return _shapes(self._build(component))
 
     def components(self) -> list[str]:
         """The components with weights that are there."""
@@ -163,13 +175,18 @@ class Bundle:
         return _read_json(self.folder / component, "config.json")
 
     def hashes(self) -> dict[str, str]:
-        """sha256 of every weight file, by its path in the bundle."""
-        files = sorted(self.folder.rglob("*.safetensors"))
-        return {str(file.relative_to(self.folder)): file_hash(file) for file in files}
+        """sha256 of every weight file, by its path in the bundle; as kept beside them while they are unchanged."""
+        record, files = read_record(self.folder), sorted(self.folder.rglob("*.safetensors"))
+        names = [file.relative_to(self.folder).as_posix() for file in files]
+        return {name: unchanged_hash(self.folder, name, record) for name in names}
 
     def size(self, component: str) -> int:
         """Bytes of a component's weights on disk, 0 where they are not there."""
         return self._file(component).stat().st_size if self._file(component).is_file() else 0
+
+    def _check(self, component: str, weights, network: torch.nn.Module) -> None:
+        found = {name: weights.get_slice(name).get_shape() for name in weights.keys()}
+        _check_shapes(self._file(component), found, network)
 
     def _file(self, component: str) -> Path:
         kinds = {TEXT_ENCODER: TEXT_FILE, UPSCALER_TEXT: TEXT_FILE}
@@ -201,12 +218,9 @@ def stored_type(name: str, dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if name.endswith("rotary_emb.freqs") else dtype
 
 
-def use_channels_last(network: torch.nn.Module) -> torch.nn.Module:
-    """Lay out the weights of 2-D convolutions as the networks lay out their activations."""
-    for module in network.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            module.to(memory_format=torch.channels_last)
-    return network
+def _placed(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A mapped tensor in memory; 2-D convolutions' weights laid out as the networks lay out their activations."""
+    return tensor.to(dtype=dtype, memory_format=torch.channels_last if tensor.ndim == 4 else torch.preserve_format)
 
 
 def _stage_defaults(stage: str, values: dict) -> StageDefaults:
@@ -255,8 +269,12 @@ def _weights(file: Path):
         ) from None
 
 
+def _shapes(network: torch.nn.Module) -> dict[str, list[int]]:
+    return {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
 def _check_shapes(file: Path, found: dict[str, list[int]], network: torch.nn.Module) -> None:
-    expected = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
+    expected = _shapes(network)
     kind = type(network).__name__
     if absent := sorted(expected.keys() - found.keys()):
         raise BundleError(f"{file} lacks {absent[0]} and {len(absent) - 1} more of a {kind}: {HOW_TO_GET}")
@@ -265,15 +283,6 @@ def _check_shapes(file: Path, found: dict[str, list[int]], network: torch.nn.Mod
     for name, shape in expected.items():
         if found[name] != shape:
             raise BundleError(f"{file}: {name} has shape {found[name]}, this {kind} expects {shape}: {HOW_TO_GET}")
-
-
-def file_hash(file: Path) -> str:
-    """sha256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _short(error: Exception) -> str:

@@ -12,7 +12,7 @@ from extensions.lora.formats import embedding_of, plan, words_of
 from extensions.lora.header import read_header
 from extensions.lora.names import Targets
 from extensions.lora.read import changes_of, read_embedding
-from lavie.bundle import file_hash
+from lavie.files import file_hash
 
 TEXTUAL_INVERSION = "textual inversion"
 

@@ -16,8 +16,8 @@ from extensions.lora.card import AdapterCard
 from extensions.lora.header import read_header
 from extensions.lora.inspection import inspect
 from extensions.lora.names import Targets
-from lavie.bundle import file_hash
 from lavie.errors import AdapterError
+from lavie.files import file_hash
 
 
 def keep(path: Path | str, folder: Path | str, targets: Targets) -> tuple[AdapterCard, Path]:

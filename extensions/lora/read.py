@@ -15,9 +15,10 @@ from extensions.lora.changes import Change, Hadamard, Kronecker, LowRank
 from extensions.lora.formats import ALPHA, EMBEDDING_KEY, LOHA, LOW_RANK, Plan, Planned, embedding_of, plan, words_of
 from extensions.lora.header import FETCH_AGAIN, Header, read_header
 from extensions.lora.names import TEXT, UNET, Shapes, Targets
-from lavie.bundle import HOW_TO_GET, NETWORK_FILE, TEXT_ENCODER, TEXT_FILE, Bundle, file_hash
+from lavie.bundle import HOW_TO_GET, NETWORK_FILE, TEXT_ENCODER, TEXT_FILE, Bundle
 from lavie.errors import AdapterError, BundleError, short
 from lavie.events import BASE
+from lavie.files import file_hash
 
 _NO_LAYERS = ("_embedding", "relative_attention_bias")  # matrices in a file of weights that are tables
 

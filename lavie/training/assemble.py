@@ -24,6 +24,7 @@ from lavie.bundle import (
     stored_type,
 )
 from lavie.errors import TrainingError
+from lavie.files import RECORD
 
 
 def write_bundle(folder: Path, components: dict[str, nn.Module], tokenizer, manifest: dict) -> None:
@@ -51,7 +52,7 @@ def write_changed(folder: Path, source: Path, components: dict[str, nn.Module], 
     partial = _partial(folder)
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        shutil.copytree(source, partial, ignore=shutil.ignore_patterns(*components))
+        shutil.copytree(source, partial, ignore=shutil.ignore_patterns(*components, RECORD))
         for name, module in components.items():
             _write_component(partial / name, module)
         _publish(partial, folder, manifest)

@@ -1,0 +1,169 @@
+"""Where the published weights are fetched: repositories, revisions, mirrors. Settings, since repositories move.
+
+Decided from the built-in values, the file `sources.json` in the folder of models, and the environment. Fetches nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from app.config import ConfigError
+from lavie.errors import short
+
+HUB = "https://huggingface.co"
+FILE = "sources.json"
+LAVIE, SMALL, LARGE, SEINE = "lavie", "stable-diffusion-v1-4", "stable-diffusion-x4-upscaler", "seine"
+Choice = tuple[str, ...]  # names of one file, the first that is there is taken
+_VAE: tuple[Choice, ...] = (
+    ("vae/config.json",),
+    ("vae/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.bin"),
+)
+_TEXT: tuple[Choice, ...] = (
+    ("text_encoder/config.json",),
+    ("text_encoder/model.safetensors", "text_encoder/pytorch_model.bin"),
+    ("tokenizer/vocab.json",),
+    ("tokenizer/merges.txt",),
+    ("tokenizer/special_tokens_map.json",),
+    ("tokenizer/tokenizer_config.json",),
+)
+
+
+def _is_id(name: Any) -> bool:
+    owner, _, repository = name.partition("/") if isinstance(name, str) else ("", "", "")
+    allowed = all(
+        part and part.replace("-", "").replace("_", "").replace(".", "").isalnum() for part in (owner, repository)
+    )
+    return allowed and name.isascii()
+
+
+def _check(holds: bool, message: str) -> None:
+    if not holds:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Files that are fetched together. ids: `owner/name`, and the names under which it is found if that has moved.
+
+    revision: branch, tag or commit. folder: where its files go, below the folder of published weights; "" for itself.
+    """
+
+    ids: tuple[str, ...]
+    files: tuple[Choice, ...]
+    folder: str = ""
+    revision: str = "main"
+
+    def __post_init__(self):
+        for name in self.ids:
+            _check(_is_id(name), f"repository is {short(name)}: give one as owner/name")
+        _check(bool(self.ids), "a repository has no id: give one as owner/name")
+        whole = isinstance(self.revision, str) and bool(self.revision.strip())
+        _check(whole, f"revision is {short(self.revision)}: give a branch, a tag or a commit")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """endpoint: address of the hub. mirrors: those that are asked where it cannot be reached. optional: repositories
+    that are only fetched when asked for. trusted: endpoints that may see the person's token.
+
+    Raises ConfigError for an address that is none.
+    """
+
+    repositories: Mapping[str, Repository]
+    endpoint: str = HUB
+    mirrors: tuple[str, ...] = ()
+    optional: tuple[str, ...] = (SEINE,)
+    trusted: tuple[str, ...] = (HUB,)
+
+    def __post_init__(self):
+        for address in self.endpoints:
+            parts = urlsplit(address) if isinstance(address, str) else None
+            known = parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname)
+            _check(known, f"the hub's address is {short(address)}: give one such as {HUB}")
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """All addresses in the order in which they are asked."""
+        return (self.endpoint, *self.mirrors)
+
+
+PUBLISHED = {
+    LAVIE: Repository(
+        ("YaohuiW/LaVie", "Vchitect/LaVie"), (("lavie_base.pt",), ("lavie_interpolation.pt",), ("lavie_vsr.pt",))
+    ),
+    SMALL: Repository(("CompVis/stable-diffusion-v1-4",), (*_VAE, *_TEXT), SMALL),
+    LARGE: Repository(
+        ("stabilityai/stable-diffusion-x4-upscaler",),
+        (*_VAE, *_TEXT, ("low_res_scheduler/scheduler_config.json",)),
+        LARGE,
+    ),
+    SEINE: Repository(("xinyuanc91/SEINE",), (("seine.pt",),)),
+}
+
+
+def read_sources(
+    models: Path, environ: Mapping[str, str], mirrors: Iterable[str] = (), revisions: Iterable[str] = ()
+) -> Sources:
+    """The settings of a folder of models. mirrors: asked first. revisions: `lavie=main`, one for each repository.
+
+    `LAVIE_HUB_ENDPOINT` or `HF_ENDPOINT` is the hub's address. Raises ConfigError.
+    """
+    sources = _from_file(models / FILE, Sources(dict(PUBLISHED)))
+    environment = environ.get("LAVIE_HUB_ENDPOINT") or environ.get("HF_ENDPOINT")
+    if environment:
+        # As the hub's own tools do it: who sets their variable means that address when saying "the hub".
+        trusted = (*sources.trusted, environ.get("HF_ENDPOINT", "").rstrip("/"))
+        sources = replace(sources, endpoint=environment.rstrip("/"), trusted=trusted)
+    first = tuple(address.rstrip("/") for address in mirrors)
+    if first:
+        rest = [address for address in sources.endpoints if address not in first]
+        sources = replace(sources, endpoint=first[0], mirrors=(*first[1:], *rest))
+    return _at(sources, revisions)
+
+
+def _at(sources: Sources, revisions: Iterable[str]) -> Sources:
+    repositories = dict(sources.repositories)
+    for text in revisions:
+        name, _, revision = text.partition("=")
+        if name not in repositories:
+            known = ", ".join(repositories)
+            raise ConfigError(f"revision is {short(text)}: give REPOSITORY=REVISION, with one of {known}")
+        repositories[name] = replace(repositories[name], revision=revision)
+    return replace(sources, repositories=repositories)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What `sources.json` may say."""
+
+    endpoint: str = HUB
+    mirrors: list[str] = field(default_factory=list)
+    repositories: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def _from_file(file: Path, sources: Sources) -> Sources:
+    if not file.is_file():
+        return sources
+    try:
+        given = _Given(**json.loads(file.read_text(encoding="utf-8")))
+        repositories = dict(sources.repositories)
+        for name, changes in given.repositories.items():
+            values = {key: tuple(value) if key == "ids" else value for key, value in changes.items()}
+            if name not in repositories or not values.keys() <= {"ids", "revision"}:
+                raise ValueError(f"{name}: {sorted(values)}")
+            repositories[name] = replace(repositories[name], **values)
+        mirrors = tuple(address.rstrip("/") for address in given.mirrors)
+        return replace(sources, endpoint=given.endpoint.rstrip("/"), mirrors=mirrors, repositories=repositories)
+    except ConfigError:
+        raise
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        known = ", ".join(PUBLISHED)
+        raise ConfigError(
+            f"{file} cannot be used ({short(str(error))}): it may hold endpoint, mirrors, and repositories ({known}) "
+            "with ids and revision; without the file the built-in ones are taken"
+        ) from None

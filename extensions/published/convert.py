@@ -1,0 +1,229 @@
+"""A folder of published files → a bundle, which appears whole or not at all. Says how far it is; knows no command line.
+
+The published files are opened in a process of their own; this one prepares what it is to write and publishes it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from extensions.published.facts import PUBLISHED, Published
+from extensions.published.launch import in_child
+from extensions.published.layout import MERGES, VOCABULARY, Found, recognise
+from lavie.bundle import (
+    EXTENSION,
+    FORMAT,
+    MANIFEST,
+    NETWORK_FILE,
+    TEXT_FILE,
+    Bundle,
+    stored_type,
+)
+from lavie.errors import BundleError, short
+from lavie.events import STAGES, Notice
+from lavie.files import Kept, file_hash, read_record, sync_folder, write_json, write_record
+
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+_NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}  # as safetensors has them
+_MAX_VOCABULARY = 16 * 2**20  # bytes of a tokenizer's file; CLIP's have 1 MB and 0.5 MB
+
+
+@dataclass(frozen=True)
+class Converting:
+    """How far it is, in bytes of the bundle. component: the one being written, or about to be."""
+
+    component: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A finished bundle. stages: that it can run. files, sources: sha256 by name, of what was written and read.
+
+    peak_memory: bytes of the process that did it, None where the system does not tell.
+    """
+
+    folder: Path
+    stages: tuple[str, ...]
+    files: dict[str, str]
+    sources: dict[str, str]
+    peak_memory: int | None
+
+
+def convert(
+    source: Path, output: Path, dtype: str = "fp16", published: Published = PUBLISHED
+) -> Iterator[Notice | Converting | Converted]:
+    """Make a bundle of what can be used in `source`; what is in `output` is replaced once the new one is whole.
+
+    dtype: `fp16` or `bf16`. published: what the files have to be. Closing the generator stops, and leaves `output` as
+    it was. Raises BundleError: something is missing, damaged, of another model, or does not fit on the disk.
+    """
+    if dtype not in DTYPES:
+        raise BundleError(f"dtype is {short(dtype)}: choose one of {', '.join(DTYPES)}")
+    output = output.absolute()
+    found = recognise(source)
+    _check_output(output, found.folder)
+    for stage, lacks in found.left_out.items():
+        yield Notice(f"{stage} is left out, it needs {', '.join(lacks)} too")
+    partial = output.with_name(f".{output.name}.partial")
+    try:
+        tasks = _prepare(found, partial, DTYPES[dtype], published)
+        yield from _convert(found, tasks, partial, output, dtype, published)
+    except OSError as error:
+        reason = error.strerror or error
+        raise BundleError(
+            f"the bundle cannot be written to {output} ({reason}): free some space or choose another folder"
+        ) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _convert(
+    found: Found, tasks: list[dict], partial: Path, output: Path, dtype: str, published: Published
+) -> Generator[Converting, None, None]:
+    total = sum(_size(task) for task in tasks)
+    _check_space(output, total)
+    sizes = {task["component"]: _size(task) for task in tasks}
+    yield Converting(tasks[0]["component"], 0, total)
+    written: list[dict] = []
+    peak = None
+    for message in in_child(tasks):
+        match message:
+            case {"done": done}:
+                yield Converting(_component_at(sizes, done), min(done, total), total)
+            case {"file": file}:
+                written.append(file | {"name": _weight_file(file["component"], published)})
+            case {"peak": peak}:
+                pass
+    bundle = Bundle(partial)
+    for file in written:
+        bundle.check(file["component"])
+    stages = tuple(stage for stage in (*STAGES, EXTENSION) if not bundle.missing(stage))
+    for stage in stages:
+        bundle.text_encoder(stage).tokens(["a prompt"])
+    sources = {found.weights[file["component"]].relative_to(found.folder).as_posix(): file for file in written}
+    files = _record(partial, written, sources, dtype)
+    _publish(partial, output)
+    hashes = {name: file["source_sha256"] for name, file in sources.items()}
+    yield Converted(output, stages, files, hashes, peak)
+
+
+def _prepare(found: Found, partial: Path, dtype: torch.dtype, published: Published) -> list[dict]:
+    """Write all but the weights, and say what weights are to be written, as `child.run_task` takes it."""
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    stages = [*(stage for stage in (*STAGES, EXTENSION) if stage in found.weights)]
+    about = {name: value for name, value in published.manifest.items() if name not in (*STAGES, EXTENSION)}
+    manifest = {"format": FORMAT, **about, **{stage: published.manifest[stage] for stage in stages}}
+    write_json(partial / MANIFEST, manifest)
+    for component in found.weights:
+        (partial / component).mkdir()
+        write_json(partial / component / "config.json", published.configs[component])
+    for component, folder in found.tokenizers.items():
+        _copy_tokenizer(folder, partial / component, dict(published.tokenizers[component]))
+    bundle, known = Bundle(partial), read_record(found.folder)
+    tasks = []
+    for component, file in found.weights.items():
+        kept = known.get(file.relative_to(found.folder).as_posix())
+        tasks.append(
+            {
+                "component": component,
+                "source": str(file.absolute()),
+                "target": str(partial / _weight_file(component, published)),
+                "wanted": {
+                    name: [_NAMES[stored_type(name, dtype)], shape] for name, shape in bundle.shapes(component).items()
+                },
+                "expected_hash": kept.sha256 if kept else None,
+            }
+        )
+    return tasks
+
+
+def _copy_tokenizer(source: Path, target: Path, config: dict[str, Any]) -> None:
+    """The words of a tokenizer; how it is set up is ours to say, but for what it fills short prompts with."""
+    target.mkdir()
+    for name in (VOCABULARY, MERGES):
+        if (source / name).stat().st_size > _MAX_VOCABULARY:
+            raise BundleError(f"{source / name} has more than {_MAX_VOCABULARY} bytes: no tokenizer has, get it again")
+        shutil.copyfile(source / name, target / name)
+    try:
+        padding = json.loads((source / "special_tokens_map.json").read_text(encoding="utf-8"))["pad_token"]
+        padding = padding["content"] if isinstance(padding, dict) else padding
+        config |= {"pad_token": padding} if isinstance(padding, str) else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # what was published is known
+    write_json(target / "tokenizer_config.json", config)
+
+
+def _record(partial: Path, written: list[dict], sources: dict[str, dict], dtype: str) -> dict[str, str]:
+    """Keep what every file of the bundle is. Returns sha256 by name."""
+    weights = {file["name"]: file["sha256"] for file in written}
+    kept = {}
+    for file in sorted(path for path in partial.rglob("*") if path.is_file()):
+        name = file.relative_to(partial).as_posix()
+        kept[name] = Kept.of(file, weights.get(name) or file_hash(file))
+    about = {
+        "dtype": dtype,
+        "sources": {
+            name: {"sha256": file["source_sha256"], "bytes": file["source_bytes"]} for name, file in sources.items()
+        },
+    }
+    write_record(partial, kept, about)
+    return {name: file.sha256 for name, file in kept.items()}
+
+
+def _check_output(output: Path, source: Path) -> None:
+    if output.resolve() == source.resolve():
+        raise BundleError(f"{output} is what is to be converted: give another folder for the bundle")
+    if output.is_file() or (output.is_dir() and any(output.iterdir()) and not (output / MANIFEST).is_file()):
+        raise BundleError(f"{output} is there and is no bundle: give a new folder, or one that holds a bundle")
+
+
+def _check_space(output: Path, needed: int) -> None:
+    free = shutil.disk_usage(output.parent).free
+    if free < needed:
+        raise BundleError(
+            f"the bundle takes {needed / 1e9:.1f} GB and {output.parent} has {free / 1e9:.1f} GB free: free some, or "
+            "give another folder by --output"
+        )
+
+
+def _publish(partial: Path, output: Path) -> None:
+    """The new bundle in the old one's place, which stays under another name until then."""
+    old = output.with_name(f".{output.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    for folder in (*(path for path in partial.iterdir() if path.is_dir()), partial):
+        sync_folder(folder)
+    if output.is_dir():
+        output.replace(old)
+    partial.replace(output)
+    sync_folder(output.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _weight_file(component: str, published: Published) -> str:
+    """A component's file in the bundle."""
+    return f"{component}/{NETWORK_FILE if '_class_name' in published.configs[component] else TEXT_FILE}"
+
+
+def _size(task: dict) -> int:
+    bytes_of = {"F16": 2, "BF16": 2, "F32": 4}
+    return sum(bytes_of[dtype] * math.prod(shape) for dtype, shape in task["wanted"].values())
+
+
+def _component_at(sizes: dict[str, int], done: int) -> str:
+    """Which component is being written when so many bytes are."""
+    for component, size in sizes.items():
+        if done <= size:
+            return component
+        done -= size
+    return component

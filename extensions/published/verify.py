@@ -1,0 +1,79 @@
+"""A bundle compared with what was written: every byte, every name and shape, and what of it can run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lavie.bundle import MANIFEST, Bundle
+from lavie.errors import BundleError
+from lavie.files import RECORD, file_hash, read_record
+
+
+@dataclass(frozen=True)
+class Checking:
+    """How far it is, in bytes. file: the one that is being read."""
+
+    file: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """files: name → sha256 as it is now. changed, gone, unknown: names that differ from the record, lack, or are not in
+    it; all unknown where there is none. unfit: component → what is wrong with its names or shapes. stages: stage → the
+    files that it lacks, none where it can run; damaged ones count as lacking.
+    """
+
+    folder: Path
+    name: str
+    recorded: bool
+    files: dict[str, str]
+    changed: tuple[str, ...]
+    gone: tuple[str, ...]
+    unknown: tuple[str, ...]
+    unfit: dict[str, str]
+    stages: dict[str, list[str]]
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is wrong with it. What it never had is no fault."""
+        return not (self.changed or self.gone or self.unfit)
+
+
+def verify(folder: Path) -> Iterator[Checking | Verdict]:
+    """Read all of a bundle; the last thing said is the verdict. Raises BundleError where it is none."""
+    bundle, record = Bundle(folder), read_record(folder)
+    names = [name for name in _names(folder) if name != RECORD]
+    sizes = {name: (folder / name).stat().st_size for name in names}
+    hashes, done = {}, 0
+    for name in names:
+        yield Checking(name, done, sum(sizes.values()))
+        hashes[name] = file_hash(folder / name)
+        done += sizes[name]
+    changed = tuple(name for name in names if name in record and record[name].sha256 != hashes[name])
+    gone = tuple(name for name in record if name not in hashes)
+    unfit = {}
+    for component in bundle.components():
+        try:
+            bundle.check(component)
+        except BundleError as error:
+            unfit[component] = str(error)
+    stages = {stage: _lacks(bundle, stage, {*changed, *gone}, unfit) for stage in bundle.defaults}
+    unknown = tuple(name for name in names if name not in record)
+    yield Verdict(folder, bundle.name, bool(record), hashes, changed, gone, unknown, unfit, stages)
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def _lacks(bundle: Bundle, stage: str, damaged: set[str], unfit: dict[str, str]) -> list[str]:
+    """Files without which a stage cannot run, or should not; of a component that is unfit its name."""
+    lacks = {*bundle.missing(stage)} | damaged & {MANIFEST}
+    for component in bundle.needed(stage):
+        lacks |= {name for name in damaged if name.startswith(f"{component}/")}
+        lacks |= {component} if component in unfit else set()
+    return sorted(lacks)

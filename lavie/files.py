@@ -1,0 +1,78 @@
+"""What files are told apart by, and the record that keeps it beside the weights, `weights.json`. Needs no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+RECORD = "weights.json"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A file as it was written. bytes: its size. modified: when, in nanoseconds, as the file system has it."""
+
+    sha256: str
+    bytes: int
+    modified: int
+
+    @classmethod
+    def of(cls, file: Path, sha256: str) -> Kept:
+        """A file as it is now."""
+        status = file.stat()
+        return cls(sha256, status.st_size, status.st_mtime_ns)
+
+
+def file_hash(file: Path) -> str:
+    """sha256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def read_record(folder: Path) -> dict[str, Kept]:
+    """Path in the folder → what is kept of the file; nothing where there is no record that can be read."""
+    try:
+        files = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
+        return {name: Kept(str(kept["sha256"]), kept["bytes"], kept["modified"]) for name, kept in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def write_record(folder: Path, files: Mapping[str, Kept], about: Mapping[str, Any]) -> None:
+    """Keep what `read_record` reads, with more about it beside."""
+    write_json(folder / RECORD, {**about, "files": {name: asdict(kept) for name, kept in sorted(files.items())}})
+
+
+def unchanged_hash(folder: Path, name: str, record: Mapping[str, Kept]) -> str:
+    """sha256 of a file: the kept one as long as its size and time are those of then, else of the bytes."""
+    kept, file = record.get(name), folder / name
+    return kept.sha256 if kept is not None and kept == Kept.of(file, kept.sha256) else file_hash(file)
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Store an object as JSON; the file is the old one or the new one, whatever happens."""
+    partial = file.with_name(f".{file.name}.partial")
+    with partial.open("w", encoding="utf-8") as stream:
+        stream.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(file)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have a folder's names on the disk, so that a rename never shows a name without its content."""
+    if os.name == "nt":
+        return  # Windows opens no folders
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Weights that are fetched, listed, converted and checked, from a hub that the tests serve themselves."""

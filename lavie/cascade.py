@@ -7,21 +7,19 @@ written and no global state is touched.
 from __future__ import annotations
 
 import math
-import platform
 import secrets
 import time
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import diffusers
 import numpy as np
 import torch
-import transformers
 from torch import Tensor
 
 from lavie import vae
-from lavie.bundle import UPSCALER_VAE, VAE, Bundle, StageDefaults
+from lavie.bundle import UPSCALER_VAE, VAE, Bundle
 from lavie.errors import RequestError
 from lavie.events import (
     BASE,
@@ -34,8 +32,11 @@ from lavie.events import (
     StageStarted,
     Step,
 )
+from lavie.ladder import Ladder, ladder_for
 from lavie.latents import Decoded, Latents, Whole, whole
-from lavie.layers import attention_kernels
+from lavie.planning import Size, plan_of
+from lavie.plans import DECODING, PLAIN, MemoryPlan, Rung
+from lavie.provenance import runs_on, versions
 from lavie.request import MAX_SEED, MAX_SIZE, Interpolation, Request, Sampling, SuperResolution
 from lavie.residency import Residency, pick_device, pick_dtype
 from lavie.stages.base import sample_base
@@ -69,32 +70,12 @@ class Cascade:
     def provenance(self) -> dict:
         """What a result depends on besides the request, as plain values: weights, device, number type, attention,
         where the weights were kept (`auto` decided), versions."""
-        return {
-            "bundle": self.bundle.name,
-            "weights": self.bundle.hashes(),
-            **self.runs_on(),
-            "versions": {
-                "torch": torch.__version__,
-                "diffusers": diffusers.__version__,
-                "transformers": transformers.__version__,
-                "python": platform.python_version(),
-            },
-        }
+        weights = {"bundle": self.bundle.name, "weights": self.bundle.hashes()}
+        return {**weights, **self.runs_on(), "versions": versions()}
 
     def runs_on(self) -> dict[str, str | int]:
-        """That part of `provenance` which says where the networks run; no weights are read for it.
-
-        threads, on a CPU: sums are split among them, and how they are split decides their last bits.
-        """
-        device = self.residency.device
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-        return {
-            "device": f"{device.type} ({name})",
-            "dtype": str(self.residency.dtype).removeprefix("torch."),
-            "attention": attention_kernels(),
-            "offload": self.residency.offload,
-            **({"threads": torch.get_num_threads()} if device.type == "cpu" else {}),
-        }
+        """That part of `provenance` which says where the networks run; no weights are read for it."""
+        return runs_on(self.residency)
 
     def resolve(self, request: Request, source: Video | None = None, network: str = BASE) -> Request:
         """The request with every value decided: what it leaves open comes from the bundle, the seed is drawn.
@@ -113,14 +94,15 @@ class Cascade:
         size = {name: getattr(request, name) or getattr(bundle, name) if source is None else None for name in SIZE}
         resolved = replace(request, seed=seed, **size)
         if BASE in stages:
-            resolved = replace(resolved, base=_filled(request.base, bundle.defaults[network]))
+            resolved = replace(resolved, base=request.base.filled(bundle.defaults[network].sampling))
         if INTERPOLATION in stages:
-            sampling = _filled(request.interpolation.sampling, bundle.defaults[INTERPOLATION])
+            sampling = request.interpolation.sampling.filled(bundle.defaults[INTERPOLATION].sampling)
             resolved = replace(resolved, interpolation=Interpolation(sampling))
         if SUPER_RESOLUTION in stages:
             defaults, asked = bundle.defaults[SUPER_RESOLUTION], request.super_resolution
             level = defaults.noise_level if asked.noise_level is None else asked.noise_level
-            resolved = replace(resolved, super_resolution=SuperResolution(_filled(asked.sampling, defaults), level))
+            sampling = asked.sampling.filled(defaults.sampling)
+            resolved = replace(resolved, super_resolution=SuperResolution(sampling, level))
         self._check_size(resolved if source is None else source, stages)
         return resolved
 
@@ -130,7 +112,11 @@ class Cascade:
 
     @torch.inference_mode()
     def generate(
-        self, request: Request, source: Video | None = None, done: Mapping[str, Tensor] | None = None
+        self,
+        request: Request,
+        source: Video | None = None,
+        done: Mapping[str, Tensor] | None = None,
+        memory: Mapping[str, Rung] | None = None,
     ) -> Iterator[Event]:
         """Make a video, telling what happens; the last event is `Finished`.
 
@@ -140,6 +126,8 @@ class Cascade:
                 small frames of super-resolution. The base stage does not run then.
             done: latents that `StageDone` gave for this same request before. The work goes on behind the last of these
                 stages and ends with the same frames, bit for bit.
+            memory: the rungs that `OnRung` told of when this request ran before, for the same result again; the rung of
+                a stage that is not named is chosen by the memory that is free.
 
         Closing the generator cancels: at most one denoising step is finished after that.
         """
@@ -150,15 +138,26 @@ class Cascade:
         yield from self.notices(stages[0], request.negative_prompt, "negative prompt")
         fps = request.fps if source is None else source.fps
         latents, left = self._where_it_stands(stages, done or {})
+        ladder = self.ladder(request, self._size(request, source, stages), memory)
         for stage in left:
-            work = self._base(request) if stage == BASE else self._refine(stage, request, latents, source)
-            latents = yield from self._make(stage, work, self._steps(stage, request, source))
-        made = np.concatenate([vae.to_uint8(frame).numpy() for frame in self.decode(decoder(stages), latents)])
+            work = partial(self._base, request)
+            if stage != BASE:
+                work = partial(self._refine, stage, request, latents, source)
+            latents = yield from self._make(stage, ladder, work, self._steps(stage, request, source))
+        made = yield from ladder.run(DECODING, partial(self._frames, decoder(stages), latents))
         fps = fps * RATE if INTERPOLATION in stages else fps
         yield Finished(Video(made, fps), request, time.monotonic() - began)
 
+    def plan(self, request: Request, source: Video | None = None) -> MemoryPlan:
+        """Where each stage of a resolved request would run now, and what that would need. Runs no network."""
+        return plan_of(self.bundle, self.residency, request, self._size(request, source, self._stages(request, source)))
+
+    def ladder(self, request: Request, size: Size, memory: Mapping[str, Rung] | None = None) -> Ladder:
+        """What runs the stages of a resolved request on their rungs. memory: see `generate`."""
+        return ladder_for(self.bundle, self.residency, request, size, memory)
+
     def refine(
-        self, stage: str, request: Request, shown: Latents, text: Text, kept: KeptWindows
+        self, stage: str, request: Request, shown: Latents, text: Text, kept: KeptWindows, rung: Rung = PLAIN
     ) -> Generator[Step, None, Latents]:
         """Run interpolation or super-resolution over a video of any length.
 
@@ -166,15 +165,16 @@ class Cascade:
             request: resolved.
             shown: latents of the key frames; for super-resolution the small frames (`decoded`).
             text: for each window, see `stages.windowed.Text`.
-            kept: windows that are made, see `stages.windowed.denoise_windows`.
+            kept: windows that are made on this rung, see `stages.windowed.denoise_windows`.
         """
         asked, defaults = getattr(request, stage), self.bundle.defaults[stage]
         with self.residency.on_device(stage) as network:
             if stage == INTERPOLATION:
-                work = interpolate(network, text, shown, asked.sampling, defaults, request.seed, kept)
+                work = interpolate(network, text, shown, asked.sampling, defaults, request.seed, kept, rung)
             else:
                 level = asked.noise_level
-                work = super_resolve(network, text, shown, asked.sampling, level, defaults, request.seed, kept)
+                arguments = (asked.sampling, level, defaults, request.seed, kept, rung)
+                work = super_resolve(network, text, shown, *arguments)
             return (yield from work)
 
     def embed(self, stage: str, prompt: str) -> Tensor:
@@ -187,15 +187,16 @@ class Cascade:
         with self.residency.on_device(VAE) as autoencoder:
             return vae.encode(autoencoder, frames.to(self.residency.device))
 
-    def decode(self, component: str, latents: Latents) -> Iterator[Tensor]:
-        """The frames of latents by one of the two autoencoders, each 1 3 H W in -1 … 1 on the device."""
+    def decode(self, component: str, latents: Latents, tile: int | None = None) -> Iterator[Tensor]:
+        """The frames of latents by one of the two autoencoders, each 1 3 H W in -1 … 1 on the device. tile: see
+        `plans.Rung`."""
         with self.residency.on_device(component) as autoencoder:
             for number in range(latents.frames):
-                yield from vae.decode(autoencoder, latents.read([number]).to(self.residency.device))
+                yield from vae.decode(autoencoder, latents.read([number]).to(self.residency.device), tile)
 
-    def decoded(self, latents: Latents) -> Decoded:
+    def decoded(self, latents: Latents, tile: int | None = None) -> Decoded:
         """The small frames that latents of one of the other stages stand for, as super-resolution reads them."""
-        return Decoded(latents, lambda some: self.decode(VAE, Whole(some)))
+        return Decoded(latents, lambda some: self.decode(VAE, Whole(some), tile))
 
     def notices(self, stage: str, prompt: str, what: str = "prompt") -> list[Notice]:
         """What a person should know of how a prompt is read. Runs no network."""
@@ -225,11 +226,13 @@ class Cascade:
                 near = max(factor, round(value / factor) * factor)
                 raise RequestError(f"{name} is {value}: {self.bundle.name} makes multiples of {factor}, such as {near}")
 
-    def _make(self, stage: str, work: Generator[Step, None, Latents], steps: int) -> Generator[Event, None, Latents]:
+    def _make(
+        self, stage: str, ladder: Ladder, work: Callable[[Rung], Generator[Step, None, Latents]], steps: int
+    ) -> Generator[Event, None, Latents]:
         """Run a stage between its first and last event."""
         yield StageStarted(stage, steps)
         began = time.monotonic()
-        latents = yield from work
+        latents = yield from ladder.run(stage, work)
         yield StageDone(stage, time.monotonic() - began, whole(latents).float().cpu())
         return latents
 
@@ -241,28 +244,39 @@ class Cascade:
         frames = interpolated_frames(frames) if request.interpolation is not None else frames
         return total_steps(frames, sampling, self.bundle.defaults[stage])
 
-    def _base(self, request: Request) -> Generator[Step, None, Latents]:
+    def _base(self, request: Request, rung: Rung) -> Generator[Step, None, Latents]:
         text = self._text(BASE, request.prompt, request.negative_prompt, request.base)
         with self.residency.on_device(BASE) as network:
             channels = network.config.out_channels
             factor = self.bundle.halvings(VAE)
             shape = (channels, request.frames, request.height // factor, request.width // factor)
-            made = yield from sample_base(network, text, shape, request.base, self.bundle.defaults[BASE], request.seed)
+            defaults = self.bundle.defaults[BASE]
+            made = yield from sample_base(network, text, shape, request.base, defaults, request.seed, rung)
             return Whole(made)
 
     def _refine(
-        self, stage: str, request: Request, latents: Latents | None, source: Video | None
+        self, stage: str, request: Request, latents: Latents | None, source: Video | None, rung: Rung
     ) -> Generator[Step, None, Latents]:
         """A later stage over a clip: all its windows stay on the device."""
         if latents is not None:
-            shown = latents if stage == INTERPOLATION else self.decoded(latents)
+            shown = latents if stage == INTERPOLATION else self.decoded(latents, rung.tile)
         else:
             pixels = self._pixels(source)
             shown = Whole(self.encode(pixels) if stage == INTERPOLATION else pixels)
         defaults = self.bundle.defaults[stage]
         prompt = request.prompt + defaults.prompt_suffix
         text = self._text(stage, prompt, defaults.negative_prompt, request.sampling(stage))
-        return (yield from self.refine(stage, request, shown, text, {}))
+        return (yield from self.refine(stage, request, shown, text, {}, rung))
+
+    def _frames(self, component: str, latents: Latents, rung: Rung) -> Generator[Event, None, np.ndarray]:
+        """All frames of a clip, uint8 F H W 3. There is nothing to tell meanwhile."""
+        yield from ()
+        return np.concatenate([vae.to_uint8(frame).numpy() for frame in self.decode(component, latents, rung.tile)])
+
+    def _size(self, request: Request, source: Video | None, stages: list[str]) -> Size:
+        if source is None:
+            return Size(request.frames, request.height, request.width, tuple(stages))
+        return Size(len(source), source.height, source.width, tuple(stages))
 
     def _text(self, stage: str, prompt: str, negative: str, sampling: Sampling) -> Tensor:
         """Embeddings for a stage: both halves of guidance, or the prompt alone where guidance is off."""
@@ -280,14 +294,3 @@ class Cascade:
 def decoder(stages: Collection[str]) -> str:
     """The autoencoder that turns the latents of the last of `stages` into frames."""
     return UPSCALER_VAE if SUPER_RESOLUTION in stages else VAE
-
-
-def _filled(sampling: Sampling, defaults: StageDefaults) -> Sampling:
-    """What the request says, and where it is silent what the bundle says."""
-    own = defaults.sampling
-    return replace(
-        sampling,
-        sampler=sampling.sampler or own.sampler,
-        steps=sampling.steps or own.steps,
-        guidance=own.guidance if sampling.guidance is None else sampling.guidance,
-    )

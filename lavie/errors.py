@@ -4,6 +4,7 @@ LavieError
 ├── RequestError      what was asked for cannot be made: a size, a sampler, an empty prompt
 ├── BundleError       a folder of weights is missing, incomplete, damaged or of another architecture
 ├── DeviceError       the device asked for is not there, or its memory does not suffice
+│   └── OutOfMemory   of these the last
 ├── MediaError        a video or image cannot be read or written
 ├── StorageError      the data folder or its database cannot be used
 ├── AdapterError      a LoRA or embedding file cannot be read, or fits no network here
@@ -27,6 +28,10 @@ class BundleError(LavieError):
 
 class DeviceError(LavieError):
     """The device asked for is not available, or ran out of memory."""
+
+
+class OutOfMemory(DeviceError):
+    """The device's memory did not suffice for a part of the work. A smaller rung may (`lavie.plans`)."""
 
 
 class MediaError(LavieError):

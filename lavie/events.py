@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,9 @@ import numpy as np
 
 from lavie.request import STAGES, Request
 from lavie.video import Video
+
+if typing.TYPE_CHECKING:
+    from lavie.plans import Rung
 
 BASE, INTERPOLATION, SUPER_RESOLUTION = STAGES
 
@@ -18,6 +22,15 @@ class Notice:
     """Something a person should know and that stops nothing: words the text encoder cut off or does not know."""
 
     message: str
+
+
+@dataclass(frozen=True)
+class OnRung:
+    """From now on a stage (or `lavie.plans.DECODING`) runs on a rung that is not told by the cascade's provenance:
+    whoever wants the same result again gives it to `Cascade.generate`."""
+
+    stage: str
+    rung: Rung
 
 
 @dataclass(frozen=True)
@@ -59,4 +72,4 @@ class Finished:
     seconds: float
 
 
-Event = Notice | StageStarted | Step | StageDone | Finished
+Event = Notice | OnRung | StageStarted | Step | StageDone | Finished

@@ -6,7 +6,7 @@ says everything. A stage that is absent is off.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lavie.errors import short
 from lavie.values import MAX_SEED, check, check_kind, check_number, check_prompt, check_whole, from_json, to_json
@@ -44,6 +44,15 @@ class Sampling:
         check_number("guidance", self.guidance, 0.0, MAX_GUIDANCE)
         check(self.rescale is not None, "rescale is None: give a number from 0 to 1, 0 is off")
         check_number("rescale", self.rescale, 0.0, 1.0)
+
+    def filled(self, own: Sampling) -> Sampling:
+        """What it says, and where it is silent what `own` says."""
+        return replace(
+            self,
+            sampler=self.sampler or own.sampler,
+            steps=self.steps or own.steps,
+            guidance=own.guidance if self.guidance is None else self.guidance,
+        )
 
 
 def _check_windowed(stage: str, sampling: Sampling) -> None:

@@ -5,6 +5,7 @@ Knows devices, number types and offloading; knows neither stages nor samplers.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,10 +13,12 @@ import torch
 from torch import nn
 
 from lavie.bundle import UPSCALER_VAE, Bundle
-from lavie.errors import DeviceError
+from lavie.errors import DeviceError, OutOfMemory
+from lavie.plans import MODEL, NONE, OFFLOADED, SEQUENTIAL, first_offload
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-OFFLOADS = ("auto", "none", "model", "sequential")
+AUTO = "auto"
+OFFLOADS = (AUTO, *OFFLOADED)
 HEADROOM = 2.0  # free memory is enough for weights times this: activations of a stage are about as large as they are
 
 
@@ -50,14 +53,17 @@ class Residency:
 
     offload: `none` keeps what was loaded on the device; `model` moves a component there for its block and back after
     it; `sequential` moves it layer by layer (accelerate's hooks: slowest, smallest). `auto` takes the first of these
-    that free device memory allows for. On a CPU there is nothing to offload from.
+    that free device memory allows for, and each stage of a request may `use` another. On a CPU there is nothing to
+    offload from.
     """
 
     def __init__(self, bundle: Bundle, device: torch.device, dtype: torch.dtype, offload: str = "auto"):
         if offload not in OFFLOADS:
             raise DeviceError(f"offload is {offload!r}: choose one of {', '.join(OFFLOADS)}")
         self.bundle, self.device, self.dtype = bundle, device, dtype
-        self.offload = self._choose_offload() if offload == "auto" else offload
+        self.choices = OFFLOADED if offload == AUTO else (offload,)
+        self.offload = self._choose_offload() if offload == AUTO else offload
+        self._now = self.offload
         self._loaded: dict[str, nn.Module] = {}
 
     @contextmanager
@@ -65,17 +71,41 @@ class Residency:
         """The component, ready to run; released however the block ends. Memory that runs out is a DeviceError."""
         try:
             module = self._ready(component)
-            if self.offload != "sequential":
+            if self._now != SEQUENTIAL:
                 module.to(self.device)
             yield module
         except torch.OutOfMemoryError as error:
             said = str(error).partition("\n")[0] or "no more is known"
-            raise DeviceError(
+            raise OutOfMemory(
                 f"{self.device} ran out of memory in {component} ({said}): make the video "
                 "smaller or shorter, close what else uses the device, or run on the CPU"
             ) from None
         finally:
             self._release(component)
+
+    def use(self, offload: str) -> None:
+        """Keep idle weights so from now on. No component may be in use."""
+        if offload == self._now:
+            return
+        if SEQUENTIAL in (offload, self._now):  # its hooks stay with a network
+            self.forget()
+        elif offload == MODEL:
+            for module in self._loaded.values():
+                module.to("cpu")
+        self._now = offload
+
+    def free(self) -> int | None:
+        """Bytes of device memory that this process may have, what it holds already included; None: of any machine's
+        own memory, which is not planned."""
+        if self.device.type != "cuda":
+            return None
+        return torch.cuda.mem_get_info(self.device)[0] + torch.cuda.memory_reserved(self.device)
+
+    def clear(self) -> None:
+        """Give back what the device holds for nothing, as after running out of memory."""
+        gc.collect()  # what a failed call has left in cycles
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     @property
     def loaded(self) -> tuple[str, ...]:
@@ -85,8 +115,7 @@ class Residency:
     def forget(self) -> None:
         """Drop everything that was loaded, here and on the device."""
         self._loaded.clear()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        self.clear()
 
     def dtype_of(self, component: str) -> torch.dtype:
         """The published ×4 autoencoder overflows in float16: it stays in float32 there."""
@@ -95,7 +124,7 @@ class Residency:
     def _ready(self, component: str) -> nn.Module:
         if component not in self._loaded:
             module = self.bundle.load(component, self.dtype_of(component))
-            if self.offload == "sequential":
+            if self._now == SEQUENTIAL:
                 from accelerate import cpu_offload
 
                 # A transformer goes there whole: inside it weights are looked at before their layers are called.
@@ -104,16 +133,13 @@ class Residency:
         return self._loaded[component]
 
     def _release(self, component: str) -> None:
-        if self.offload == "model" and component in self._loaded:
+        if self._now == MODEL and component in self._loaded:
             self._loaded[component].to("cpu")
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
     def _choose_offload(self) -> str:
         if self.device.type != "cuda":
-            return "none"
-        free = torch.cuda.mem_get_info(self.device)[0]
+            return NONE
         sizes = [self.bundle.size(component) for component in self.bundle.components()]
-        if sum(sizes) * HEADROOM <= free:
-            return "none"
-        return "model" if max(sizes, default=0) * HEADROOM <= free else "sequential"
+        return first_offload(sizes, torch.cuda.mem_get_info(self.device)[0], HEADROOM)

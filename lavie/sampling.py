@@ -148,7 +148,8 @@ class Guided:
     network: called as (sample, timestep, text context, **conditions). text: 2B L C, the unconditional half first; only
     the conditional half (B L C) where guidance is 1. scale: 1 is off. rescale: 0 … 1 (Lin et al., arXiv 2305.08891,
     section 3.4). conditions: what the network takes besides; tensors in it are repeated for both halves. concatenate:
-    B c F H W channels put behind the noisy ones, the same at each step.
+    B c F H W channels put behind the noisy ones, the same at each step. in_turn: call the network for one half
+    after the other, with half of the memory.
     """
 
     network: nn.Module
@@ -157,12 +158,14 @@ class Guided:
     rescale: float = 0.0
     conditions: dict[str, Tensor] | None = None
     concatenate: Tensor | None = None
+    in_turn: bool = False
 
     def __post_init__(self):
-        halves = 2 if self.scale != 1.0 else 1
-        self._context = TextContext(self.text)
-        self._conditions = {name: torch.cat([value] * halves) for name, value in (self.conditions or {}).items()}
-        self._halves = halves
+        self._halves = 2 if self.scale != 1.0 else 1
+        self._calls = self._halves if self.in_turn else 1
+        self._contexts = list(map(TextContext, self.text.chunk(self._calls)))
+        together = self._halves // self._calls
+        self._conditions = {name: torch.cat([value] * together) for name, value in (self.conditions or {}).items()}
 
     def __call__(self, sample: Tensor, timestep: Tensor) -> Tensor:
         """B C F H W in float32 and a timestep → the guided prediction, of the same shape and type.
@@ -172,11 +175,12 @@ class Guided:
         sample = sample.to(self.text.dtype)
         if self.concatenate is not None:
             sample = torch.cat([sample, self.concatenate], dim=1)
-        sample = torch.cat([sample] * self._halves)
-        prediction = self.network(sample, timestep, self._context, **self._conditions).float()
+        sample = torch.cat([sample] * (self._halves // self._calls))
+        calls = (self.network(sample, timestep, context, **self._conditions) for context in self._contexts)
+        predictions = [prediction.float() for prediction in calls]
         if self._halves == 1:
-            return prediction
-        unconditional, conditional = prediction.chunk(2)
+            return predictions[0]
+        unconditional, conditional = predictions if self._calls == 2 else predictions[0].chunk(2)
         guided = unconditional + self.scale * (conditional - unconditional)
         if self.rescale:
             over = tuple(range(1, guided.ndim))

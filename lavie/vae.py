@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from lavie.tiles import in_pieces
+
 ATTENTION_CHUNKED_FROM = 16_384  # tokens; below this one call of fused attention is cheap enough
 SCORES_AT_ONCE = 2**26  # query-key pairs computed at once beyond that: 256 MiB in float32
 
@@ -65,11 +67,22 @@ def encode(vae: AutoencoderKL, frames: Tensor) -> Tensor:
     return latents.unflatten(0, (frames.shape[0], -1)).transpose(1, 2)
 
 
-def decode(vae: AutoencoderKL, latents: Tensor) -> Iterator[Tensor]:
-    """Latents 1 C F h w → the frames in order, each 1 3 H W in -1 … 1."""
+def decode(vae: AutoencoderKL, latents: Tensor, tile: int | None = None) -> Iterator[Tensor]:
+    """Latents 1 C F h w → the frames in order, each 1 3 H W in -1 … 1.
+
+    tile: largest edge of the pieces that are decoded and blended, in pixels of a frame; None: whole frames.
+    """
     flat = latents[0].transpose(0, 1).to(vae.dtype) / vae.config.scaling_factor
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
     for frame in flat.split(1):
-        yield vae.decode(frame).sample.float().clamp(-1, 1)
+        yield _decode_frame(vae, frame, tile and tile // factor, factor).float().clamp(-1, 1)
+
+
+def _decode_frame(vae: AutoencoderKL, frame: Tensor, tile: int | None, factor: int) -> Tensor:
+    def compute(rows: slice, columns: slice) -> Tensor:
+        return vae.decode(frame[..., rows, columns]).sample
+
+    return in_pieces(frame.shape[2:], tile or max(frame.shape[2:]), compute, scale=factor)
 
 
 def from_uint8(frames: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import numpy as np
 
 from lavie.errors import RequestError
 from lavie.events import INTERPOLATION, SUPER_RESOLUTION, Finished, Notice, StageDone, StageStarted, Step
+from lavie.plans import MemoryPlan
 from lavie.request import Interpolation, Request, Sampling, SuperResolution
 from lavie.video import Video
 
@@ -55,6 +56,9 @@ class FakeCascade:
     def read(self, prompt: str):
         return None
 
+    def plan(self, request: Request) -> MemoryPlan:
+        return MemoryPlan("float32", {}, {})
+
     @property
     def loaded(self) -> tuple[str, ...]:
         return ("base",)
@@ -66,7 +70,7 @@ class FakeCascade:
         weights = {"base/weights.safetensors": self.weights}
         return {"bundle": "fake", "weights": weights, **self.runs_on(), "versions": {}}
 
-    def generate(self, request: Request, source: Video | None = None, done: dict | None = None):
+    def generate(self, request: Request, source: Video | None = None, done: dict | None = None, memory=None):
         self._begin()
         try:
             if request.prompt == "broken":

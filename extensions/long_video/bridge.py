@@ -67,6 +67,7 @@ def bridge(
     shown = Window(range(total), text, derive_seed(seed, BRIDGE))
     clips = [clip.float().cpu() for clip in (before[:, :, -window:], after[:, :, :window]) if clip.shape[2] >= window]
     free = strategy == CORRECTED and not clips
+    model.prepare(prompt)
     making = _make(model, shown, given, clips, strategy, strength, Window(range(window), text, seed))
     count, index = model.sampling.steps * (2 if free else 1), 0
     while True:

@@ -160,6 +160,7 @@ def _segment(
     plan, last = chain.layout.plan, chain.layout.frames_of(number)[-1]
     seed = plan.seed_of(number)
     new, tail, facts = [], chain.tail, []
+    model.prepare(plan.segments[number].prompt)
     for frames, count in chain.layout.windows(number, overlap):
         # Frames behind the segment are thrown away: they read its prompt, so that no later one has a say in it.
         window = Window(frames, prompts.text([min(frame, last) for frame in frames]), seed, attempt)
@@ -170,6 +171,7 @@ def _segment(
             covariance = None
             if plan.strategy == CORRECTED and known is not None:
                 covariance = yield from chain.covariance(new[0] if new else None, partial(_free_clip, model, prompts))
+                model.prepare(plan.segments[number].prompt)
             made, said = yield from corrected.continue_frames(model, window, known, covariance, plan.strength)
         made = made[:, :, count:].float().cpu()
         new.append(made)
@@ -182,6 +184,7 @@ def _segment(
 def _free_clip(model: Model, prompts: PromptTable) -> Generator[Denoised, None, Tensor]:
     """A clip of the first prompt that continues nothing, 1 C F h w."""
     plan = prompts.layout.plan
+    model.prepare(plan.segments[0].prompt)
     window = Window(range(plan.window), prompts.whole(plan.segments[0].prompt), plan.seed_of(0))
     clip, _ = yield from corrected.continue_frames(model, window, None, None)
     return clip
@@ -199,7 +202,13 @@ def _denoised_together(
         return codenoise.shared_noise(plan.seed, own, frame, plan.window, model.shape)
 
     frames = codenoise.whole_halves(layout.frames, plan.window)
-    front = codenoise.Wavefront(model, frames, plan.window, prompts.text, noise)
+
+    def text(shown: range) -> Tensor:
+        middle = min(shown[len(shown) // 2], layout.frames - 1)
+        model.prepare(plan.segments[layout.segment_at(middle)].prompt)
+        return prompts.text(shown)
+
+    front = codenoise.Wavefront(model, frames, plan.window, text, noise)
     there = sum(1 for _ in done)
     if state:
         front.load(state)

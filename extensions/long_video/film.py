@@ -22,7 +22,7 @@ from extensions.long_video import keys
 from extensions.long_video.bridges import Bridges, Clip
 from extensions.long_video.extend import SegmentDone
 from extensions.long_video.footage import Footage
-from extensions.long_video.model import Model
+from extensions.long_video.model import Model, no_preparation
 from extensions.long_video.parts import Kept, Part, WindowParts
 from extensions.long_video.plan import CONDITIONED, OVERLAPS, Segment, SegmentPlan, default_strategy
 from extensions.long_video.prompts import PromptTable
@@ -32,8 +32,11 @@ from lavie import vae
 from lavie.bundle import EXTENSION, NEEDED, VAE, Bundle
 from lavie.cascade import Cascade, decoder
 from lavie.errors import RequestError
-from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Notice, StageDone, StageStarted, Step
+from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Notice, OnRung, StageDone, StageStarted, Step
+from lavie.ladder import Ladder
 from lavie.latents import Blended, Latents
+from lavie.planning import Size
+from lavie.plans import DECODING, PLAIN, Rung
 from lavie.request import Request
 from lavie.stages import windowed
 from lavie.stages.interpolation import RATE, interpolated_frames, nearest_key
@@ -42,7 +45,7 @@ from lavie.windows import Windows
 
 __all__ = ["Event", "Film", "Part", "SegmentDone", "resolve", "resolve_plan"]
 
-Event = Notice | StageStarted | Step | SegmentDone | StageDone
+Event = Notice | OnRung | StageStarted | Step | SegmentDone | StageDone
 
 
 def resolve(cascade: Cascade, request: Request, plan: SegmentPlan | Reel) -> tuple[Request, SegmentPlan | Reel]:
@@ -106,6 +109,8 @@ class Film:
         start: Tensor | Sequence[Clip] | None,
         kept: Kept,
         provenance: Mapping[str, Any] | None = None,
+        prepare: Callable[[str], None] = no_preparation,
+        memory: Mapping[str, Rung] | None = None,
     ):
         """Raises BundleError where weights are missing; runs no network.
 
@@ -113,9 +118,13 @@ class Film:
             request, plan: resolved. Of the request's prompt and seed the plan has its own.
             start: 1 C N h w, latents of frames to continue; the video begins with them. Of a reel, what reads the
                 latents of each of its clips: they are read when they are needed, and again.
-            provenance: what `Cascade.provenance` says, where it is known: it reads every weight.
+            provenance: what `Cascade.provenance` says, where it is known: it reads every weight; and what else decides
+                the bits (`keys.made_with`).
+            prepare: see `model.Model`.
+            memory: see `Cascade.generate`.
         """
-        self.cascade, self.plan, self.kept = cascade, plan, kept
+        self._memory = memory or {}
+        self.cascade, self.plan, self.kept, self._prepare = cascade, plan, kept, prepare
         self.request = replace(request, seed=plan.seed)
         self.footage: Footage = Bridges(plan, start) if isinstance(plan, Reel) else Segments(plan, start)
         self.layout = self.footage.layout
@@ -159,15 +168,16 @@ class Film:
         for stage in self.request.stages:
             began = time.monotonic()
             yield StageStarted(stage, self._steps(stage))
-            yield from self._base() if stage == BASE else self._windows(stage)
+            work = self._base if stage == BASE else partial(self._windows, stage)
+            yield from self.ladder.run(stage, work, changing=stage != BASE)
             yield StageDone(stage, time.monotonic() - began, None)
+        yield from self.ladder.run(DECODING, self._first_frame)
 
     @torch.inference_mode()
     def frames(self) -> Iterator[np.ndarray]:
         """The finished video after `make`, uint8 H W 3, one frame at a time. Raises StorageError for a part that is
         gone."""
-        stages = self.request.stages
-        for frame in self.cascade.decode(decoder(stages), self.latents(stages[-1])):
+        for frame in self._decoded(self.ladder.rungs[DECODING]):
             yield vae.to_uint8(frame)[0].numpy()
 
     def latents(self, stage: str) -> Latents:
@@ -175,6 +185,13 @@ class Film:
         if stage == BASE:
             return self.footage.latents(self.kept, self.keys)
         return Blended(self._grid(stage), self._kept_windows(stage), self._frames(stage))
+
+    @cached_property
+    def ladder(self) -> Ladder:
+        """What its stages run on. The base stage runs everything at once: it may only be offloaded."""
+        asked, layout = self.request, self.layout
+        begun = Size(layout.frames, asked.height, asked.width, asked.stages, self.footage.network, self.plan.window)
+        return self.cascade.ladder(asked, begun, {**self._memory, BASE: PLAIN})
 
     @cached_property
     def keys(self) -> list[str]:
@@ -202,7 +219,8 @@ class Film:
     def _made_with(self, stage: str, network: str) -> str:
         bundle = self.cascade.bundle
         components = {*NEEDED[network], *bundle.text_components(stage)}
-        return keys.made_with(stage, self.request, bundle.defaults[network], self._provenance, components)
+        rung = PLAIN if stage == BASE else self.ladder.rungs[stage]
+        return keys.made_with(stage, self.request, bundle.defaults[network], self._provenance, components, rung)
 
     @property
     def _interpolated(self) -> bool:
@@ -226,8 +244,18 @@ class Film:
             return self.footage.total_steps(sampling.steps)
         return windowed.total_steps(self._frames(stage), sampling, self.cascade.bundle.defaults[stage])
 
-    def _base(self) -> Iterator[Event]:
-        """The base stage, as far as it is missing."""
+    def _decoded(self, rung: Rung) -> Iterator[Tensor]:
+        self.cascade.residency.use(rung.offload)
+        return self.cascade.decode(decoder(self.request.stages), self.latents(self.request.stages[-1]), rung.tile)
+
+    def _first_frame(self, rung: Rung) -> Iterator[Event]:
+        """Where memory may run out, find out before the first frame is handed over: all are of one rung."""
+        if self.cascade.residency.free() is not None:
+            with contextlib.closing(self._decoded(rung)) as frames:
+                next(frames)
+        yield from ()
+
+    def _base(self, rung: Rung) -> Iterator[Event]:
         return self.footage.make(self._opened, self.kept, self.keys)
 
     @contextlib.contextmanager
@@ -246,17 +274,18 @@ class Film:
                 bundle.defaults[self.footage.network],
                 (network.config.out_channels, request.height // factor, request.width // factor),
                 grey,
+                self._prepare,
             )
 
-    def _windows(self, stage: str) -> Iterator[Event]:
-        """A later stage over the latents of the one before it."""
+    def _windows(self, stage: str, rung: Rung) -> Iterator[Event]:
+        """A later stage over the latents of the one before it. On another rung its windows have other keys."""
         kept = self._kept_windows(stage)
         if len(kept) == len(self._grid(stage).starts(self._frames(stage))):
             return
         stages = self.request.stages
         shown = self.latents(stages[stages.index(stage) - 1])
-        shown = shown if stage == INTERPOLATION else self.cascade.decoded(shown)
-        yield from self.cascade.refine(stage, self.request, shown, self._text(stage), kept)
+        shown = shown if stage == INTERPOLATION else self.cascade.decoded(shown, rung.tile)
+        yield from self.cascade.refine(stage, self.request, shown, self._text(stage), kept, rung)
 
     def _kept_windows(self, stage: str) -> WindowParts:
         return WindowParts(self.kept, stage, self.window_keys(stage))

@@ -13,6 +13,7 @@ from typing import Any
 
 from extensions.long_video.plan import CODENOISE, SegmentPlan
 from extensions.long_video.reel import Reel
+from lavie.plans import PLAIN, Rung
 from lavie.request import Request
 
 if typing.TYPE_CHECKING:
@@ -85,7 +86,12 @@ def window_key(made_with: str, seed: int, number: int, last: int, seen: Iterable
 
 
 def made_with(
-    stage: str, request: Request, defaults: StageDefaults, provenance: Mapping[str, Any], components: Collection[str]
+    stage: str,
+    request: Request,
+    defaults: StageDefaults,
+    provenance: Mapping[str, Any],
+    components: Collection[str],
+    rung: Rung = PLAIN,
 ) -> str:
     """What a stage's latents depend on beside the plan and the frames it is shown, as a hash.
 
@@ -93,9 +99,11 @@ def made_with(
         stage: one of the request's.
         request: resolved.
         defaults: of the network.
-        provenance: what `Cascade.provenance` says.
+        provenance: what `Cascade.provenance` says, and under `adapters` what the networks wear, if anything.
         components: folders of the bundle whose weights the stage uses.
+        rung: that the stage runs on.
     """
+    worn = [provenance["adapters"]] if "adapters" in provenance else []
     return _digest(
         stage,
         asdict(getattr(request, stage)),
@@ -103,6 +111,8 @@ def made_with(
         [defaults.prediction_type, defaults.prompt_suffix, defaults.negative_prompt, asdict(defaults.windows)],
         {file: found for file, found in provenance["weights"].items() if file.partition("/")[0] in components},
         {name: provenance[name] for name in RUNS_ON},
+        *worn,
+        *([["rung", rung.tile, rung.halves]] if rung.changes else []),
     )
 
 

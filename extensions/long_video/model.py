@@ -16,13 +16,18 @@ from lavie.request import WINDOWED_SAMPLERS, Sampling
 from lavie.sampling import Denoised, Guided, Predictor, denoise, make_scheduler, set_steps
 
 
+def no_preparation(prompt: str) -> None:
+    """The network makes everything as it is."""
+
+
 @dataclass(frozen=True)
 class Model:
     """A network and how it is run.
 
     network: a `BaseUNet` on its device, with 4 input channels, or 9 for `conditioned`. embed: a prompt → 1 L C on the
     network's device. sampling: every value decided. shape: C h w of a frame's latents. grey: 1 C 1 h w, the latents of
-    a mid-grey picture (for `conditioned`); None for a network that was trained with zeros there.
+    a mid-grey picture (for `conditioned`); None for a network that was trained with zeros there. prepare: is
+    told the prompt of what the network makes next, for whoever changes the network with the prompt.
     """
 
     network: nn.Module
@@ -31,6 +36,7 @@ class Model:
     defaults: StageDefaults
     shape: tuple[int, int, int]
     grey: Tensor | None = None
+    prepare: Callable[[str], None] = no_preparation
 
     def require(self, strategy: str, samplers: tuple[str, ...] = WINDOWED_SAMPLERS) -> None:
         """Raises RequestError where the sampler is none of those that `strategy` can work with."""

@@ -44,6 +44,8 @@ class PromptTable:
         if len(prompts) == 1 and all(weight == 1 for *_, weight in mixtures):
             return self.whole(*prompts)
         read = [blend(self._embed(old), self._embed(new), weight) for old, new, weight in mixtures]
+        if all(torch.equal(one, read[0]) for one in read[1:]):  # texts that differ in nothing that the network reads
+            return self.whole(mixtures[0][1])
         return self._with_negative(torch.stack(read, dim=1))
 
     def _whole(self, prompt: str) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lavie.bundle import StageDefaults
 from lavie.events import BASE, Step
 from lavie.noise import INITIAL, STEP, derive_seed, frame_noise
+from lavie.plans import PLAIN, Rung
 from lavie.request import Sampling
 from lavie.sampling import Guided, denoise, make_scheduler, set_steps
 from lavie.stages.preview import preview
@@ -22,6 +23,7 @@ def sample_base(
     sampling: Sampling,
     defaults: StageDefaults,
     seed: int,
+    rung: Rung = PLAIN,
 ) -> Generator[Step, None, Tensor]:
     """Denoise one clip.
 
@@ -31,6 +33,7 @@ def sample_base(
         shape: C F h w of the latents.
         sampling: every value decided.
         seed: of the request.
+        rung: halves in turn or not; nothing else of it counts here.
 
     Returns:
         latents 1 C F h w.
@@ -39,7 +42,7 @@ def sample_base(
     noise = frame_noise(seed, (BASE, INITIAL), range(frames), (channels, height, width))
     scheduler = make_scheduler(sampling.sampler, defaults.prediction_type)
     set_steps(scheduler, sampling.steps, text.device)
-    predict = Guided(network, text, sampling.guidance, sampling.rescale)
+    predict = Guided(network, text, sampling.guidance, sampling.rescale, in_turn=rung.halves)
 
     def generator_at(step: int) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(seed, BASE, STEP, step))

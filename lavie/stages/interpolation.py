@@ -9,6 +9,7 @@ from torch import nn
 from lavie.bundle import StageDefaults
 from lavie.events import INTERPOLATION, Step
 from lavie.latents import Latents
+from lavie.plans import PLAIN, Rung
 from lavie.request import Sampling
 from lavie.sampling import Guided
 from lavie.stages.windowed import KeptWindows, Text, denoise_windows, text_at
@@ -38,6 +39,7 @@ def interpolate(
     defaults: StageDefaults,
     seed: int,
     kept: KeptWindows | None = None,
+    rung: Rung = PLAIN,
 ) -> Generator[Step, None, Latents]:
     """Fill in frames.
 
@@ -46,6 +48,7 @@ def interpolate(
         text: 2 L C, the negative prompt's embeddings first; 1 L C where guidance is 1. Or one for each window.
         keys: of the N key frames; the base stage's own, never decoded and encoded again.
         kept: see `denoise_windows`.
+        rung: halves in turn or not; nothing else of it counts here.
 
     Returns:
         latents of 4 (N − 1) + 1 frames.
@@ -55,7 +58,8 @@ def interpolate(
 
     def predictor_at(start: int, shown) -> Guided:
         beside = keys.read(list(map(nearest_key, shown))).to(like)
-        return Guided(network, read(shown), sampling.guidance, sampling.rescale, concatenate=beside)
+        options = {"concatenate": beside, "in_turn": rung.halves}
+        return Guided(network, read(shown), sampling.guidance, sampling.rescale, **options)
 
     shape = (example.shape[1], interpolated_frames(keys.frames), *example.shape[3:])
     arguments = (shape, sampling, defaults, seed, like.device, kept)

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -90,7 +90,8 @@ def fit(
     folder: Path,
     team: Team | None = None,
     visits: Sequence[Visit] = (),
-) -> Iterator[Any]:
+    stop: Callable[[int], bool] = lambda done: False,
+) -> Generator[Any, None, int]:
     """Train `network` in place, yielding `Progress` as it goes; at the end it holds the averaged weights.
 
     Args:
@@ -101,6 +102,9 @@ def fit(
         team: the processes that train together, each with a `loss_at` of its own. The first one alone writes, reports
             and visits; all of them read the checkpoint.
         visits: what else is done now and then.
+        stop: asked behind each step of who trains alone, with the number of those done: True ends the run, stored.
+
+    Returns the number of steps that are done.
 
     Raises:
         TrainingError: the loss or its gradient is not a number, the disk is full (the last checkpoint stays as it was),
@@ -121,16 +125,13 @@ def fit(
         if not is_main:
             continue
         if done % plan.report_every == 0 or done == plan.steps:
-            pace = (time.monotonic() - clock) / len(losses)
-            progress = Progress(
-                done, plan.steps, sum(losses) / len(losses), plan.learning_rate * plan.share_at(step), pace
-            )
-            with (folder / "progress.jsonl").open("a") as log:
-                log.write(json.dumps(asdict(progress)) + "\n")
-            yield progress
+            yield _reported(folder, plan, done, losses, time.monotonic() - clock)
             losses, clock = [], time.monotonic()
-        if done % plan.checkpoint_every == 0 or done == plan.steps:
+        stopping = stop(done) and done < plan.steps
+        if done % plan.checkpoint_every == 0 or done == plan.steps or stopping:
             _save(checkpoint, done, parameters, average, optimizer)
+        if stopping:
+            return done
         for visit in visits:
             if done % visit.every == 0:
                 began = time.monotonic()
@@ -141,6 +142,16 @@ def fit(
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(average[name])
+    return plan.steps
+
+
+def _reported(folder: Path, plan: Plan, done: int, losses: Sequence[float], seconds: float) -> Progress:
+    """What is said behind step number `done`, written down. losses: since the last report, which took `seconds`."""
+    mean, share = sum(losses) / len(losses), plan.share_at(done - 1)
+    progress = Progress(done, plan.steps, mean, plan.learning_rate * share, seconds / len(losses))
+    with (folder / "progress.jsonl").open("a") as log:
+        log.write(json.dumps(asdict(progress)) + "\n")
+    return progress
 
 
 @contextmanager

@@ -1,0 +1,183 @@
+"""Where memory runs out a stage is made once more, one rung further down: told, recorded, and the same bits again."""
+
+import gc
+
+import pytest
+import torch
+
+from lavie import Cascade, Sampling, SuperResolution, plans
+from lavie.bundle import Bundle
+from lavie.errors import DeviceError, OutOfMemory
+from lavie.events import BASE, SUPER_RESOLUTION, Finished, Notice, StageDone, StageStarted
+from lavie.plans import DECODING, MODEL, NONE, PLACES, PLAIN, SEQUENTIAL, Rung
+from lavie.residency import Residency
+from tests.cascades import finish, request
+from tests.meagre import Short, short, told
+
+CPU = torch.device("cpu")
+GUIDED = SuperResolution(Sampling(guidance=2.0))
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    """The toy cascade makes frames of 64×128: a quarter of them is a piece."""
+    monkeypatch.setattr(plans, "TILES", (64,))
+
+
+UPSCALED = [
+    # what fits, and on which rungs super-resolution tries it
+    (lambda clips, width, offload: width <= 16, [Rung(64)]),
+    (lambda clips, width, offload: width <= 16 and clips == 1, [Rung(64), Rung(64, True)]),
+    (
+        lambda clips, width, offload: width <= 16 and clips == 1 and offload != NONE,
+        [Rung(64), Rung(64, True), Rung(64, True, MODEL)],
+    ),
+    (
+        lambda clips, width, offload: width <= 16 and clips == 1 and offload == SEQUENTIAL,
+        [Rung(64), Rung(64, True), Rung(64, True, MODEL), Rung(64, True, SEQUENTIAL)],
+    ),
+]
+
+
+@pytest.mark.parametrize(("enough", "rungs"), UPSCALED, ids=["pieces", "halves", "model", "sequential"])
+def test_super_resolution_goes_down_rung_by_rung_to_the_result_of_the_last(tiny_bundle, tiny_cascade, enough, rungs):
+    def fits(component, clips, height, width, offload):
+        return component != SUPER_RESOLUTION or enough(clips, width, offload)
+
+    asked = request(super_resolution=GUIDED)
+    events = list(short(tiny_bundle, fits).generate(asked))
+    assert told(events) == [(SUPER_RESOLUTION, rung) for rung in rungs]
+    notices = [event.message for event in events if isinstance(event, Notice)]
+    assert notices == [f"memory ran out in super_resolution: it goes on with {rung}" for rung in rungs]
+    assert [e.stage for e in events if isinstance(e, StageStarted)] == [BASE, SUPER_RESOLUTION]
+    *_, again = tiny_cascade.generate(asked, memory={SUPER_RESOLUTION: rungs[-1]})
+    assert again.video.frame_hash == events[-1].video.frame_hash
+    assert finish(tiny_cascade, asked).video.frame_hash != again.video.frame_hash
+
+
+def test_the_base_stage_has_no_pieces_but_halves(tiny_bundle, tiny_cascade):
+    events = list(
+        short(tiny_bundle, lambda component, clips, *rest: component != BASE or clips == 1).generate(request())
+    )
+    assert told(events) == [(BASE, Rung(halves=True))]
+    *_, again = tiny_cascade.generate(request(), memory={BASE: Rung(halves=True)})
+    assert again.video.frame_hash == events[-1].video.frame_hash
+
+
+def test_halves_in_turn_are_almost_what_they_are_together(tiny_cascade):
+    *_, together = tiny_cascade.generate(request())
+    *_, turned = tiny_cascade.generate(request(), memory={BASE: Rung(halves=True)})
+    assert abs(together.video.frames.astype(int) - turned.video.frames).mean() < 0.5
+
+
+def test_decoding_goes_down_the_ladder_too(tiny_bundle, tiny_cascade):
+    def fits(component, clips, height, width, offload):
+        return component != "super_resolution_vae" or width <= 16
+
+    asked = request(upscale=True)
+    events = list(short(tiny_bundle, fits).generate(asked))
+    assert told(events) == [(DECODING, Rung(64))]
+    *_, again = tiny_cascade.generate(asked, memory={DECODING: Rung(64)})
+    assert again.video.frame_hash == events[-1].video.frame_hash
+
+
+def test_behind_the_last_rung_it_stops_and_what_was_made_is_kept(tiny_bundle, tiny_cascade):
+    asked, events = request(super_resolution=GUIDED), []
+    with pytest.raises(DeviceError, match="nothing smaller is left to try, what was made before is kept") as caught:
+        for event in short(tiny_bundle, lambda component, *call: component != SUPER_RESOLUTION).generate(asked):
+            events.append(event)
+    assert "cpu ran out of memory in super_resolution (CUDA out of memory" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    kept = {event.stage: event.latents for event in events if isinstance(event, StageDone)}
+    assert set(kept) == {BASE}
+    *_, later = tiny_cascade.generate(asked, done=kept)
+    assert later.video.frame_hash == finish(tiny_cascade, asked).video.frame_hash
+
+
+def test_nothing_of_a_failed_call_is_alive_when_the_next_one_begins(tiny_bundle):
+    alive = []
+
+    def fits(component, clips, height, width, offload):
+        alive.extend(lost() for lost in residency.failed)
+        return component != BASE or offload == SEQUENTIAL
+
+    cascade = short(tiny_bundle, fits)
+    residency = cascade.residency
+    gc.disable()
+    try:
+        finish(cascade, request())
+    finally:
+        gc.enable()
+    assert len(residency.failed) == 3
+    assert alive and not any(lost is not None for lost in alive)
+
+
+def test_whoever_chose_the_offloading_keeps_it(tiny_bundle):
+    cascade = short(tiny_bundle, lambda component, *call: component != BASE)
+    cascade.residency.choices = (NONE,)
+    with pytest.raises(OutOfMemory, match="nothing smaller is left"):
+        finish(cascade, request())
+
+
+def test_where_memory_suffices_nothing_is_told(tiny_cascade):
+    assert told(tiny_cascade.generate(request(interpolate=True, upscale=True))) == []
+
+
+def test_another_error_of_a_stage_is_no_reason_to_go_on(tiny_bundle):
+    def fits(*call):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        finish(short(tiny_bundle, fits), request())
+
+
+def test_a_cancelled_stage_is_not_begun_anew(tiny_bundle):
+    cascade = short(tiny_bundle, lambda *call: True)
+    run = cascade.generate(request())
+    while not isinstance(next(run), StageStarted):
+        pass
+    next(run)
+    run.close()
+    assert list(run) == []
+
+
+def test_where_memory_is_planned_every_rung_is_told_before_its_stage_runs_and_runs_again_anywhere(tiny_bundle):
+    """Of a device with little memory: the toy networks, with half a GiB for the kernels, fit nowhere."""
+    asked = request(super_resolution=GUIDED)
+    little = Cascade(Bundle(tiny_bundle), Short(Bundle(tiny_bundle), budget=1))
+    events = list(little.generate(asked))
+    expected = {
+        BASE: Rung(halves=True, offload=SEQUENTIAL),
+        SUPER_RESOLUTION: Rung(64, True, SEQUENTIAL),
+        DECODING: Rung(64, offload=SEQUENTIAL),
+    }
+    assert dict(told(events)) == expected == little.plan(little.resolve(asked)).rungs
+    large = Cascade(Bundle(tiny_bundle), Short(Bundle(tiny_bundle), budget=80 * 10**9))
+    again = list(large.generate(asked, memory=expected))
+    assert dict(told(again)) == {place: Rung(rung.tile, rung.halves) for place, rung in expected.items()}
+    assert isinstance(again[-1], Finished)
+    assert again[-1].video.frame_hash == events[-1].video.frame_hash
+
+
+def test_a_plan_says_what_each_place_will_need(tiny_bundle, tiny_cascade):
+    asked = tiny_cascade.resolve(request(interpolate=True, upscale=True))
+    plan = tiny_cascade.plan(asked)
+    assert set(plan.rungs) == set(PLACES) == set(plan.peaks)
+    assert set(plan.rungs.values()) == {PLAIN}
+    assert plan.free is None and plan.dtype == "float32"
+    files = sum(file.stat().st_size for file in tiny_bundle.rglob("*.safetensors"))
+    assert all(peak > files for peak in plan.peaks.values())
+
+
+@pytest.mark.parametrize("before", [NONE, MODEL, SEQUENTIAL])
+@pytest.mark.parametrize("after", [NONE, MODEL, SEQUENTIAL])
+def test_a_residency_that_uses_another_offload_makes_the_same_clip(tiny_bundle, tiny_cascade, before, after):
+    bundle = Bundle(tiny_bundle)
+    residency = Residency(bundle, CPU, torch.float32, before)
+    cascade = Cascade(bundle, residency)
+    expected = finish(tiny_cascade, request()).video.frame_hash
+    assert finish(cascade, request()).video.frame_hash == expected
+    residency.use(after)
+    with residency.on_device(BASE) as network:
+        assert any(parameter.is_meta for parameter in network.parameters()) == (after == SEQUENTIAL)
+    assert residency.offload == before  # what it was opened with: provenance tells of it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import typing
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -14,6 +15,8 @@ from lavie.errors import MediaError
 if typing.TYPE_CHECKING:
     from app.gallery import StoredClip
     from lavie.cascade import Cascade
+
+_IMPORTING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,16 @@ def clip_path(config: StudioConfig, clip_id: str) -> Path:
     return config.clips / f"{clip_id}.mp4"
 
 
+def import_networks() -> None:
+    """Import torch and the libraries of networks. Threads that do so at the same time would get halves of them: who may
+    be the first calls this."""
+    with _IMPORTING:
+        import lavie.cascade  # noqa: F401
+
+
 def load_cascade(config: StudioConfig) -> Cascade:
     """The model that the settings name, on their device. Imports torch. Raises BundleError, DeviceError."""
+    import_networks()
     from lavie.cascade import Cascade
 
     return Cascade.from_bundle(config.bundle, device=config.device)

@@ -15,11 +15,44 @@ from lavie.errors import LavieError
 ROOT = Path(__file__).resolve().parent.parent  # the folder of app.py, assets included
 RECOVERIES = ("resume", "ask", "never")
 MAX_KEEP_DAYS = 36_500  # a hundred years: for ever
-SPACE_DATA = Path("/data")  # where a Hugging Face Space mounts what outlives a restart
+SPACE_STORAGE = Path("/data")  # where a Hugging Face Space mounts what outlives a restart, if it has such storage
 
 
 class ConfigError(LavieError):
     """A setting is outside its limits, or the studio cannot open with it."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """The Hugging Face Space that the studio runs on.
+
+    host: the name that its page is reached by; empty where it does not say. zero_gpu: whether the device is lent to
+    single events (ZeroGPU) and is not there otherwise. shared: whether each visitor has what is theirs; else it is one
+    person's, as at home. sign_in: whether visitors can sign in with their account of the hub.
+    """
+
+    host: str = ""
+    zero_gpu: bool = False
+    shared: bool = True
+    sign_in: bool = False
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one visitor of a Space may have under way at once; None: as much as they like.
+
+    jobs: that wait or run, 1 or more. seconds: of video that these make together, more than 0.
+    Raises ConfigError for others.
+    """
+
+    jobs: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self):
+        if self.jobs is not None and self.jobs < 1:
+            raise ConfigError(f"the limit of jobs is {self.jobs}: give a whole number from 1 on, or none")
+        if self.seconds is not None and not 0 < self.seconds < float("inf"):
+            raise ConfigError(f"the limit of seconds is {self.seconds}: give a number above 0, or none")
 
 
 @dataclass(frozen=True)
@@ -31,7 +64,8 @@ class StudioConfig:
     auth: (user, password) that the page asks for, or None. mcp: whether the HTTP endpoints are tools for MCP too.
     recovery: what becomes of a job that a kill interrupted, at the next start: `resume` goes on (not twice behind the
     same failure), `ask` and `never` leave it to a person. keep_work_days: how long the latents of a failed or cancelled
-    job are kept for a new try, 0 … 36500; looked at when a worker starts.
+    job are kept for a new try, 0 … 36500; looked at when a worker starts. space: where it runs on one, else None.
+    snapshots: folder that outlives this machine, where copies of the data folder are kept, or None. limits: see there.
     Raises ConfigError for a value that is none of these.
     """
 
@@ -44,6 +78,9 @@ class StudioConfig:
     mcp: bool = False
     recovery: str = "resume"
     keep_work_days: float = 7
+    space: Space | None = None
+    snapshots: Path | None = None
+    limits: Limits = Limits()
 
     def __post_init__(self):
         if not 1 <= self.port <= 65535:
@@ -52,6 +89,16 @@ class StudioConfig:
             raise ConfigError(f"recovery is {self.recovery!r}: choose one of {', '.join(RECOVERIES)}")
         if not 0 <= self.keep_work_days <= MAX_KEEP_DAYS:
             raise ConfigError(f"keep_work_days is {self.keep_work_days}: give days from 0 to {MAX_KEEP_DAYS}")
+
+    @property
+    def zero_gpu(self) -> bool:
+        """Whether the device is lent to single events, and is not there otherwise."""
+        return self.space is not None and self.space.zero_gpu
+
+    @property
+    def shared(self) -> bool:
+        """Whether visitors who do not know each other share the studio."""
+        return self.space is not None and self.space.shared
 
     @property
     def clips(self) -> Path:
@@ -82,25 +129,47 @@ def read_config(
     writable: Callable[[Path], bool] = _writable,
 ) -> StudioConfig:
     """Settings from arguments, then `LAVIE_DATA`, `LAVIE_MODEL`, `LAVIE_DEVICE`, `LAVIE_HOST`, `LAVIE_PORT`,
-    `LAVIE_AUTH`, then defaults; `LAVIE_RECOVERY` and `LAVIE_KEEP_WORK_DAYS` from the environment alone. An empty
-    variable counts as absent.
+    `LAVIE_AUTH`, then defaults; `LAVIE_RECOVERY`, `LAVIE_KEEP_WORK_DAYS`, `LAVIE_SNAPSHOTS`, `LAVIE_LIMIT_…` and
+    `LAVIE_PRIVATE` from the environment alone. An empty variable counts as absent. A Space says by `SPACE_ID` that it
+    is one.
 
     auth: `user:password`; in the environment it does not show in the list of processes. Raises ConfigError.
     """
-    on_space = bool(environ.get("SPACE_ID"))
-    folder = data or environ.get("LAVIE_DATA") or (SPACE_DATA if on_space and writable(SPACE_DATA) else "data")
+    space = _space(environ)
+    # Never the data itself: a database is not safe on a mounted bucket, and its copies are.
+    kept = environ.get("LAVIE_SNAPSHOTS") or (SPACE_STORAGE / "studio" if space and writable(SPACE_STORAGE) else None)
     return StudioConfig(
-        data=Path(folder).expanduser(),
+        data=Path(data or environ.get("LAVIE_DATA") or "data").expanduser(),
         model=model or environ.get("LAVIE_MODEL") or "nano",
         device=device or environ.get("LAVIE_DEVICE") or "auto",
         # A Space is reached through a proxy from outside its container; at home only this machine is served.
-        host=host or environ.get("LAVIE_HOST") or ("0.0.0.0" if on_space else "127.0.0.1"),
+        host=host or environ.get("LAVIE_HOST") or ("0.0.0.0" if space else "127.0.0.1"),
         port=_port(environ) if port is None else port,
         auth=_auth(auth or environ.get("LAVIE_AUTH")),
         mcp=mcp,
         recovery=environ.get("LAVIE_RECOVERY") or StudioConfig.recovery,
         keep_work_days=_days(environ),
+        space=space,
+        snapshots=Path(kept).expanduser() if kept else None,
+        limits=Limits(_limit(environ, "JOBS", int), _limit(environ, "SECONDS", float)),
     )
+
+
+def _space(environ: Mapping[str, str]) -> Space | None:
+    if not environ.get("SPACE_ID"):
+        return None
+    zero_gpu, private = (
+        environ.get(name, "").lower() in ("1", "true") for name in ("SPACES_ZERO_GPU", "LAVIE_PRIVATE")
+    )
+    return Space(environ.get("SPACE_HOST", ""), zero_gpu, not private, bool(environ.get("OAUTH_CLIENT_ID")))
+
+
+def _limit(environ: Mapping[str, str], what: str, kind: type[int] | type[float]) -> float | None:
+    text = environ.get(f"LAVIE_LIMIT_{what}")
+    try:
+        return kind(text) if text else None
+    except ValueError:
+        raise ConfigError(f"LAVIE_LIMIT_{what} is {text!r}: give a number, or nothing") from None
 
 
 def _port(environ: Mapping[str, str]) -> int:

@@ -86,6 +86,11 @@ class Database:
                 raise
             connection.commit()
 
+    def copy_to(self, path: Path) -> None:
+        """Write the database as it is at one moment to a file on a local disk, in place of one that is there."""
+        with _storage_errors(self.path):
+            _copy(self.connection(), path)
+
     def close(self) -> None:
         """Close this thread's connection."""
         if hasattr(self._local, "connection"):
@@ -124,9 +129,7 @@ class Database:
     def _keep_copy(self, connection: Connection, before: str) -> None:
         copy = self.path.with_name(f"studio.before-{before}.db")
         partial = copy.with_suffix(".partial")
-        partial.unlink(missing_ok=True)
-        with contextlib.closing(sqlite3.connect(partial)) as target:
-            connection.conn.backup(target)
+        _copy(connection, partial)
         partial.replace(copy)
 
     def _check(self) -> None:
@@ -143,6 +146,12 @@ class Database:
         if (said := next(iter(row.values()))) != "ok":
             raise _damaged(self.path, said)
         self.close()  # a connection that has checked the file is half as slow again ever after
+
+
+def _copy(connection: Connection, path: Path) -> None:
+    path.unlink(missing_ok=True)
+    with contextlib.closing(sqlite3.connect(path)) as target:
+        connection.conn.backup(target)
 
 
 def _connect(path: Path) -> Connection:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.recipe import Job
+from app.training_job import Training
 from lavie.errors import RequestError
 
 QUEUED, RUNNING, PAUSED = "queued", "running", "paused"
@@ -21,7 +22,7 @@ DONE, FAILED, CANCELLED, INTERRUPTED = "done", "failed", "cancelled", "interrupt
 WAITING = (QUEUED, PAUSED, INTERRUPTED)
 OPEN = (RUNNING, *WAITING)
 CLOSED = (DONE, FAILED, CANCELLED)
-RENDER, REGENERATE, CANDIDATES = "render", "regenerate", "candidates"
+RENDER, REGENERATE, CANDIDATES, TRAIN = "render", "regenerate", "candidates", "train"
 CANCEL, PAUSE, KEEP = "cancel", "pause", "keep"  # what can be asked of a running job
 RESUME = "resume"  # the policy that goes on with what a kill interrupted
 
@@ -62,14 +63,29 @@ class JobRow:
 
     @property
     def job(self) -> Job:
-        """Raises RequestError for one that this version cannot read."""
+        """Raises RequestError for one that this version cannot read, and for one that trains an adapter."""
+        if self.kind == TRAIN:
+            raise RequestError(f"the job {self.id} trains an adapter: it makes no clip")
         return Job.from_json(self.job_json)
 
     @property
+    def training(self) -> Training:
+        """Raises RequestError for one that this version cannot read, and for one that trains nothing."""
+        if self.kind != TRAIN:
+            raise RequestError(f"the job {self.id} trains nothing")
+        return Training.from_json(self.job_json)
+
+    @property
+    def task(self) -> Job | Training:
+        """What is to be done, of whatever kind. Raises RequestError for what this version cannot read."""
+        return self.training if self.kind == TRAIN else self.job
+
+    @property
     def prompt(self) -> str:
-        """What was asked for, for lists: empty where the job cannot be read."""
+        """What was asked for, for lists; of a training the word that calls what is learned. Empty where the job cannot
+        be read."""
         try:
-            return self.job.request.prompt
+            return self.training.trigger if self.kind == TRAIN else self.job.request.prompt
         except RequestError:
             return ""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from app.database import Database
 from app.job_row import OPEN, RUNNING, WAITING, JobRow
+from app.visitor import visitor
 from lavie.errors import RequestError
 
 FRESH = {"stage": None, "step": 0, "steps": 0, "part": 0, "parts": 0}  # where a job is that has not begun
@@ -30,9 +31,14 @@ class JobTable:
     def __init__(self, database: Database):
         self._database = database
 
+    @property
+    def own(self) -> str:
+        """SQL: the jobs of who asks, as a table."""
+        return f"(SELECT * FROM jobs WHERE {visitor().own})" if visitor().name else "jobs"
+
     def where(self, condition: str, values: list | tuple = ()) -> list[JobRow]:
         """The rows that `condition`, and an order behind it, give."""
-        rows = self._database.query(f"SELECT * FROM jobs WHERE {condition}", values)
+        rows = self._database.query(f"SELECT * FROM {self.own} WHERE {condition}", values)
         return [JobRow.from_values(row) for row in rows]
 
     def get(self, job_id: str) -> JobRow | None:

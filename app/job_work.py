@@ -6,8 +6,22 @@ import json
 
 from app.config import RECOVERIES
 from app.database import Database, now
-from app.job_row import CANCEL, CANCELLED, DONE, FAILED, INTERRUPTED, PAUSE, PAUSED, QUEUED, RESUME, RUNNING, JobRow
+from app.job_row import (
+    CANCEL,
+    CANCELLED,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    PAUSE,
+    PAUSED,
+    QUEUED,
+    RESUME,
+    RUNNING,
+    TRAIN,
+    JobRow,
+)
 from app.job_table import FRESH, JobTable, storable
+from app.training_folder import checkpoint_step, training_folder
 from lavie.errors import RequestError
 
 
@@ -30,7 +44,7 @@ class Work:
                 again = {"state": RUNNING, "attempts": found.attempts + 1, "started": now(), "error": None}
                 self._table.set(found.id, **again, **FRESH)
                 try:
-                    _ = found.job
+                    _ = found.task
                     return self._table.known(found.id)
                 except RequestError as error:  # not for the worker to stumble over: the others wait
                     self.fail(found.id, str(error))
@@ -101,7 +115,7 @@ class Work:
         if row.asked in (CANCEL, PAUSE):
             (self.cancelled if row.asked == CANCEL else self.paused)(row.id)
             return
-        kept = self._kept(row.id)
+        kept = self._kept(row)
         at = f"at {row.stage}, step {row.step} of {row.steps}" if row.stage else "before its first step"
         error = f"the studio ended {at}"
         if policy == RESUME and (row.kept is None or kept > row.kept):
@@ -112,14 +126,16 @@ class Work:
             error += ", for the second time with nothing new stored: go on with it by hand"
         self._table.set(row.id, state=INTERRUPTED, asked=None, error=error)
 
-    def _kept(self, job_id: str) -> int:
-        """How many results on the way are stored."""
-        (row,) = self._database.query(
+    def _kept(self, row: JobRow) -> int:
+        """How many results on the way are stored; of a training, how many steps."""
+        if row.kind == TRAIN:
+            return checkpoint_step(training_folder(self._database.path.parent, row.id))
+        (found,) = self._database.query(
             """SELECT (SELECT count(*) FROM artefacts WHERE job = :id)
                 + (SELECT count(*) FROM parts WHERE job = :id) AS number""",
-            {"id": job_id},
+            {"id": row.id},
         )
-        return row["number"]
+        return found["number"]
 
     def _next(self, job_id: str | None) -> JobRow | None:
         if job_id is not None:

@@ -23,12 +23,15 @@ from app.job_row import (
     QUEUED,
     RENDER,
     RUNNING,
+    TRAIN,
     WAITING,
     JobRow,
 )
 from app.job_table import FRESH, listed, storable
 from app.job_work import Work
 from app.recipe import Job, Recipe
+from app.training_job import Training
+from app.visitor import note_owner, visitor
 from extensions.long_video.plan import CODENOISE
 from lavie.errors import RequestError
 from lavie.request import STAGES
@@ -44,7 +47,7 @@ class Jobs(Work):
 
     def add(
         self,
-        job: Job,
+        job: Job | Training,
         *,
         job_id: str | None = None,
         kind: str = RENDER,
@@ -53,15 +56,18 @@ class Jobs(Work):
         front: bool = False,
         priority: int = 0,
     ) -> str:
-        """Put a job behind those of its priority, or before all that wait; its id."""
+        """Put a job behind those of its priority, or before all that wait; its id. A training's kind is `train`."""
         job_id = job_id or new_id()
         _check_texts(job_id=job_id, model=job.model, parent=parent, output=output)
         values = {"id": job_id, "kind": kind, "state": QUEUED, "priority": _checked(priority), "created": now()}
         with self._database.write() as connection:
+            if visitor().name:
+                visitor().admit(job, self.line())
             if self.get(job_id) is not None:
                 raise RequestError(f"there is a job {job_id!r} already: give another id, or none to have one made")
             values |= {"job": job.to_json(), "parent": parent, "output": output, "position": self._table.end(priority)}
             connection["jobs"].insert(values)
+            note_owner(connection, job_id)
             if front:
                 self._table.to_front(job_id)
         return job_id
@@ -75,7 +81,8 @@ class Jobs(Work):
         # One statement sees one moment: a job that is taken meanwhile is neither missed nor seen twice.
         return self._table.where(
             f"""pk IN (SELECT pk FROM jobs WHERE state = '{RUNNING}') OR pk IN (
-                SELECT pk FROM jobs WHERE state IN ({listed(WAITING)}) ORDER BY priority DESC, position LIMIT ?)
+                SELECT pk FROM {self._table.own} WHERE state IN ({listed(WAITING)})
+                ORDER BY priority DESC, position LIMIT ?)
             ORDER BY state = '{RUNNING}' DESC, priority DESC, position""",
             [limit],
         )
@@ -90,7 +97,7 @@ class Jobs(Work):
 
     def counts(self) -> dict[str, int]:
         """State → number of jobs, for every state."""
-        rows = self._database.query("SELECT state, count(*) AS number FROM jobs GROUP BY state")
+        rows = self._database.query(f"SELECT state, count(*) AS number FROM {self._table.own} GROUP BY state")
         return dict.fromkeys((*OPEN, *CLOSED), 0) | {row["state"]: row["number"] for row in rows}
 
     def edit(self, job_id: str, job: Job | Callable[[Job], Job]) -> None:
@@ -100,6 +107,11 @@ class Jobs(Work):
         """
         with self._database.write() as connection:
             row = self._table.known(job_id)
+            if row.kind == TRAIN:
+                raise RequestError(
+                    f"the job {job_id} trains an adapter with the media that were kept for it and cannot be edited: "
+                    "cancel it and begin another training"
+                )
             if row.kind != RENDER:
                 raise RequestError(
                     f"the job {job_id} makes the clip {row.parent} again, as it was, and cannot be edited: "
@@ -121,7 +133,7 @@ class Jobs(Work):
     def duplicate(self, job_id: str) -> str:
         """The same job once more, at the end of the line; its id. A file named by hand stays that of the first."""
         row = self._table.known(job_id)
-        return self.add(row.job, kind=row.kind, parent=row.parent, priority=row.priority)
+        return self.add(row.task, kind=row.kind, parent=row.parent, priority=row.priority)
 
     def move(self, job_id: str, before: str | None) -> None:
         """Put a waiting job right before another, whose priority it takes; at the very end for None."""
@@ -210,6 +222,7 @@ class Jobs(Work):
         return bool(self._database.query("SELECT 1 FROM settings WHERE name = 'queue_paused'"))
 
     def _cancel(self, which: str, values: list) -> int:
+        which = f"{which} AND {visitor().own}"
         with self._database.write() as connection:
             asked = connection.execute(
                 f"UPDATE jobs SET asked = '{CANCEL}' WHERE state = '{RUNNING}' AND {which}", values
@@ -223,6 +236,8 @@ class Jobs(Work):
 
 def _check_keepable(row: JobRow) -> None:
     """Raises RequestError where a running job has nothing yet that would be a clip."""
+    if row.kind == TRAIN:
+        raise RequestError(f"the job {row.id} trains an adapter: cancel it, the files of its last steps stay")
     if row.kind == RENDER and row.stage not in (None, STAGES[0]):
         return
     plan = Recipe.from_json(row.recipe).job.long if row.recipe else None

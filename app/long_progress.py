@@ -10,7 +10,7 @@ from typing import Any
 from app.long_plan import course_of
 from app.recipe import Recipe
 from app.timings import Timings
-from lavie.events import BASE, Notice, StageDone, StageStarted, Step
+from lavie.events import BASE, Notice, OnRung, StageDone, StageStarted, Step
 
 
 class LongProgress:
@@ -39,7 +39,7 @@ class LongProgress:
                 if event.stage != BASE or self._course.together:
                     share = min(self._steps / max(self._total, 1), 1.0)  # the rest was there already
                     self._keep(event.stage, round(share * self._whole(event.stage)))
-            case Notice():
+            case Notice() | OnRung():
                 pass
             case _:  # a segment or bridge is done
                 self._done = event.number + 1

@@ -22,6 +22,7 @@ from app.recipe import MAX_RECIPE, Job
 from app.stale import stale_segments
 from app.start import Start
 from extensions.long_video.plan import CODENOISE, Segment, SegmentPlan
+from extensions.lora.tags import with_tags
 from lavie.errors import RequestError
 from lavie.request import Request
 
@@ -29,6 +30,7 @@ if typing.TYPE_CHECKING:
     from app.gallery import StoredClip
     from app.studio import Studio
     from extensions.long_video.meters import Report
+    from extensions.lora.adapter import Adapter
 
 MAX_CANDIDATES = 8
 _ROOM = 1 << 16  # characters of a recipe beside what its job says
@@ -90,14 +92,16 @@ class LongVideos:
         output: Path | None = None,
         parent: str | None = None,
         model: str | None = None,
+        adapters: Sequence[Adapter] = (),
     ) -> str:
         """Put a long video at the end of the line; its job's id, which will be the clip's.
 
         request: its prompt becomes that of the first segment, its seed that of the plan where there is one. start: of
-        `start_from_clip` or `start_from_file`; the video begins with these frames. model: [the studio's].
+        `start_from_clip` or `start_from_file`; the video begins with these frames. model: [the studio's]. adapters:
+        beside those that tags in the prompts ask for.
         """
         self.check_start(start)
-        job = Job(*_matched(request, model or self._studio.model, plan), start)
+        job = Job(*_matched(request, model or self._studio.model, plan), start, adapters=tuple(adapters))
         return self._add(job, parent=parent, output=str(output.absolute()) if output else None)
 
     def extend(
@@ -111,17 +115,22 @@ class LongVideos:
     ) -> str:
         """Go on behind a clip; the job's id. The new clip begins with the old one.
 
-        Of a long video, the segments are put behind its plan's, and those that are kept are not made again. change:
+        Of a long video, the segments are put behind its plan's, and those that are kept are not made again. The clip's
+        adapters are worn on. change:
         of the clip's request, as to add stages. values: other fields of the plan (`SegmentPlan`).
         """
         recipe, segments = self._studio.gallery.require(clip_id).recipe, tuple(segments)
+        adapters = recipe.adapters
         if recipe.plan is not None:
             plan = replace(recipe.plan, segments=(*recipe.plan.segments, *segments), **values)
             request = change(recipe.request)
-            return self.submit(request, plan, start=recipe.start, output=output, parent=clip_id, model=recipe.model)
+            return self.submit(
+                request, plan, start=recipe.start, model=recipe.model, output=output, parent=clip_id, adapters=adapters
+            )
         request = change(self._asked(clip_id, recipe.request))
         plan = SegmentPlan(segments, **{"seed": recipe.request.seed, **values})
-        return self.submit(request, plan, start=self.start_from_clip(clip_id), output=output, parent=clip_id)
+        start = self.start_from_clip(clip_id)
+        return self.submit(request, plan, start=start, output=output, parent=clip_id, adapters=adapters)
 
     def join(
         self,
@@ -197,8 +206,9 @@ class LongVideos:
         stored = self._studio.gallery.require(clip_id)
         recipe = stored.recipe
         if recipe.plan is not None:
-            return self.projects.create(recipe.plan, recipe.request, recipe.model, recipe.start, clip=clip_id)
-        plan = SegmentPlan((Segment(recipe.request.prompt),), seed=recipe.request.seed)
+            plan = _tagged(recipe.plan, recipe.adapters)
+            return self.projects.create(plan, recipe.request, recipe.model, recipe.start, clip=clip_id)
+        plan = _tagged(SegmentPlan((Segment(recipe.request.prompt),), seed=recipe.request.seed), recipe.adapters)
         start = self.start_from_clip(clip_id)
         return self.projects.create(plan, self._asked(clip_id, recipe.request), self._studio.model, start)
 
@@ -228,6 +238,7 @@ class LongVideos:
 
     def _add(self, job: Job, *, project: Project | None = None, **values: typing.Any) -> str:
         """Queue a job, and note that it is a project's."""
+        job = self._studio.adapters.dress(job)
         if len(job.to_json()) > MAX_RECIPE - _ROOM:
             raise RequestError(
                 f"the video's prompts have together more than the {MAX_RECIPE - _ROOM:,} characters that fit in a "
@@ -248,6 +259,13 @@ def _matched(request: Request, model: str, plan: SegmentPlan) -> tuple[Request, 
     seed = draw_seed() if seed is None else seed
     request = replace(request, prompt=plan.segments[0].prompt, seed=seed)
     return request, model, replace(plan, seed=seed, negative_prompt=request.negative_prompt)
+
+
+def _tagged(plan: SegmentPlan, adapters: Sequence[Adapter]) -> SegmentPlan:
+    """The plan with what is worn in its prompts, where a person sees and changes it."""
+    worn = [adapter for adapter in adapters if adapter.weight]
+    segments = [replace(segment, prompt=with_tags(segment.prompt, worn)) for segment in plan.segments]
+    return replace(plan, segments=tuple(segments))
 
 
 def _is_clip(start: Start | None) -> bool:

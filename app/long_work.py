@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from app.adapters import Adapters
 from app.artefacts import Artefacts
 from app.candidates import judged
 from app.config import StudioConfig
@@ -34,7 +35,8 @@ from app.running import Asked, Running
 from app.starts import Starts
 from app.timings import Timings
 from lavie.errors import RequestError
-from lavie.events import BASE, INTERPOLATION, STAGES, SUPER_RESOLUTION
+from lavie.events import BASE, INTERPOLATION, STAGES, SUPER_RESOLUTION, OnRung
+from lavie.plans import PLACES
 from lavie.video import FrameHash
 
 if typing.TYPE_CHECKING:
@@ -50,6 +52,7 @@ class LongWork:
     def __init__(self, config: StudioConfig, database: Database, models: Models, running: Running):
         self._config, self._database, self._models, self._running = config, database, models, running
         self._jobs, self._gallery = Jobs(database), Gallery(database, config.data)
+        self._adapters = Adapters(database, config.data)
         self._results, self._timings = Results(config, database), Timings(database)
         self._starts, self._artefacts = Starts(database, config.data), Artefacts(database, config.data)
 
@@ -68,6 +71,7 @@ class LongWork:
                 raise
             recipe = self._cut_short(row, model, recipe, parts)
             film = self._made(row, model, recipe, parts)
+        recipe = self._results.recorded(row.id, recipe)
         recipe, report = self._written(row, recipe, film, path)
         seconds = before + time.monotonic() - began
         self._results.store(row, path, recipe, film.shape, film.fps, seconds, report)
@@ -80,10 +84,12 @@ class LongWork:
             raise RequestError(f"the clip {row.parent} is not in the gallery any more: nothing to make again")
         model, parts = self._models.get(row.job.model), self._parts(row, shared=False)
         again = self._results.recipe(row, model, parts.drop)
+        again = self._results.as_before(row, again, stored.recipe, PLACES)
         film = self._made(row, model, again, parts)
         digest = FrameHash(film.shape)
         for frame in self._heeding(row, film):
             digest.add(frame)
+        again = self._results.recorded(row.id, again)
         again = replace(again, frame_hash=digest.hexdigest())
         proof = prove(stored.recipe, again, film.frames, stored.path)
         if proof.identical and not stored.path.exists():
@@ -116,11 +122,13 @@ class LongWork:
     def _film(self, model: Model, recipe: Recipe, parts: Parts) -> Film:
         from extensions.long_video.film import Film
 
+        model = model.wearing(recipe.adapters, self._adapters)
         if recipe.reel is not None:
-            clips = [partial(self._starts.load, shot) for shot in recipe.shots]
-            return Film(model.cascade, recipe.request, recipe.reel, clips, parts, model.provenance)
-        start = self._starts.load(recipe.start)
-        return Film(model.cascade, recipe.request, recipe.plan, start, parts, model.provenance)
+            begun = [partial(self._starts.load, shot) for shot in recipe.shots]
+        else:
+            begun = self._starts.load(recipe.start)
+        long = recipe.job.long
+        return Film(model.cascade, recipe.request, long, begun, parts, model.provenance, model.prepare, recipe.memory)
 
     def _made(self, row: JobRow, model: Model, recipe: Recipe, parts: Parts, of: tuple[int, int] | None = None) -> Film:
         """Make all parts, noting how it goes; at each step a wish to stop is heeded. of: which of the candidates."""
@@ -130,6 +138,8 @@ class LongWork:
         with contextlib.closing(film.make()) as events:
             for event in events:
                 progress.note(event)
+                if isinstance(event, OnRung):
+                    self._results.on_rung(row.id, event)
                 self._running.note(row.id, event, *(of or progress.place))
                 self._running.heed(row.id)
         return film
@@ -137,6 +147,7 @@ class LongWork:
     def _cut_short(self, row: JobRow, model: Model, recipe: Recipe, parts: Parts) -> Recipe:
         """The recipe without what is not finished: segments or bridges that are not there, or the stage under way; and
         what is behind either."""
+        recipe = self._results.recorded(row.id, recipe)
         reached = STAGES.index(self._jobs.get(row.id).stage)
         if STAGES[reached] == BASE:
             recipe = cut_short(recipe, _whole_from_the_first(self._film(model, recipe, parts).keys, parts))

@@ -6,15 +6,19 @@ Knows how to load and what came of it; runs nothing.
 from __future__ import annotations
 
 import contextlib
+import gc
+import sys
 import typing
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 
 from app.clip import load_cascade
 from app.config import StudioConfig
+from extensions.lora.adapter import Adapter
 from lavie.errors import LavieError
 
 if typing.TYPE_CHECKING:
+    from app.adapters import Adapters
     from lavie.cascade import Cascade
 
 LOADING, READY = "loading", "ready"  # states of a model; any other text says what is wrong with it
@@ -27,6 +31,25 @@ class Model:
     name: str
     cascade: Cascade
     provenance: dict
+
+    def wearing(self, adapters: Sequence[Adapter], library: Adapters) -> Model:
+        """The same with adapters on its networks; itself where there are none. Raises AdapterError for one that is
+        not there; files are read when they are needed."""
+        if not adapters:
+            return self
+        from extensions.lora.wearing import Wearing
+
+        library.check(adapters)
+        cascade = Wearing(self.cascade, adapters, lambda adapter: library.read(adapter, self.cascade.bundle.folder))
+        return Model(self.name, cascade, {**self.provenance, "adapters": [asdict(adapter) for adapter in adapters]})
+
+    @property
+    def prepare(self) -> Callable[[str], None]:
+        """What a long video's network is told before each prompt."""
+        from extensions.long_video.model import no_preparation
+        from extensions.lora.wearing import Wearing
+
+        return self.cascade.wear_for if isinstance(self.cascade, Wearing) else no_preparation
 
 
 class Models:
@@ -75,3 +98,12 @@ class Models:
                 raise
         self.state = READY
         return self._loaded
+
+    def release(self) -> str | None:
+        """Leave its memory to others, until it is asked for again; the name of the one that was loaded."""
+        name, self._loaded = (self._loaded.name if self._loaded else None), None
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+            gc.collect()  # networks and their hooks hold each other
+            torch.cuda.empty_cache()
+        return name

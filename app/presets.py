@@ -6,6 +6,7 @@ import json
 import typing
 
 from app.database import Database, now
+from app.visitor import at_home_only
 from lavie.errors import RequestError, short
 
 MAX_NAME = 100  # characters
@@ -20,6 +21,7 @@ class Presets:
 
     def save(self, name: str, values: typing.Mapping[str, typing.Any]) -> None:
         """Keep values, which JSON can hold, in place of those that had the name. Raises RequestError."""
+        at_home_only("no preset can be kept")
         name = (name or "").strip()
         if not name or len(name) > MAX_NAME or not name.isprintable():
             raise RequestError(f"the preset's name is {short(name)}: give one of 1 to {MAX_NAME} characters")
@@ -40,6 +42,7 @@ class Presets:
 
     def delete(self, name: str) -> None:
         """Forget one; nothing happens if it is not there."""
+        at_home_only("no preset can be removed")
         with self._database.write() as connection:
             connection.execute("DELETE FROM presets WHERE name = ?", [name])
 

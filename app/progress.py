@@ -11,9 +11,10 @@ import time
 import typing
 from collections.abc import Callable, Iterator
 
+from app.training_job import TRAINING
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Notice, StageDone, StageStarted, Step
 
-STAGE_NAMES = {BASE: "base", INTERPOLATION: "interpolation", SUPER_RESOLUTION: "super-resolution"}
+STAGE_NAMES = {BASE: "base", INTERPOLATION: "interpolation", SUPER_RESOLUTION: "super-resolution", TRAINING: "training"}
 LINE_SECONDS = 10.0
 
 Show = Callable[[typing.Any], None]

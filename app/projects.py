@@ -17,6 +17,7 @@ from app.database import Database, now
 from app.job_table import storable
 from app.plan_edits import checked, draw_seed
 from app.start import Start
+from app.visitor import note_owner, visitor
 from extensions.long_video.plan import SegmentPlan
 from lavie.errors import RequestError, short
 from lavie.request import Request
@@ -72,7 +73,7 @@ class Projects:
 
     def get(self, project_id: str) -> Project:
         """How it stands."""
-        rows = self._database.query("SELECT * FROM projects WHERE id = ?", [storable(project_id)])
+        rows = self._database.query(f"SELECT * FROM projects WHERE id = ? AND {visitor().own}", [storable(project_id)])
         if not rows:
             raise RequestError(f"no long video has the id {short(project_id)}: it was deleted, or never there")
         return _project(rows[0])
@@ -80,7 +81,8 @@ class Projects:
     def list(self, limit: int = 100) -> list[Project]:
         """Those changed last first. What this version cannot read is left out."""
         found = []
-        for row in self._database.query("SELECT * FROM projects ORDER BY updated DESC, id DESC LIMIT ?", [limit]):
+        sql = f"SELECT * FROM projects WHERE {visitor().own} ORDER BY updated DESC, id DESC LIMIT ?"
+        for row in self._database.query(sql, [limit]):
             with contextlib.suppress(RequestError):
                 found.append(_project(row))
         return found
@@ -144,6 +146,7 @@ class Projects:
     def _insert(self, project: Project) -> None:
         with self._database.write() as connection:
             connection["projects"].insert(_row(project))
+            note_owner(connection, project.id)
 
 
 def _row(project: Project) -> dict[str, Any]:

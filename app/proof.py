@@ -9,11 +9,12 @@ import json
 import math
 import typing
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from app.recipe import Recipe
 from lavie.errors import MediaError
+from lavie.plans import NONE
 
 if typing.TYPE_CHECKING:
     import numpy as np
@@ -65,7 +66,16 @@ def prove(recipe: Recipe, again: Recipe, frames: Callable[[], Iterable[np.ndarra
     """Compare a stored clip (its recipe and file) with what was made again. frames: gives those, uint8 H W 3."""
     if recipe.frame_hash == again.frame_hash:
         return Proof(True)
-    return Proof(False, _psnr(frames(), file), tuple(differences(recipe.provenance, again.provenance)))
+    changed = [*differences(recipe.provenance, again.provenance), *_rungs(recipe, again)]
+    return Proof(False, _psnr(frames(), file), tuple(changed))
+
+
+def _rungs(recipe: Recipe, again: Recipe) -> Iterator[Difference]:
+    """What in the memory plans may be why: of offloading no bit depends."""
+    was, now = (
+        {place: str(replace(rung, offload=NONE)) for place, rung in made.memory.items()} for made in (recipe, again)
+    )
+    return differences(was, now, "memory")
 
 
 def differences(was: typing.Any, now: typing.Any, name: str = "") -> Iterator[Difference]:

@@ -6,7 +6,8 @@ A recipe is what a clip's file carries. Knows neither files nor torch.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -14,13 +15,18 @@ from app import __version__
 from app.start import Joined, Start
 from extensions.long_video.plan import SegmentPlan
 from extensions.long_video.reel import Reel
+from extensions.lora.adapter import Adapter, check_different
 from lavie.errors import RequestError, short
+from lavie.plans import Rung, rungs_from_dict, rungs_to_dict
 from lavie.request import MAX_SEED, Request
+from lavie.values import from_dict
 
 SCHEMA_VERSION = 1
 MAX_RECIPE = 1 << 19  # characters of JSON; ours have some thousands, but a file can carry anything
 MAX_DEPTH = 32  # of nesting
 _LONG = {"plan", "start", "reel", "shots"}  # fields that only a long video has
+_ADAPTERS = "adapters"  # a field that only what wears some has
+_MEMORY = "memory"  # a field that only what was made where memory is planned has
 _SCHEMA_KEY = "lavie_recipe"  # names the kind of JSON too: any program may write a comment into a video
 
 
@@ -36,6 +42,7 @@ class Job:
     plan: of a long video; then the request says how it is made and what becomes of it, and its prompt is not read.
     start: the frames that it continues. candidates: seeds; its last segment is made once with each, and no clip.
     reel: in place of a plan, of a video of clips that are joined. shots: these clips, which the reel names by hash.
+    adapters: what the networks wear; a prompt of a long video may say another weight (`extensions.lora.tags`).
     """
 
     request: Request
@@ -45,14 +52,25 @@ class Job:
     candidates: tuple[int, ...] = ()
     reel: Reel | None = None
     shots: tuple[Joined, ...] = ()
+    adapters: tuple[Adapter, ...] = ()
 
     def __post_init__(self):
         _text("model", self.model)
         _check_long(self)
+        _check_adapters(self.adapters)
         wrong = [seed for seed in self.candidates if isinstance(seed, bool) or not isinstance(seed, int)]
         wrong += [seed for seed in self.candidates if seed not in wrong and not 0 <= seed <= MAX_SEED]
         if wrong or (self.candidates and self.plan is None):
             raise RequestError(f"candidates are {short(self.candidates)}: give seeds, and the plan of a long video")
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """All that are read: of a long video those of its segments or transitions."""
+        if self.plan is not None:
+            return tuple(segment.prompt for segment in self.plan.segments)
+        if self.reel is not None:
+            return tuple(transition.prompt for transition in self.reel.transitions)
+        return (self.request.prompt,)
 
     @property
     def long(self) -> SegmentPlan | Reel | None:
@@ -62,18 +80,20 @@ class Job:
     def to_json(self) -> str:
         """One line of JSON. What only a long video has stands there only for one."""
         data = {"request": json.loads(self.request.to_json()), "model": self.model, **_long_values(self)}
+        data |= _adapter_values(self)
         data |= {"candidates": list(self.candidates)} if self.candidates else {}
         return json.dumps(data, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Job:
         """The inverse of `to_json`. Raises RequestError for anything else."""
-        data = _object(text, "job", {"request", "model"}, {*_LONG, "candidates"})
+        data = _object(text, "job", {"request", "model"}, {*_LONG, _ADAPTERS, "candidates"})
         candidates = data.get("candidates", [])
         if not isinstance(candidates, list):
             raise RequestError(f"candidates are {short(candidates)}: give a list of seeds")
         request = Request.from_json(json.dumps(data["request"]))
-        return cls(request, data["model"], **_read_long(data), candidates=tuple(candidates))
+        values = {**_read_long(data), **_read_adapters(data)}
+        return cls(request, data["model"], **values, candidates=tuple(candidates))
 
 
 @dataclass(frozen=True)
@@ -82,7 +102,7 @@ class Recipe:
 
     request: resolved, no value left open. provenance: what `Cascade.provenance` said of weights, device and versions.
     frame_hash: of the frames as they were before encoding. created: UTC, ISO 8601. app_version: of this program.
-    plan, start, reel, shots: of a long video, see `Job`.
+    plan, start, reel, shots: of a long video, see `Job`; and so adapters. memory: stage → the rung that it ran on.
     """
 
     request: Request
@@ -95,6 +115,8 @@ class Recipe:
     start: Start | None = None
     reel: Reel | None = None
     shots: tuple[Joined, ...] = ()
+    adapters: tuple[Adapter, ...] = ()
+    memory: Mapping[str, Rung] = field(default_factory=dict)
 
     def __post_init__(self):
         for name in ("model", "created", "app_version"):
@@ -104,11 +126,13 @@ class Recipe:
         if self.frame_hash is not None:
             _text("frame_hash", self.frame_hash)
         _check_long(self)
+        _check_adapters(self.adapters)
 
     @property
     def job(self) -> Job:
         """The job that makes this clip again."""
-        return Job(self.request, self.model, self.plan, self.start, reel=self.reel, shots=self.shots)
+        long = {"reel": self.reel, "shots": self.shots}
+        return Job(self.request, self.model, self.plan, self.start, **long, adapters=self.adapters)
 
     def to_json(self) -> str:
         """One line of JSON with the schema's version."""
@@ -121,6 +145,8 @@ class Recipe:
             "created": self.created,
             "app_version": self.app_version,
             **_long_values(self),
+            **_adapter_values(self),
+            **({_MEMORY: rungs_to_dict(self.memory)} if self.memory else {}),
         }
         return json.dumps(data, ensure_ascii=False)
 
@@ -128,7 +154,7 @@ class Recipe:
     def from_json(cls, text: str) -> Recipe:
         """The inverse of `to_json`. Raises RequestError for what is no recipe or comes from a newer version."""
         names = {"request", "model", "provenance", "frame_hash", "created", "app_version"}
-        data = _object(text, "recipe", names | {_SCHEMA_KEY}, _LONG)
+        data = _object(text, "recipe", names | {_SCHEMA_KEY}, {*_LONG, _ADAPTERS, _MEMORY})
         version = data.pop(_SCHEMA_KEY)
         if version != SCHEMA_VERSION or isinstance(version, bool):
             raise RequestError(
@@ -136,7 +162,26 @@ class Recipe:
                 "wrote it"
             )
         request = Request.from_json(json.dumps(data["request"]))
-        return cls(**{**data, "request": request, **_read_long(data)})
+        memory = rungs_from_dict(data.get(_MEMORY, {}))
+        return cls(**{**data, "request": request, **_read_long(data), **_read_adapters(data), _MEMORY: memory})
+
+
+def _check_adapters(adapters: Any) -> None:
+    if not isinstance(adapters, tuple) or not all(isinstance(one, Adapter) for one in adapters):
+        raise RequestError(f"adapters are {short(adapters)}: give an `Adapter` for each")
+    check_different(adapters)
+
+
+def _adapter_values(made: Job | Recipe) -> dict[str, Any]:
+    return {_ADAPTERS: [asdict(adapter) for adapter in made.adapters]} if made.adapters else {}
+
+
+def _read_adapters(data: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `_adapter_values`."""
+    adapters = data.get(_ADAPTERS, [])
+    if not isinstance(adapters, list):
+        raise RequestError(f"adapters are {short(adapters)}: give a list of them")
+    return {_ADAPTERS: tuple(from_dict(Adapter, one) for one in adapters)}
 
 
 def _check_long(made: Job | Recipe) -> None:

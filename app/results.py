@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 
 from app.clip import clip_path
@@ -16,9 +17,11 @@ from app.media import check_output
 from app.models import Model
 from app.projects import Projects
 from app.recipe import Job, Recipe
+from extensions.lora.tags import take_tags
 
 if typing.TYPE_CHECKING:
     from extensions.long_video.meters import Report
+    from lavie.events import OnRung
 
 
 class Results:
@@ -48,8 +51,26 @@ class Results:
         else:
             job = _resolved(row.job, model)
         long = {"plan": job.plan, "start": job.start, "reel": job.reel, "shots": job.shots}
-        recipe = Recipe(job.request, row.job.model, model.provenance, **long)
+        recipe = Recipe(job.request, row.job.model, model.provenance, **long, adapters=job.adapters)
         self._jobs.resolved(row.id, recipe.to_json())
+        return recipe
+
+    def on_rung(self, job_id: str, event: OnRung) -> None:
+        """Keep in a running job's recipe what a stage runs on, before it does."""
+        recipe = Recipe.from_json(self._jobs.get(job_id).recipe)
+        recipe = replace(recipe, memory={**recipe.memory, event.stage: event.rung})
+        self._jobs.resolved(job_id, recipe.to_json())
+
+    def recorded(self, job_id: str, recipe: Recipe) -> Recipe:
+        """A running job's recipe with what its stages have run on."""
+        return replace(recipe, memory=Recipe.from_json(self._jobs.get(job_id).recipe).memory)
+
+    def as_before(self, row: JobRow, recipe: Recipe, made: Recipe, stages: Collection[str]) -> Recipe:
+        """The recipe of a running job whose `stages` run on the rungs that those of `made` ran on, stored."""
+        memory = {stage: rung for stage, rung in made.memory.items() if stage in stages}
+        if not memory.items() <= recipe.memory.items():
+            recipe = replace(recipe, memory={**memory, **recipe.memory})
+            self._jobs.resolved(row.id, recipe.to_json())
         return recipe
 
     def store(
@@ -75,6 +96,7 @@ class Results:
             fps=fps,
             seconds=round(seconds, 3),
             frame_hash=recipe.frame_hash,
+            adapters=worn_weights(recipe),
             report=report,
         )
         with self._database.write():
@@ -86,9 +108,18 @@ class Results:
 def _resolved(job: Job, model: Model) -> Job:
     """The job with every value decided."""
     if job.long is None:
-        return Job(model.cascade.resolve(job.request), job.model)
+        return Job(model.cascade.resolve(job.request), job.model, adapters=job.adapters)
     from extensions.long_video.film import resolve
 
     request, long = resolve(model.cascade, job.request, job.long)
     which = {"reel": long} if job.reel else {"plan": long}
-    return Job(request, job.model, start=job.start, shots=job.shots, **which)
+    return Job(request, job.model, start=job.start, shots=job.shots, adapters=job.adapters, **which)
+
+
+def worn_weights(recipe: Recipe) -> dict[str, float]:
+    """Hash → weight of each adapter; of a long video whose prompts say others, the strongest of these."""
+    weights = {adapter.name: adapter.weight for adapter in recipe.adapters}
+    for prompt in recipe.job.prompts if recipe.adapters else ():
+        for asked in take_tags(prompt)[1]:
+            weights[asked.name] = max(weights.get(asked.name, 0.0), asked.weight, key=abs)
+    return {adapter.sha256: weights[adapter.name] for adapter in recipe.adapters}

@@ -230,3 +230,16 @@ def m006_long_videos(db: Database) -> None:
     # Which segment or window of its stage a long video's job is at, from 1, and how many there are; 0 for a clip.
     for column in ("part", "parts"):
         db.execute(f"ALTER TABLE jobs ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
+
+
+@migrations()
+def m007_owned(db: Database) -> None:
+    """Whose a job with its clip, or a long video, is, where visitors share one studio; nothing stands here at home."""
+    db.execute("""
+        CREATE TABLE owned (
+            id TEXT PRIMARY KEY,                      -- of jobs and clips, which have one id, and of projects
+            owner TEXT NOT NULL,                      -- SHA-256 of what the visitor is known by
+            shared TEXT                               -- since when the clip is shown to all
+        ) STRICT""")
+    db.execute("CREATE INDEX owned_by_owner ON owned (owner, id)")
+    db.execute("CREATE INDEX owned_shared ON owned (shared, id) WHERE shared IS NOT NULL")

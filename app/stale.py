@@ -6,7 +6,7 @@ import typing
 from dataclasses import replace
 
 from app.parts import kept_keys
-from app.recipe import Recipe
+from app.recipe import Job, Recipe
 from app.starts import Starts
 from extensions.long_video import plan as plans
 from lavie.errors import LavieError
@@ -37,7 +37,9 @@ def _missing(studio: Studio, project: Project) -> set[int]:
 
     model = studio.loaded
     request = replace(project.request, interpolation=None, super_resolution=None)
+    job = studio.adapters.dress(Job(request, model.name, project.plan))
     request, plan = resolve(model.cascade, request, project.plan)
+    model = model.wearing(job.adapters, studio.adapters)
     start = Starts(studio.database, studio.config.data).load(project.start)
     keys = Film(model.cascade, request, plan, start, {}, model.provenance).keys
     kept = kept_keys(studio.database, studio.config.data, keys)

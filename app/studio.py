@@ -9,19 +9,21 @@ from __future__ import annotations
 import threading
 import time
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from app.adapters import Adapters
 from app.artefacts import Artefacts
 from app.clip import Clip, load_cascade
 from app.config import StudioConfig
 from app.database import Database
 from app.estimates import Estimates
 from app.gallery import Gallery, StoredClip
-from app.job_row import DONE, INTERRUPTED, PAUSED, REGENERATE, RENDER, RUNNING, JobRow
+from app.job_row import DONE, INTERRUPTED, PAUSED, QUEUED, REGENERATE, RENDER, JobRow
 from app.jobs import Jobs
+from app.lent import LentWorker
 from app.long_plan import without_seeds
 from app.long_studio import LongVideos
 from app.media import sweep_partials
@@ -31,47 +33,23 @@ from app.ownership import Ownership
 from app.presets import Presets
 from app.proof import Proof
 from app.recipe import Job
+from app.snapshot import Snapshot
 from app.starts import Starts
 from app.timings import Timings
+from app.training_draft import Drafts
+from app.training_folder import sweep_trainings
+from app.training_studio import Trainings
+from app.visitor import NOBODY, asking
 from app.worker import Worker
 from lavie.errors import RequestError
 from lavie.request import Interpolation, Request, SuperResolution
 
 if typing.TYPE_CHECKING:
-    import numpy as np
-
+    from extensions.lora.adapter import Adapter
     from lavie.cascade import Cascade
     from lavie.text import PromptReport
 
 POLL_SECONDS = 0.1
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A job as it stands now.
-
-    row: what the database says of it. preview: uint8 F h w 3 at the size of the latents, while it runs in this process.
-    clip: what it made, when it is done. proof: what came out of making a clip again.
-    """
-
-    row: JobRow
-    preview: np.ndarray | None = None
-    clip: Clip | None = None
-    proof: Proof | None = None
-
-    @property
-    def state(self) -> str:
-        return self.row.state
-
-    @property
-    def open(self) -> bool:
-        """Whether something is still going to happen."""
-        return self.row.open
-
-    @property
-    def stopping(self) -> bool:
-        """Whether it was asked to stop and is finishing its step."""
-        return self.state == RUNNING and self.row.asked is not None
 
 
 class Studio:
@@ -85,9 +63,11 @@ class Studio:
         self.config = config
         self.database = Database(config.data)
         self.jobs, self.gallery = Jobs(self.database), Gallery(self.database, config.data)
+        self.adapters = Adapters(self.database, config.data)
         self.presets, self.estimates = Presets(self.database), Estimates(self.database, config)
         self._load = load
-        self.long = LongVideos(self)
+        self.long, self.training = LongVideos(self), Trainings(self)
+        self.drafts = Drafts(self)
         self._ownership = Ownership(config.data)
         self._worker: Worker | None = None
         self._changing = threading.Lock()  # of the worker
@@ -144,9 +124,19 @@ class Studio:
                 self._worker, self._serving = None, False
         self.database.close()
 
-    def submit(self, request: Request, *, output: Path | None = None, parent: str | None = None) -> str:
-        """Put a request at the end of the line; its job's id, which will be the clip's."""
-        job = Job(request, self.model)
+    def submit(
+        self,
+        request: Request,
+        *,
+        output: Path | None = None,
+        parent: str | None = None,
+        adapters: Sequence[Adapter] = (),
+    ) -> str:
+        """Put a request at the end of the line; its job's id, which will be the clip's.
+
+        adapters: beside those that tags in the prompt ask for. Raises RequestError for one that is not known.
+        """
+        job = self.adapters.dress(Job(request, self.model, adapters=tuple(adapters)))
         job_id = self.jobs.add(job, parent=parent, output=str(output.absolute()) if output else None)
         self.wake()
         return job_id
@@ -159,9 +149,10 @@ class Studio:
         self.wake()
         return job_id
 
-    def edit(self, job_id: str, request: Request) -> None:
-        """Ask for something else in a queued job. Raises RequestError."""
-        self.jobs.edit(job_id, lambda job: replace(job, request=request))
+    def edit(self, job_id: str, request: Request, adapters: Sequence[Adapter] | None = None) -> None:
+        """Ask for something else in a queued job. adapters: in place of the job's [these stay]. Raises RequestError."""
+        worn = {} if adapters is None else {"adapters": tuple(adapters)}
+        self.jobs.edit(job_id, lambda job: self.adapters.dress(replace(job, request=request, **worn)))
 
     def duplicate(self, job_id: str) -> str:
         """The same job once more, at the end of the line; its id."""
@@ -244,6 +235,15 @@ class Studio:
                 raise
         yield snapshot
 
+    def work_off(self) -> None:
+        """Make what waits in the line, in this thread: where the device is lent, in the event on whose quota it is."""
+        while not self.jobs.queue_paused and self._worker:
+            waiting = next((row for row in self.jobs.line() if row.state == QUEUED), None)
+            if waiting is None:
+                return
+            with asking(NOBODY):  # a worker's business is all jobs'
+                self._worker.work_on(waiting.id)
+
     def _own(self) -> bool:
         """Become the folder's one worker, if nobody is, and put in order what a killed one left."""
         with self._changing:
@@ -256,7 +256,9 @@ class Studio:
                 sweep_partials(self.config.clips)
             Starts(self.database, self.config.data).sweep()
             Artefacts(self.database, self.config.data).sweep(self.config.keep_work_days)
-            self._worker = Worker(self.config, self.database, self._load)
+            sweep_trainings(self.database, self.config.data, self.config.keep_work_days)
+            kind = LentWorker if self.config.zero_gpu else Worker
+            self._worker = kind(self.config, self.database, self._load)
             return True
 
     @property

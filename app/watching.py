@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from app.job_row import DONE
-from app.studio import Snapshot
+from app.snapshot import Snapshot
 from lavie.events import Event, Notice, StageDone, StageStarted, Step
 
 

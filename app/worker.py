@@ -14,12 +14,13 @@ import typing
 from collections.abc import Callable
 from dataclasses import replace
 
+from app.adapters import Adapters
 from app.artefacts import Artefacts, shared_stages
 from app.clip import load_cascade
 from app.config import StudioConfig
 from app.database import Database
 from app.gallery import Gallery
-from app.job_row import CANCEL, CANDIDATES, KEEP, PAUSE, REGENERATE, RENDER, JobRow
+from app.job_row import CANCEL, CANDIDATES, KEEP, PAUSE, REGENERATE, RENDER, TRAIN, JobRow
 from app.jobs import Jobs
 from app.long_work import LongWork
 from app.media import write_mp4
@@ -29,8 +30,10 @@ from app.recipe import Recipe
 from app.results import Results
 from app.running import Asked, Running
 from app.timings import Timings
+from app.training_work import TrainingWork
 from lavie.errors import LavieError, RequestError
-from lavie.events import STAGES, SUPER_RESOLUTION, Event, Finished, StageDone
+from lavie.events import STAGES, SUPER_RESOLUTION, Event, Finished, OnRung, StageDone
+from lavie.plans import PLACES
 
 if typing.TYPE_CHECKING:
     import numpy as np
@@ -58,10 +61,12 @@ class Worker:
         self.config, self._database = config, database
         self.models = Models(config, load)
         self._jobs, self._gallery = Jobs(database), Gallery(database, config.data)
+        self._adapters = Adapters(database, config.data)
         self._artefacts, self._timings = Artefacts(database, config.data), Timings(database)
         self._stopping, self._wake = threading.Event(), threading.Event()
         self._running, self._results = Running(self._jobs, self._stopping), Results(config, database)
         self._long = LongWork(config, database, self.models, self._running)
+        self._training = TrainingWork(config, database, self.models, self._running)
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -143,7 +148,9 @@ class Worker:
             self._running.ended(row.id)
 
     def _make(self, row: JobRow) -> None:
-        if row.job.long is None:
+        if row.kind == TRAIN:
+            work = {TRAIN: self._training.train}
+        elif row.job.long is None:
             work = {RENDER: self._render, REGENERATE: self._regenerate}
         else:
             long = self._long
@@ -156,13 +163,14 @@ class Worker:
         recipe = self._recipe(row, model)
         before = sum(seconds for _, seconds in self._timings.of_job(row.id))  # of earlier attempts
         try:
-            finished = self._run(row, model.cascade, recipe, self._kept(row, recipe))
+            finished = self._run(row, model, recipe, self._kept(row, recipe))
         except Asked as stop:
             if stop.what != KEEP:
                 raise
             recipe = self._cut_short(row, recipe)
-            finished = self._run(row, model.cascade, recipe, self._kept(row, recipe))
+            finished = self._run(row, model, recipe, self._kept(row, recipe))
         video = finished.video
+        recipe = self._results.recorded(row.id, recipe)
         recipe = replace(recipe, frame_hash=video.frame_hash)
         write_mp4(path, video, recipe.to_json())
         self._results.store(row, path, recipe, video.frames.shape, video.fps, before + finished.seconds)
@@ -170,6 +178,7 @@ class Worker:
 
     def _cut_short(self, row: JobRow, recipe: Recipe) -> Recipe:
         """The recipe without the stage under way and those behind it: what is finished makes a clip of its own."""
+        recipe = self._results.recorded(row.id, recipe)
         reached = STAGES.index(self._jobs.get(row.id).stage)
         recipe = replace(recipe, request=replace(recipe.request, **dict.fromkeys(STAGES[reached:])))
         with self._database.write():
@@ -184,8 +193,8 @@ class Worker:
             raise RequestError(f"the clip {row.parent} is not in the gallery any more: nothing to make again")
         model = self.models.get(row.job.model)
         again = self._recipe(row, model)
-        video = self._run(row, model.cascade, again, self._kept(row, again)).video
-        path = self._gallery.path(stored)
+        video = self._run(row, model, again, self._kept(row, again)).video
+        path, again = self._gallery.path(stored), self._results.recorded(row.id, again)
         proof = prove(stored.recipe, replace(again, frame_hash=video.frame_hash), lambda: video.frames, path)
         if proof.identical and not path.exists():
             write_mp4(path, video, stored.recipe.to_json())
@@ -193,10 +202,11 @@ class Worker:
         self._jobs.finish(row.id, proof.to_json())
         self._artefacts.drop(row.id)
 
-    def _run(self, row: JobRow, cascade: Cascade, recipe: Recipe, done: dict) -> Finished:
+    def _run(self, row: JobRow, model: Model, recipe: Recipe, done: dict) -> Finished:
         """Make the video, noting in the database how it goes; at each step a wish to stop is heeded."""
+        cascade = model.wearing(recipe.adapters, self._adapters).cascade
         # `closing` ends the cascade's generator on every way out: nothing runs on behind our back.
-        with contextlib.closing(cascade.generate(recipe.request, done=done)) as events:
+        with contextlib.closing(cascade.generate(recipe.request, done=done, memory=recipe.memory)) as events:
             for event in events:
                 self._note(row, recipe, event)
                 if isinstance(event, Finished):
@@ -206,12 +216,19 @@ class Worker:
 
     def _note(self, row: JobRow, recipe: Recipe, event: Event) -> None:
         self._running.note(row.id, event)
+        if isinstance(event, OnRung):
+            self._results.on_rung(row.id, event)
         if isinstance(event, StageDone):
             self._artefacts.save(row.id, event.stage, event.latents)
             self._timings.add(row.id, recipe, event.stage, event.seconds)
 
     def _recipe(self, row: JobRow, model: Model) -> Recipe:
-        return self._results.recipe(row, model, lambda: self._artefacts.drop(row.id))
+        recipe = self._results.recipe(row, model, lambda: self._artefacts.drop(row.id))
+        parent = self._gallery.get(row.parent) if row.parent else None
+        if parent is None:
+            return recipe
+        shared = PLACES if row.kind == REGENERATE else shared_stages(parent.recipe.request, recipe.request)
+        return self._results.as_before(row, recipe, parent.recipe, shared)
 
     def _kept(self, row: JobRow, recipe: Recipe) -> dict:
         """The latents to go on from: the job's own, or those of the draft that it finishes.
@@ -221,11 +238,11 @@ class Worker:
         sources, missed = {row.id: STAGES}, None
         draft = self._gallery.get(row.parent) if row.parent and row.kind == RENDER else None
         if draft is not None and (shared := shared_stages(draft.recipe.request, recipe.request)):
-            if draft.recipe.provenance == recipe.provenance:
+            if (draft.recipe.provenance, draft.recipe.adapters) == (recipe.provenance, recipe.adapters):
                 sources[draft.id] = shared
                 missed = f"no whole latents of the clip {draft.id} are kept"
             else:
-                missed = f"the clip {draft.id} was made with other weights or versions, or on another device"
+                missed = f"the clip {draft.id} was made with other weights, adapters or versions, or on another device"
         kept, wrong = self._artefacts.furthest(recipe.request.stages, sources)
         for said in wrong:
             self._jobs.notice(row.id, f"{said}; that stage is made again")

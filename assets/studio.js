@@ -79,6 +79,14 @@
       event.preventDefault(); // a prompt is one line: the key ends it
       if (field.value !== field.defaultValue) field.dispatchEvent(new Event("change", { bubbles: true }));
     });
+    element.addEventListener("input", ({ target }) => {
+      if (target.type === "range" && target.nextElementSibling?.matches("output")) target.nextElementSibling.value = target.value;
+    });
+    const unfolded = new Set(); // what was opened stays so, in whatever comes in its place
+    element.addEventListener("click", ({ target }) => {
+      const fold = target.closest("summary")?.parentElement;
+      if (fold?.dataset.fold) unfolded[fold.open ? "delete" : "add"](fold.dataset.fold);
+    });
     element.addEventListener("refresh", () => trigger({ act: "refresh" }), true);
     // What has come in place of all that was there is read from its beginning.
     let shown;
@@ -88,6 +96,7 @@
       shown = place?.dataset.focus;
       settle(element);
       remember(element);
+      for (const fold of element.querySelectorAll("details[data-fold]")) fold.open = unfolded.has(fold.dataset.fold);
     };
     new MutationObserver(follow).observe(element, { childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: WATCHED });
     fill(element);
@@ -221,7 +230,7 @@
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
     document.activeElement?.closest("[data-edit]")?.blur(); // what is being typed is part of it
-    const main = [...document.querySelectorAll("#lv-generate, #lv-long-render")].find((button) => button.offsetParent);
+    const main = [...document.querySelectorAll("#lv-generate, #lv-long-render, #lv-train-start")].find((button) => button.offsetParent);
     setTimeout(() => main?.click(), 0);
   });
 

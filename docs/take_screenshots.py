@@ -1,7 +1,8 @@
-"""Pictures of every tab for the documentation: `python docs/take_screenshots.py [--data FOLDER]`.
+"""Pictures of every tab for the documentation: `python docs/take_screenshots.py [--data FOLDER] [--only TAB]`.
 
-Starts the studio with Nano on a temporary data folder, makes a few clips, and writes docs/images/TAB-LOOK.webp: wide
-and light, wide and dark, and as a phone shows it. Takes minutes; with --data the clips are kept for the next time.
+Starts the studio with Nano on a temporary data folder, makes a few clips, trains an adapter, and writes
+docs/images/TAB-LOOK.webp: wide and light, wide and dark, and as a phone shows it. Takes minutes; with --data the clips
+are kept for the next time.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,6 +41,8 @@ CLIPS = (  # prompt, seed, further options
     ("a big red star spinning on a navy background", 7, ("--interpolate", "--upscale")),
 )
 LONG = {3: "a big blue star spinning on a navy background", 4: "a big blue star spinning on a navy background"}
+SUBJECT, STEPS = "zkw", {"steps": "40", "samples_every": "10", "checkpoint_every": "20"}
+TRAINING_PATIENCE = 1_800_000  # milliseconds
 WAITING = ("a big blue heart shrinking on a gray background", "a small orange star moving left on a black background")
 
 
@@ -110,6 +113,52 @@ def long_video(page: Page) -> None:
     again.wait_for()
 
 
+def training(page: Page) -> None:
+    """An adapter of a subject, trained for a moment, and the media of the next one."""
+    open_tab(page, "personalize")
+    page.locator("#lv-train-start").wait_for()
+    if not page.locator(".lv-adapter").count():
+        prepare_training(page)
+        page.locator("#lv-train-start").click()
+        page.get_by_role("button", name="Use it").click(timeout=TRAINING_PATIENCE)
+        page.get_by_label("Prompt", exact=True).fill(
+            f"<lora:{SUBJECT}:1> a {SUBJECT} moving right on a navy background"
+        )
+        page.locator("#lv-generate").click()
+        page.locator("#lv-screen video").wait_for()
+        open_tab(page, "personalize")
+    if not page.locator(".lv-medium").count():
+        prepare_training(page)
+
+
+def prepare_training(page: Page) -> None:
+    """Pictures of a thing that Nano has never seen, a word for it, and few steps."""
+    field = '#lv-train-new [data-edit=set][data-name="{}"]'
+    page.locator(field.format("trigger")).fill(SUBJECT)
+    page.locator("#lv-train-files input[type=file]").set_input_files(pictures())
+    page.locator(".lv-medium").nth(7).wait_for()
+    page.locator("#lv-train-advanced button").first.click()
+    for name, text in STEPS.items():
+        page.locator(field.format(name)).fill(text)
+        page.locator(field.format(name)).press("Tab")
+    page.get_by_text(f"{STEPS['steps']} steps from").wait_for()
+    page.locator("#lv-train-advanced button").first.click()
+
+
+def pictures() -> list[dict]:
+    """Eight, of a crescent."""
+    made = []
+    for number in range(8):
+        picture = Image.new("RGB", (192, 128), ("#10143c", "#3a2b1f", "#143a2a", "#333333")[number % 4])
+        draw, x, y = ImageDraw.Draw(picture), 30 + 11 * number, 20 + 29 * number % 40
+        draw.ellipse((x, y, x + 60, y + 60), fill="#ff3df2")
+        draw.ellipse((x + 20, y - 6, x + 74, y + 48), fill=picture.getpixel((0, 0)))
+        file = io.BytesIO()
+        picture.save(file, "PNG")
+        made.append({"name": f"{SUBJECT} {number + 1}.png", "mimeType": "image/png", "buffer": file.getvalue()})
+    return made
+
+
 def open_tab(page: Page, name: str) -> None:
     """A tab by its id; where there is no room for it, by gradio's menu."""
     tab = page.locator(f'#lv-tabs [role=tab][data-tab-id="{name}"]:visible')
@@ -146,6 +195,7 @@ def take(page: Page, name: str) -> None:
 
 def take_all(browser: Browser, address: str) -> None:
     first = opened(browser, address, "light")
+    training(first)
     long_video(first)
     open_tab(first, "create")
     queue(first)
@@ -162,16 +212,26 @@ def take_all(browser: Browser, address: str) -> None:
         take(page, f"clip-{look}")
 
 
+def take_personalize(browser: Browser, address: str) -> None:
+    training(opened(browser, address, "light"))
+    for look in LOOKS:
+        page = opened(browser, address, look)
+        open_tab(page, "personalize")
+        take(page, f"personalize-{look}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a data folder to keep the clips in")
+    parser.add_argument("--only", choices=["personalize"], help="take pictures of this tab alone")
     asked = parser.parse_args()
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, studio(asked.data or Path(folder) / "data") as address:
-        fill(asked.data or Path(folder) / "data")
+        if not asked.only:
+            fill(asked.data or Path(folder) / "data")
         with sync_playwright() as play:
             browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-            take_all(browser, address)
+            (take_personalize if asked.only else take_all)(browser, address)
             browser.close()
     written = sorted(IMAGES.glob("*.webp"))
     print(f"{len(written)} pictures, {sum(path.stat().st_size for path in written) / 1e6:.2f} MB, in {IMAGES}")

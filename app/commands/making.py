@@ -37,6 +37,7 @@ from app.commands.plans import (
     asked_plan,
     check_usage,
 )
+from app.commands.wardrobe import LoraOption, worn
 from app.config import read_config
 from app.exits import exit_codes
 from app.job_row import CANCELLED, FAILED, INTERRUPTED
@@ -46,7 +47,8 @@ from lavie.request import MAX_FPS, MAX_FRAMES, MAX_SEED, MAX_SIZE, Request
 if typing.TYPE_CHECKING:
     from app.clip import Clip
     from app.config import StudioConfig
-    from app.studio import Snapshot, Studio
+    from app.snapshot import Snapshot
+    from app.studio import Studio
     from extensions.long_video.plan import SegmentPlan
 
 ClipId = Annotated[str, typer.Argument(metavar="CLIP_ID", help="As `gallery list` shows it.")]
@@ -75,6 +77,7 @@ def render(
     segment_prompt: SegmentPromptOption = None,
     script: ScriptOption = None,
     strategy: StrategyOption = None,
+    lora: LoraOption = None,
     output: OutputOption = None,
     data: DataOption = None,
     model: ModelOption = None,
@@ -96,7 +99,7 @@ def render(
             interpolate=interpolate,
             upscale=upscale,
         )
-        tell(made(config, lambda studio: _submit(studio, request, plan, output)).clip, as_json)
+        tell(made(config, lambda studio: _submit(studio, request, plan, lora, output)).clip, as_json)
 
 
 def finish(
@@ -132,11 +135,14 @@ def regenerate(clip: ClipId, data: DataOption = None, device: DeviceOption = Non
         print(proof.to_json() if as_json else str(proof))
 
 
-def _submit(studio: Studio, request: Request, plan: SegmentPlan | None, output: Path | None) -> str:
+def _submit(
+    studio: Studio, request: Request, plan: SegmentPlan | None, lora: list[str] | None, output: Path | None
+) -> str:
     place = checked_output(output)
+    adapters = worn(studio.adapters, studio.config.bundle, lora)
     if plan is not None:
-        return studio.long.submit(request, plan, output=place)
-    return studio.submit(request, output=place)
+        return studio.long.submit(request, plan, output=place, adapters=adapters)
+    return studio.submit(request, output=place, adapters=adapters)
 
 
 def made(config: StudioConfig, submit: typing.Callable[[Studio], str]) -> Snapshot:

@@ -112,6 +112,7 @@ def _size(name: str, text: str) -> tuple[int, int]:
 
 def tell(name: str, event: Any, work: Path) -> None:
     """One line on stderr for an event; samples are written first."""
+    from app.training_samples import write_samples
     from lavie.events import Notice
     from lavie.training.data.encoded import Encoding
     from lavie.training.loop import Progress
@@ -130,22 +131,9 @@ def tell(name: str, event: Any, work: Path) -> None:
         case Validation():
             line = f"{name} {event.step}  validation loss {event.loss:.5f}"
         case Samples():
-            line = f"{name} {event.step}  samples in {_write_samples(event, work / 'samples')}"
+            line = f"{name} {event.step}  samples in {write_samples(event, work / 'samples')}"
     print(line, file=sys.stderr, flush=True)
 
 
 def _left(seconds: float) -> str:
     return f"{seconds:.0f} s left" if seconds < 100 else f"{seconds / 60:.0f} min left"
-
-
-def _write_samples(samples: Any, folder: Path) -> Path:
-    """A picture of all of them, and a video of each. Returns the picture's path."""
-    from app.media import write_mp4
-    from lavie.training.sheet import contact_sheet
-
-    folder.mkdir(parents=True, exist_ok=True)
-    sheet = folder / f"step_{samples.step:06}.png"
-    contact_sheet([video.frames for video in samples.videos]).save(sheet)
-    for number, video in enumerate(samples.videos, 1):
-        write_mp4(folder / f"step_{samples.step:06}_{number}.mp4", video, "")
-    return sheet

@@ -17,6 +17,7 @@ from app.gallery.store import Store, hash_file, storage_errors
 from app.gallery.values import NewClip, StoredClip, age_of, created_at
 from app.gallery.words import index_text
 from app.recipe import Recipe
+from app.visitor import check_own, visitor
 from extensions.long_video.meters import Report
 from lavie.errors import RequestError, short
 
@@ -136,6 +137,7 @@ def change(store: Store, clip_id: str, changes: Callable[[StoredClip], dict[str,
     """
     with store.database.write():
         clip = require(store, clip_id)
+        check_own(store.database, clip_id)
         return put(store, replace(sidecar_of(store, clip), **changes(clip)), missing=clip.missing)
 
 
@@ -155,13 +157,15 @@ def report_of(store: Store, clip_id: str) -> Report | None:
 
 def newest(store: Store) -> StoredClip | None:
     """The clip outside the trash that was made last; None where there is none."""
-    rows = store.database.query("SELECT pk FROM clips WHERE trashed IS NULL ORDER BY pk DESC LIMIT 1")
+    rows = store.database.query(
+        f"SELECT pk FROM clips WHERE trashed IS NULL AND {visitor().own} ORDER BY pk DESC LIMIT 1"
+    )
     return load(store, [rows[0]["pk"]])[0] if rows else None
 
 
 def get(store: Store, clip_id: str) -> StoredClip | None:
     """None for an id that is not known."""
-    found = store.database.query("SELECT pk FROM clips WHERE id = ?", [clip_id])
+    found = store.database.query(f"SELECT pk FROM clips WHERE id = ? AND {visitor().seen}", [clip_id])
     return load(store, [found[0]["pk"]])[0] if found else None
 
 
@@ -174,13 +178,16 @@ def require(store: Store, clip_id: str) -> StoredClip:
 
 
 def load(store: Store, keys: list[int]) -> list[StoredClip]:
-    """Clips by their pk, in the order given. Those gone meanwhile are left out."""
+    """Clips by their pk, in the order given. Those gone meanwhile, and those that are nothing to who asks, are left
+    out."""
     found: dict[int, StoredClip] = {}
     for start in range(0, len(keys), _MANY):
         some = keys[start : start + _MANY]
         marks = ", ".join("?" * len(some))
         rows = store.database.query(
-            f"SELECT pk, {_FIELDS}, recipe FROM clips JOIN clip_recipes ON clip = pk WHERE pk IN ({marks})", some
+            f"SELECT pk, {_FIELDS}, recipe FROM clips JOIN clip_recipes ON clip = pk "
+            f"WHERE pk IN ({marks}) AND {visitor().seen}",
+            some,
         )
         weights: dict[int, dict[str, float]] = {}
         for row in store.database.query(f"SELECT * FROM clip_adapters WHERE clip IN ({marks})", some):

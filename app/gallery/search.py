@@ -21,6 +21,7 @@ from app.gallery.query import Query
 from app.gallery.store import Store
 from app.gallery.values import Page, age_of
 from app.gallery.words import match_expression
+from app.visitor import visitor
 from lavie.errors import RequestError, short
 
 MAX_LIMIT = 1000
@@ -82,6 +83,8 @@ def choices(store: Store, name: str) -> dict[Any, int]:
         return _counted(store, "adapter", "clip_adapters")
     if name not in ("model", "stages"):
         raise RequestError(f"there is no list of {short(name)}: choose model, stages or adapter")
+    if visitor().name:
+        return _own(store, name, "clips")
     rows = store.database.query(
         f"SELECT {name} AS value, count(*) AS n FROM clips INDEXED BY clips_by_{name} WHERE trashed IS NULL "
         "GROUP BY value ORDER BY n DESC, value"
@@ -91,6 +94,8 @@ def choices(store: Store, name: str) -> dict[Any, int]:
 
 def _counted(store: Store, column: str, table: str) -> dict[Any, int]:
     """All of a value's clips less those in the trash, which are few: cheaper than to look at each clip."""
+    if visitor().name:
+        return _own(store, column, f"{table} JOIN clips ON pk = clip")
     rows = store.database.query(
         f"""
         SELECT value, sum(n) AS n FROM (
@@ -99,6 +104,15 @@ def _counted(store: Store, column: str, table: str) -> dict[Any, int]:
             SELECT {column}, -1 FROM clips CROSS JOIN {table} ON clip = pk WHERE trashed IS NOT NULL
         ) GROUP BY value HAVING sum(n) > 0 ORDER BY n DESC, value
         """
+    )
+    return {row["value"]: row["n"] for row in rows}
+
+
+def _own(store: Store, column: str, source: str) -> dict[Any, int]:
+    """The same of the visitor's clips alone, each of which is looked at."""
+    rows = store.database.query(
+        f"SELECT {column} AS value, count(*) AS n FROM {source} WHERE trashed IS NULL AND {visitor().listed} "
+        "GROUP BY value ORDER BY n DESC, value"
     )
     return {row["value"]: row["n"] for row in rows}
 
@@ -210,6 +224,8 @@ def _conditions(query: Query, pk: str) -> tuple[list[str], dict[str, Any]]:
     parts = [f"trashed IS {'NOT NULL' if query.trashed else 'NULL'}"]
     if query.missing is not None:
         parts.append(f"missing IS {'NOT NULL' if query.missing else 'NULL'}")
+    if visitor().name:
+        parts.append(f"+{pk} IN (SELECT pk FROM clips WHERE {visitor().listed})")
     first, last = query.ages
     filters = [
         (f"{name} =", name, getattr(query, name)) for name in ("model", "stages", "width", "height", "favourite")

@@ -6,11 +6,13 @@ from app.database import now
 from app.gallery.query import Query
 from app.gallery.store import Store
 from app.gallery.values import check_tag
+from app.visitor import at_home_only
 from lavie.errors import RequestError, short
 
 
 def save_search(store: Store, name: str, query: Query) -> None:
     """One of the same name is replaced."""
+    at_home_only("no search can be kept")
     with store.database.write() as connection:
         values = {"name": check_tag(name), "query": query.to_json(), "created": now()}
         connection["saved_searches"].insert(values, replace=True)
@@ -29,6 +31,7 @@ def searches(store: Store) -> dict[str, Query]:
 
 def delete_search(store: Store, name: str) -> None:
     """Raises RequestError for a name that is not known."""
+    at_home_only("no search can be removed")
     with store.database.write() as connection:
         if not connection.execute("DELETE FROM saved_searches WHERE name = ?", [name]).rowcount:
             raise RequestError(f"there is no saved search {short(name)}: look at the list of them")

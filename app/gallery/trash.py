@@ -15,6 +15,7 @@ from app.database import now
 from app.gallery.clips import change, get, require
 from app.gallery.store import Store, move, storage_errors
 from app.gallery.values import StoredClip, age_of, is_id
+from app.visitor import NOBODY, asking, check_own, visitor
 from lavie.errors import RequestError, StorageError
 
 _VIDEO = "_clip"  # the name in the trash of a file that does not bear its clip's id; itself no id
@@ -28,7 +29,9 @@ def delete(store: Store, clip_id: str) -> StoredClip:
 def restore(store: Store, clip_id: str) -> StoredClip:
     """Out of the trash, also when a purge of it was cut short."""
     with store.database.write():
-        _take_back(store, require(store, clip_id))
+        clip = require(store, clip_id)
+        check_own(store.database, clip_id)
+        _take_back(store, clip)
     return change(store, clip_id, lambda clip: {"trashed": None})
 
 
@@ -38,14 +41,16 @@ def purge(store: Store, ids: Iterable[str] | None = None) -> list[str]:
     Files outside the folder of clips are left alone. Raises RequestError, before anything is done, for a clip that is
     not in the trash.
     """
-    sweep(store)
+    with asking(NOBODY):  # what is another's is not what has no row
+        sweep(store)
     if ids is None:
-        rows = store.database.query("SELECT id FROM clips WHERE trashed IS NOT NULL ORDER BY pk")
+        rows = store.database.query(f"SELECT id FROM clips WHERE trashed IS NOT NULL AND {visitor().own} ORDER BY pk")
         ids = [row["id"] for row in rows]
     ids = list(dict.fromkeys(ids))
     for clip_id in ids:
         if require(store, clip_id).trashed is None:
             raise RequestError(f"the clip {clip_id} is not in the trash: delete it first")
+        check_own(store.database, clip_id)
     return [clip_id for clip_id in ids if _purge(store, clip_id)]
 
 

@@ -5,6 +5,7 @@
     form.py       fields ↔ request                   present.py   state → HTML, pure functions
     boards.py     our HTML within gradio's page      language.py theme.py   words and looks
     api.py api_errors.py   the named endpoints       guard.py      what stands in front of every route
+    space.py wall.py visitors.py   what a Hugging Face Space shows besides, and who is who there
 
 Does not know how a clip is made: it talks to `app.studio`.
 """
@@ -15,8 +16,10 @@ import contextlib
 import threading
 import time
 import typing
+from collections.abc import Callable
 
 from app.config import ConfigError, StudioConfig
+from app.snapshot_keeper import SnapshotKeeper, open_snapshots
 from app.studio import Studio
 
 if typing.TYPE_CHECKING:
@@ -27,8 +30,10 @@ if typing.TYPE_CHECKING:
 WARM_AFTER_SECONDS = 4.0  # the page first: importing torch holds up everything else
 
 
-def build(studio: Studio, languages: Languages | None = None) -> gr.Blocks:
-    """The whole page over a studio, not yet served."""
+def build(
+    studio: Studio, languages: Languages | None = None, trouble: Callable[[], str | None] = lambda: None
+) -> gr.Blocks:
+    """The whole page over a studio, not yet served. trouble: what keeps snapshots from being taken, on a Space."""
     import gradio as gr
 
     from app.ui.api import create_api
@@ -37,11 +42,18 @@ def build(studio: Studio, languages: Languages | None = None) -> gr.Blocks:
     from app.ui.gallery import create_tab as gallery_tab
     from app.ui.language import Languages
     from app.ui.long import create_tab as long_tab
+    from app.ui.personalize import create_tab as personalize_tab
     from app.ui.settings import settings_tab
     from app.ui.shell import Shell
+    from app.ui.space import space_panel
+    from app.ui.wall import wall_tab
 
     # Name → what lays it out; its label is the word `tab_<name>`.
-    tabs = {"create": create_tab, "long": long_tab, "gallery": gallery_tab, "settings": settings_tab}
+    tabs = {"create": create_tab, "long": long_tab, "personalize": personalize_tab}
+    tabs |= {"gallery": gallery_tab, "settings": settings_tab}
+    if studio.config.shared:  # adapters and trainings are a studio's, and would be everybody's
+        tabs = {**tabs, "wall": wall_tab}
+        del tabs["personalize"]
     languages = languages or Languages()
     with gr.Blocks(
         title="LaVie Studio",
@@ -50,12 +62,15 @@ def build(studio: Studio, languages: Languages | None = None) -> gr.Blocks:
         fill_width=True,
     ) as page:
         board(f'<header class="lv-header"><h1>LaVie Studio</h1>{slot("status", "span")}</header>', name="header")
+        space = board(name="space") if studio.config.space else None
         say = languages.gradio()
         with gr.Tabs(elem_id="lv-tabs") as chosen:
             shell = Shell(studio, languages, say, page, chosen)
             for name, create in tabs.items():
                 with gr.Tab(say(f"tab_{name}"), id=name) as shell.tab:
                     create(shell)
+        if space:
+            space_panel(shell, space, trouble)
         create_api(page, studio)
     return page
 
@@ -68,13 +83,23 @@ def launch(config: StudioConfig, studio: Studio | None = None) -> None:
     from app.ui import server
     from app.ui.language import Languages
     from app.ui.live import Live
+    from app.ui.visitors import LiveForEach, Visitors
 
     server.check_address(config.host, config.port)
     server.check_mcp(config)
-    with contextlib.closing(studio or Studio(config)) as studio:
-        studio.serve()
+    with contextlib.ExitStack() as opened:
+        snapshots = open_snapshots(config)  # before the data folder is opened
+        studio = studio or Studio(config)
+        keeper = SnapshotKeeper(snapshots, studio.database) if snapshots else None
+        if keeper:
+            opened.callback(keeper.close)  # when all that the studio still stores is there
+        opened.enter_context(contextlib.closing(studio)).serve()
+        if keeper:
+            keeper.start()
         languages = Languages()
-        page, live = build(studio, languages), Live(studio, languages)
+        page = build(studio, languages, lambda: keeper and keeper.trouble)
+        visitors = Visitors(studio)
+        live = LiveForEach(studio, languages, visitors) if visitors.shared else Live(studio, languages)
         try:
             server.serve(page, config, studio, live, languages)
             print(f"LaVie Studio is open at {page.local_url} (Ctrl-C stops it)", flush=True)

@@ -18,7 +18,8 @@ from app.commands.options import with_options
 from app.gallery import Query
 from app.gallery.values import check_id
 from app.job_row import CANCELLED, FAILED, INTERRUPTED
-from app.studio import Snapshot, Studio
+from app.snapshot import Snapshot
+from app.studio import Studio
 from app.ui.api_errors import answering, check_count
 from app.ui.api_facts import clip_facts, job_facts, proof_facts
 from app.ui.api_long import extend_from
@@ -227,8 +228,13 @@ class Endpoints:
         """Queue a job; how it stands at its end or, where nobody waits, now. It goes on if its client leaves."""
         from starlette.concurrency import run_in_threadpool
 
+        lent = self._studio.config.zero_gpu
+        if lent and not wait:
+            raise RequestError("the device is lent to a call for as long as it waits: ask with wait=true")
         with self._place() if wait else contextlib.nullcontext():
             job_id = await run_in_threadpool(submit)
+            if lent:
+                await run_in_threadpool(self._studio.work_off)
             job, end = await run_in_threadpool(self._job, job_id), time.monotonic() + MOST_SECONDS
             while wait and job.open and job.state != INTERRUPTED:
                 if time.monotonic() > end:

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 
 from app.config import ROOT
 from app.studio import Studio
+from app.ui.visitors import Visitors
+from app.visitor import asking
 from lavie.errors import LavieError, short
 
 MAX_MESSAGE = 500  # characters
@@ -20,14 +22,18 @@ _log = logging.getLogger(__name__)
 def answering(work: Callable[..., typing.Any], studio: Studio) -> Callable[..., Awaitable[typing.Any]]:
     """The same endpoint, in a thread where it may block, with every refusal as a message for the client."""
     import gradio as gr
+    from gradio.context import LocalContext
     from starlette.concurrency import run_in_threadpool
+
+    visitors = Visitors(studio)
 
     @functools.wraps(work)
     async def answer(*values, **named):
         try:
-            if inspect.iscoroutinefunction(work):
-                return await work(*values, **named)
-            return await run_in_threadpool(work, *values, **named)
+            with asking(visitors.of(LocalContext.request.get(None))):
+                if inspect.iscoroutinefunction(work):
+                    return await work(*values, **named)
+                return await run_in_threadpool(work, *values, **named)
         except LavieError as error:
             message = str(error)
         except Exception as error:

@@ -11,7 +11,7 @@ from app.ui.present import media
 if typing.TYPE_CHECKING:
     from app.clip import Clip
     from app.gallery import StoredClip
-    from app.studio import Snapshot
+    from app.snapshot import Snapshot
 
 _JOB_FACTS = ("id", "kind", "state", "asked", "stage", "step", "steps", "error", "parent")
 _JOB_FACTS += ("created", "started", "finished")

@@ -2,8 +2,8 @@
 
 A fragment is a slot that `assets/studio.js` fills (`data-live`), or what a handler returns. A click on an element with
 `data-act` triggers the board's `act`, which brings the element's `data-…` along (see `Shell.handler`); what leads to
-another view of the page triggers its `open`, what continues a clip its `extend`. A field with `data-edit` triggers
-`act` when it has changed: `act` is what it says there, `value` what it holds.
+another view of the page triggers its `open`, what continues a clip its `extend`, what trains on clips its `train`. A
+field with `data-edit` triggers `act` when it has changed: `act` is what it says there, `value` what it holds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if typing.TYPE_CHECKING:
 
 _TELL = (
     "(data) => trigger(/^(open|show|compare|close)$/.test(data.act) ? 'open' : "
-    "data.act === 'extend' ? 'extend' : 'act', data)"
+    "data.act === 'extend' ? 'extend' : data.act === 'train' ? 'train' : 'act', data)"
 )
 _BOARD = f"window.lavie.board(element, {_TELL});"
 _EXTRAS = {

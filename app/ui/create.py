@@ -11,13 +11,16 @@ import typing
 from dataclasses import replace
 from functools import partial
 
+from app.forecast import memory_forecast
 from app.studio import Studio
 from app.ui import present
 from app.ui.boards import QUICK, board, slot
+from app.ui.forecast import forecast
 from app.ui.form import BOUND, Form
 from app.ui.prompt_help import insert, prompt_help
 from app.ui.queue import create_queue, handler
 from app.ui.shell import Asked, Shell, filled
+from app.ui.worn import chips, tagged, take_off
 from lavie.errors import LavieError
 from lavie.request import MAX_SEED, SAMPLERS
 
@@ -34,7 +37,7 @@ def create_tab(shell: Shell) -> None:
     say, studio = shell.say, shell.studio
     with gr.Row():
         with gr.Column(scale=5, min_width=320):
-            widgets, words, facts = _fields(shell)
+            widgets, worn, words, facts = _fields(shell)
             generate = gr.Button(say("generate"), variant="primary", elem_id="lv-generate", size="lg")
             with gr.Row(visible=False) as changing:
                 edit_done = gr.Button(say("edit_done"), variant="primary")
@@ -46,35 +49,36 @@ def create_tab(shell: Shell) -> None:
             _presets(shell)
         with gr.Column(scale=6, min_width=320):
             screen = board(_SCREEN, name="screen")
-            screen.act(handler(shell), None, None, **QUICK)
+            shell.works(screen.act(handler(shell), None, None, **QUICK))
             shell.openers.append(screen)
             lines = create_queue(shell)
 
     wanted, edited = [*shell.form, count, each_line], gr.State(None)
-    gr.on([generate.click, widgets["seed"].submit], shell.handler(partial(_submit, studio)), wanted, answer, **QUICK)
+    asks = [generate.click, widgets["seed"].submit]
+    shell.works(gr.on(asks, shell.handler(partial(_submit, studio)), wanted, answer, **QUICK))
     editing = [edited, changing, generate, answer]
     lines.act(shell.handler(partial(_start_edit, studio)), None, [*editing, *shell.form], **QUICK)
     edit_done.click(shell.handler(partial(_end_edit, studio)), [edited, *shell.form], editing, **QUICK)
     edit_leave.click(shell.handler(lambda asked: _not_editing()), None, editing, **QUICK)
-    _wire_words(shell, widgets["prompt"], words)
+    _wire_words(shell, widgets["prompt"], worn, words)
     counted = [widgets[name] for name in Form.names() if name not in (*BOUND, "negative", "style")]
     changed = [shell.page.load, *(widget.change for widget in (*counted, count))]
     gr.on(changed, shell.handler(partial(_facts, studio)), wanted, facts, **QUICK)
 
 
-def _fields(shell: Shell) -> tuple[dict[str, gr.components.Component], gr.HTML, gr.HTML]:
+def _fields(shell: Shell) -> tuple[dict[str, gr.components.Component], gr.HTML, gr.HTML, gr.HTML]:
     """What comes first: the prompt with its help, the stages, and what will come of them."""
     import gradio as gr
 
     say = shell.say
     prompt = gr.Textbox(label=say("prompt"), lines=3, placeholder=say("prompt_hint"), elem_id="lv-prompt")
-    words = board(name="words")
+    worn, words = board(name="worn"), board(name="words")
     with gr.Row(equal_height=True):
         # A switch that cannot be turned off, to show that there is always a base stage.
         gr.Checkbox(label=say("base"), value=True, interactive=False, elem_classes="lv-switch", min_width=120)
         smooth = gr.Checkbox(label=say("smooth"), info=say("smooth_hint"), elem_classes="lv-switch", min_width=120)
         upscale = gr.Checkbox(label=say("upscale"), info=say("upscale_hint"), elem_classes="lv-switch", min_width=120)
-    return {"prompt": prompt, "smooth": smooth, "upscale": upscale}, words, board(name="facts")
+    return {"prompt": prompt, "smooth": smooth, "upscale": upscale}, worn, words, board(name="facts")
 
 
 def _several(shell: Shell) -> tuple[gr.Textbox, gr.Number, gr.Checkbox]:
@@ -172,18 +176,19 @@ def _start_edit(studio: Studio, asked: Asked):
     row = studio.jobs.get(asked.told.get("id", "")) if asked.told.get("act") == "edit" else None
     if row is None:
         return [gr.skip()] * (4 + len(Form.names()))
-    form = filled(Form.of(row.job.request))
+    prompt = tagged(row.job.request.prompt, row.job.adapters, studio.adapters.names())
+    form = filled(replace(Form.of(row.job.request), prompt=prompt))
     note = f'<p class="lv-note" role="status">{html.escape(asked.say("editing"))}</p>'
     return row.id, gr.Row(visible=True), gr.Button(visible=False), note, *form
 
 
 def _end_edit(studio: Studio, asked: Asked, job_id: str | None, *values):
-    """Put the form's request in the place of the job's."""
+    """Put the form's request in the place of the job's; what it wears stands in its prompt."""
     import gradio as gr
 
     try:
         if job_id:
-            studio.edit(job_id, Form(*values).request())
+            studio.edit(job_id, Form(*values).request(), adapters=())
     except LavieError as error:
         return gr.skip(), gr.skip(), gr.skip(), present.alert(str(error))
     return _not_editing()
@@ -195,20 +200,26 @@ def _not_editing():
     return None, gr.Row(visible=False), gr.Button(visible=True), ""
 
 
-def _wire_words(shell: Shell, prompt: gr.Textbox, words: gr.HTML) -> None:
-    """Say beside the prompt what the model makes of it, and offer the words it knows."""
+def _wire_words(shell: Shell, prompt: gr.Textbox, worn: gr.HTML, words: gr.HTML) -> None:
+    """Say beside the prompt what the model makes of it and what it wears, and offer the words it knows."""
     import gradio as gr
 
     studio = shell.studio
 
     def show(asked: Asked, text: str):
-        return prompt_help(studio, text, asked.say)
+        return chips(text or "", studio.adapters.names(), asked.say), prompt_help(studio, text, asked.say)
 
     def put(asked: Asked, text: str):
         text = insert(studio.card, text or "", asked.told.get("word", ""))
         return text, prompt_help(studio, text, asked.say)
 
-    gr.on([shell.page.load, prompt.change], shell.handler(show), prompt, words, trigger_mode="always_last", **QUICK)
+    def off(asked: Asked, text: str):
+        text = take_off(text or "", asked.told.get("n", ""))
+        return text, *show(asked, text)
+
+    shown, often = [worn, words], {"trigger_mode": "always_last", **QUICK}
+    gr.on([shell.page.load, prompt.change], shell.handler(show), prompt, shown, **often)
+    worn.act(shell.handler(off), prompt, [prompt, *shown], **QUICK)
     words.act(shell.handler(put), prompt, [prompt, words], **QUICK)
 
 
@@ -228,7 +239,8 @@ def _facts(studio: Studio, asked: Asked, *values) -> str:
         words = say("estimate", time=time)
         if estimate.memory:
             words = say("estimate_memory", time=time, memory=f"{estimate.memory / 2**30:.1f} GiB")
-    return f'<p class="lv-facts">{html.escape(" · ".join(filter(None, [outcome, words])))}</p>'
+    planned = forecast(memory_forecast(studio, request), bool(estimate and estimate.memory), say)
+    return f'<p class="lv-facts">{html.escape(" · ".join(filter(None, [outcome, words, planned])))}</p>'
 
 
 def _last_seed(studio: Studio) -> str:

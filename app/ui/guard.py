@@ -10,7 +10,9 @@ import re
 import time
 import typing
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+from app.config import StudioConfig
 
 if typing.TYPE_CHECKING:
     from starlette.middleware import Middleware
@@ -19,33 +21,39 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MOST_GUESSES, MOST_GUESSES_IN_ALL = 10, 100  # bad logins within `GUESS_SECONDS`: from one address, and from everywhere
 GUESS_SECONDS = 60.0
 _ELSEWHERE = re.compile(r"/(file=|file/|proxy=)(https?:|//)", re.IGNORECASE)
-_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin", "X-Frame-Options": "SAMEORIGIN"}
+_HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"}
+_OWN_FRAME = {"X-Frame-Options": "SAMEORIGIN"}
+# A Space's page is shown in a frame of the hub's; X-Frame-Options could not name it.
+_HUB_FRAME = {"Content-Security-Policy": "frame-ancestors 'self' https://huggingface.co https://*.huggingface.co"}
 _OPEN = {"/", "/login", "/logout", "/favicon.ico", "/theme.css", "/robots.txt", "/manifest.json"}
 _OPEN |= {f"/gradio_api/{name}" for name in ("startup-events", "theme.css", "token", "user", "login_check")}
 _OPEN_FOLDERS = ("/assets/", "/static/", "/svelte/")  # gradio's own files
 _REFUSED = b'{"detail": {"error": "Not authenticated", "auth_message": null}}'  # as gradio says it: its clients read it
 
 
-def middleware(host: str) -> list[Middleware]:
-    """The outermost first. host: where the page is served."""
+def middleware(config: StudioConfig) -> list[Middleware]:
+    """The outermost first."""
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    # At home, answer only to the names of this machine, so that no foreign page reaches it by a name of its own.
-    hosts = [Middleware(TrustedHostMiddleware, allowed_hosts=[*LOOPBACK, "[::1]"])] if host in LOOPBACK else []
-    return [*hosts, Middleware(SafeHeaders), Middleware(NoProxy), Middleware(FewGuesses), Middleware(SignedIn)]
+    # At home, answer only to the names of this machine, so that no foreign page reaches it by a name of its own. Who
+    # serves everybody, as a Space does, is known by names that only its proxy knows.
+    names = [*LOOPBACK, "[::1]", *filter(None, [config.space and config.space.host])]
+    hosts = [Middleware(TrustedHostMiddleware, allowed_hosts=names)] if config.host in LOOPBACK else []
+    safe = Middleware(SafeHeaders, frames=_HUB_FRAME if config.space else _OWN_FRAME)
+    return [*hosts, safe, Middleware(NoProxy), Middleware(FewGuesses), Middleware(SignedIn)]
 
 
 class SafeHeaders:
-    """Every answer says that its type is what it says, and that no other page may frame it."""
+    """Every answer says that its type is what it says, and which pages may frame it. frames: the headers for that."""
 
-    def __init__(self, app):
-        self._app = app
+    def __init__(self, app, frames: Mapping[str, str]):
+        self._app, self._headers = app, {**_HEADERS, **frames}
 
     async def __call__(self, scope, receive, send) -> None:
         async def send_with(message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] += [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]
+                message["headers"] += [(name.lower().encode(), value.encode()) for name, value in self._headers.items()]
             await send(message)
 
         await self._app(scope, receive, send_with)

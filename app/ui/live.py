@@ -13,9 +13,12 @@ import time
 import typing
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from app.job_row import RUNNING, JobRow
-from app.studio import Snapshot, Studio
+from app.job_row import RUNNING, TRAIN, JobRow
+from app.snapshot import Snapshot
+from app.studio import Studio
+from app.training_folder import CHECKPOINTS, LOSSES, SAMPLES, training_folder
 from app.ui import present
 from app.ui.language import Languages
 
@@ -33,10 +36,10 @@ class Board:
     """What all pages show, at one moment.
 
     current: the job that runs or, if none does, the last one that ended. line: the jobs that wait, the next one first.
-    model: `loading`, `ready`, or what is wrong with it. changed: another text
-    whenever a clip is new or a job begins or ends. part: another text whenever a part of a long video is made, or one
-    that is worked on is changed. left: of `current`. waiting_seconds: what the line will take; None where that is not
-    known.
+    model: `loading`, `ready`, or what is wrong with it. changed: another text whenever a clip is new or a job begins or
+    ends. part: another text whenever a part of a long video is made, or one that is worked on is changed, whenever a
+    training has something new to show, and when the model can be asked. left: of `current`. waiting_seconds: what the
+    line will take; None where that is not known.
     """
 
     current: Snapshot | None
@@ -112,6 +115,7 @@ class Live:
         waiting = tuple(row for row in line if row.state != RUNNING)
         left = self._left(snapshot) if running else None
         newest = studio.gallery.newest()
+        parts = (current and (current.stage, current.part), self._projects(), self._learned(current))
         return Board(
             current=snapshot,
             line=waiting,
@@ -119,7 +123,7 @@ class Live:
             paused=studio.jobs.queue_paused,
             model=studio.model_state,
             changed=f"{newest and newest.id} {current and (current.id, current.state)}",
-            part=f"{current and (current.stage, current.part)} {len(waiting)} {self._projects()}",
+            part=f"{parts} {len(waiting)} {studio.model_state}",
             left=left,
             waiting_seconds=self._seconds_of(waiting, newest and newest.id),
         )
@@ -138,9 +142,20 @@ class Live:
         (found,) = self._studio.database.query("SELECT count(*) AS number, max(updated) AS updated FROM projects")
         return f"{found['number']} {found['updated']}"
 
+    def _learned(self, current: JobRow | None) -> str:
+        """Another text whenever the training under way has written something that is shown."""
+        if current is None or current.kind != TRAIN:
+            return ""
+        folder = training_folder(self._studio.config.data, current.id)
+        written = (_changed(folder / name) for name in (LOSSES, SAMPLES, CHECKPOINTS))
+        return f"{current.asked} {len(current.notices)} {' '.join(written)}"
+
     def _left(self, snapshot: Snapshot) -> present.Left | None:
         """How long the part and the stage under way, and the whole job, still take."""
         row = snapshot.row
+        if row.kind == TRAIN and row.stage is not None:
+            a_step = self._pace.seconds_a_step(row)
+            return None if a_step is None else present.Left(a_step * (row.steps - row.step))
         if row.recipe is None or row.stage is None:
             return None
         own = self._pace.seconds_a_step(row)
@@ -165,6 +180,14 @@ class Live:
             return present.Left(stage)
         passed, whole = sum(before) + a_step * row.step, stage + sum(behind)
         return present.Left(stage, whole, passed / (passed + whole) if passed + whole else 1.0)
+
+
+def _changed(path: Path) -> str:
+    """Another text whenever a file or a folder's list has changed."""
+    try:
+        return str(path.stat().st_mtime_ns)
+    except OSError:  # there is none yet
+        return ""
 
 
 class Pace:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
 import typing
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.job_row import CANCELLED, CANDIDATES, DONE, FAILED, INTERRUPTED, PAUSED, QUEUED, RENDER, RUNNING, JobRow
+from app.job_row import CANCELLED, CANDIDATES, DONE, FAILED, INTERRUPTED, PAUSED, QUEUED, RENDER, RUNNING, TRAIN, JobRow
+from app.training_job import TRAINING
 from app.ui.language import Words
 from extensions.long_video.plan import SegmentPlan
 from extensions.long_video.reel import Reel
@@ -23,11 +25,11 @@ from lavie.request import STAGES
 if typing.TYPE_CHECKING:
     import numpy as np
 
-    from app.studio import Snapshot
+    from app.snapshot import Snapshot
     from app.ui.live import Board
 
 PREVIEW_FPS = 8
-STAGE_KEYS = dict(zip(STAGES, ("base", "smooth", "upscale"), strict=True))
+STAGE_KEYS = dict(zip((*STAGES, TRAINING), ("base", "smooth", "upscale", "training"), strict=True))
 _MINUTE, _HOUR = 60, 60  # seconds, minutes
 
 
@@ -136,6 +138,8 @@ def job_words(job: Snapshot, say: Words) -> str:
     row = job.row
     if row.kind == CANDIDATES and row.state == DONE:
         return say("candidates_done")
+    if row.kind == TRAIN and row.state == DONE:
+        return say("training_done", name=json.loads(row.result)["name"])
     if job.clip is not None:
         clip = job.clip
         facts = {"seed": clip.seed, "frames": clip.frames, "width": clip.width, "height": clip.height}
@@ -195,7 +199,7 @@ def _request(row: JobRow):
 def _bars(job: Snapshot, left: Left | None, say: Words) -> str:
     """A bar for each stage: full before the one under way, empty after it; then one for the whole."""
     row, request = job.row, _request(job.row)
-    stages = request.stages if request else ()
+    stages = (TRAINING,) if row.kind == TRAIN else request.stages if request else ()
     current = stages.index(row.stage) if row.stage in stages else -1
     rows = []
     if row.parts and current >= 0:

@@ -7,6 +7,8 @@ import re
 import typing
 
 from app.ui.language import Words
+from extensions.lora.tags import TAG, find_adapters, take_tags
+from lavie.errors import RequestError
 
 if typing.TYPE_CHECKING:
     from app.model_card import ModelCard
@@ -40,15 +42,29 @@ def insert(card: ModelCard | None, prompt: str, word: str) -> str:
 
 def _reading(studio: Studio, prompt: str, say: Words) -> str:
     whole = prompt.encode(errors="replace").decode()  # half a character, which no tokenizer takes, is read as `?`
-    report = studio.read_prompt(whole) if whole.strip() else None
+    text = TAG.sub(" ", whole)
+    report = studio.read_prompt(text) if text.strip() else None
     if report is None:
         return "&nbsp;"  # as high as what will stand here: the page does not jump
     if report.cut:
         return f'<span class="lv-warn">{html.escape(say("words_cut", cut=report.cut))}</span>'
-    if report.unknown:
-        words = ", ".join(report.unknown)
+    brought = _brought(studio, whole)
+    if unknown := [word for word in report.unknown if word.casefold() not in brought]:
+        words = ", ".join(unknown)
         return f'<span class="lv-warn">{html.escape(say("words_unknown", words=words))}</span>'
     return html.escape(say("words_fit", tokens=report.tokens, limit=report.limit))
+
+
+def _brought(studio: Studio, prompt: str) -> set[str]:
+    """Words that the adapters of a prompt bring along, in small letters."""
+    try:
+        asked = take_tags(prompt)[1]
+        worn = find_adapters(asked, studio.adapters.names()) if asked else ()
+    except RequestError:  # which is said beside the prompt
+        return set()
+    rows = [studio.adapters.get(adapter.sha256) for adapter in worn]
+    words = (word for row in rows if row for phrase in row.card.trigger_words for word in phrase.split())
+    return {word.casefold() for word in words}
 
 
 def _group(words: typing.Sequence[str], prompt: str) -> str:

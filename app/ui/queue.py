@@ -8,9 +8,12 @@ from app.job_row import WAITING
 from app.studio import Studio
 from app.ui.boards import QUICK, board, slot
 from app.ui.shell import Shell
+from app.visitor import at_home_only
 
 if typing.TYPE_CHECKING:
     import gradio as gr
+
+_OF_ALL = ("pause_queue", "resume_queue", "front", "up", "down")  # what concerns other people's jobs too
 
 
 def act(studio: Studio, what: str, job_id: str) -> None:
@@ -32,6 +35,8 @@ def act(studio: Studio, what: str, job_id: str) -> None:
         "up": lambda job_id: _shift(studio, job_id, -1),
         "down": lambda job_id: _shift(studio, job_id, +1),
     }
+    if what in _OF_ALL:
+        at_home_only("the line cannot be changed")
     if what in with_all:
         with_all[what]()
     elif what in acts:
@@ -41,7 +46,7 @@ def act(studio: Studio, what: str, job_id: str) -> None:
 def create_queue(shell: Shell) -> gr.HTML:
     """Lay out the queue; its board, for who takes what its `edit` buttons ask for."""
     lines = board(slot("queue"), name="queue")
-    lines.act(handler(shell), None, None, **QUICK)
+    shell.works(lines.act(handler(shell), None, None, **QUICK))
     return lines
 
 

@@ -1,8 +1,8 @@
 """Serves the page: who is answered, what may be fetched, and the routes of our own beside gradio's.
 
 `studio/live` pushes how the studio stands, `studio/media` gives the files of clips by their ids, `studio/candidate` the
-pictures of a long video's candidates. Gradio's login covers
-its own routes only; `app.ui.guard` stands in front of all.
+pictures of a long video's candidates; those of adapters and trainings are `app.ui.personalize.files`'. Gradio's login
+covers its own routes only; `app.ui.guard` stands in front of all.
 """
 
 from __future__ import annotations
@@ -41,8 +41,11 @@ def serve(page: gr.Blocks, config: StudioConfig, studio: Studio, live: Live, lan
     from starlette.middleware import Middleware
 
     from app.ui import api, api_errors, guard, theme
+    from app.ui.visitors import VisitorCookie, Visitors
 
     early = Middleware(_EarlyScript, script=theme.early())
+    visitors = Visitors(studio)
+    visiting = [Middleware(VisitorCookie, visitors=visitors)] if visitors.shared else []
     page.queue(max_size=64)
     page._queue.sleep_when_free, page._queue.progress_update_sleep_when_free = QUEUE_SECONDS, PROGRESS_SECONDS
     page.launch(
@@ -53,7 +56,8 @@ def serve(page: gr.Blocks, config: StudioConfig, studio: Studio, live: Live, lan
         css_paths=theme.CSS,
         head=theme.head(),
         i18n=languages.gradio(),
-        allowed_paths=[str(config.clips.absolute())],
+        # Where visitors share the studio, a clip goes out by our own route alone, which knows whose it is.
+        allowed_paths=[] if config.shared else [str(config.clips.absolute())],
         footer_links=[],
         run_history=False,  # would keep every prompt in the browser's storage
         enable_monitoring=False,
@@ -62,7 +66,7 @@ def serve(page: gr.Blocks, config: StudioConfig, studio: Studio, live: Live, lan
         max_file_size=MAX_UPLOAD,
         mcp_server=config.mcp,
         app_kwargs={
-            "middleware": [*guard.middleware(config.host), early],
+            "middleware": [*guard.middleware(config), *visiting, early],
             "exception_handlers": api_errors.refusals(api.NAMES),
             "routes": _routes(studio, live),  # there from the first answer on: a page must not miss one
             "openapi_url": None,
@@ -78,10 +82,13 @@ def serve(page: gr.Blocks, config: StudioConfig, studio: Studio, live: Live, lan
 def _routes(studio: Studio, live: Live) -> list:
     from starlette.routing import Route
 
+    from app.ui.personalize.files import Files
+
     return [
         Route("/studio/live", live.respond),
         Route("/studio/media/{name}", Media(studio).respond),
         Route("/studio/candidate/{job}/{name}", Candidates(studio).respond),
+        *Files(studio).routes(),
     ]
 
 

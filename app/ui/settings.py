@@ -66,8 +66,11 @@ def settings_page(studio: Studio, languages: Languages, asked: Asked) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes for a person, in MiB, or GiB from one on."""
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+    """Bytes for a person, in GiB, MiB or KiB, whichever there is one of."""
+    for unit, bytes in (("GiB", 2**30), ("MiB", 2**20)):
+        if count >= bytes:
+            return f"{count / bytes:.1f} {unit}"
+    return f"{count / 2**10:.0f} KiB"
 
 
 def _bundle(bundle: BundleStatus, say: Words) -> str:

@@ -12,6 +12,8 @@ from dataclasses import astuple, dataclass, field
 from app.studio import Studio
 from app.ui.form import Form
 from app.ui.language import Languages, Words
+from app.ui.visitors import Visitors
+from app.visitor import asking
 from lavie.errors import LavieError
 from lavie.values import MAX_PROMPT
 
@@ -26,7 +28,7 @@ class Shell:
     say: key → a label that the browser translates. page: the open `gr.Blocks`. tabs: which tab is open; select one by
     its name. tab: the one that is being laid out. form: the widgets of `Form`, in its order, once the tab that has
     them is there. openers: boards with buttons that show a clip in the gallery. extend: takes a board whose buttons
-    continue a clip as a long video; None where no tab can.
+    continue a clip as a long video, train: one whose buttons lead to a training on clips; None where no tab can.
     """
 
     studio: Studio
@@ -38,21 +40,34 @@ class Shell:
     form: list[gr.components.Component] = field(default_factory=list)
     openers: list[gr.HTML] = field(default_factory=list)
     extend: Callable[[gr.HTML], None] | None = None
+    train: Callable[[gr.HTML], None] | None = None
 
     def handler(self, work: Callable[..., typing.Any]) -> Callable[..., typing.Any]:
         """What gradio calls: `work(asked, *values)` with the inputs' values. A refusal is shown on the page."""
         import gradio as gr
 
+        visitors = Visitors(self.studio)
+
         def answer(request: gr.Request, event: gr.EventData, *values):
             words = self.languages.of(request.headers)
             try:
-                return work(Asked(words, _told(event), self.languages.chosen(request.headers)), *values)
+                with asking(visitors.of(request)):
+                    return work(Asked(words, _told(event), self.languages.chosen(request.headers)), *values)
             except LavieError as error:
                 raise gr.Error(str(error), print_exception=False) from None
 
         # Gradio looks at the types themselves, not at their names, to know what to pass.
         answer.__annotations__ = {"request": gr.Request, "event": gr.EventData}
         return answer
+
+    def works(self, event: gr.events.Dependency) -> None:
+        """Where the device is lent to events alone, make what `event` has queued in one that follows it."""
+        if self.studio.config.zero_gpu:
+            # In gradio's queue, with which the lender's page sends along on whose quota it is; one after another.
+            work = self.handler(lambda asked: self.studio.work_off())
+            event.then(
+                work, concurrency_id="device", concurrency_limit=1, show_progress="hidden", api_visibility="private"
+            )
 
 
 @dataclass(frozen=True)

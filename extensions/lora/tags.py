@@ -16,7 +16,7 @@ from extensions.lora.adapter import MAX_WEIGHT, Adapter, check_different
 from lavie.errors import RequestError, short
 from lavie.values import check
 
-_TAG = re.compile(r"<(?:lora|lyco):([^<>]+)>")
+TAG = re.compile(r"<(?:lora|lyco):([^<>]+)>")  # `take_tags` reads it
 _GAP = re.compile(r"[ \t]{2,}")
 _TEXT, _UNET, _RANK = "te", "unet", "dyn"
 
@@ -35,8 +35,20 @@ def take_tags(prompt: str) -> tuple[str, tuple[Asked, ...]]:
 
     A prompt without tags comes back as it is. Raises RequestError for a tag whose weights cannot be read.
     """
-    asked = tuple(_read(match[0], match[1]) for match in _TAG.finditer(prompt))
-    return (_GAP.sub(" ", _TAG.sub(" ", prompt)).strip(), asked) if asked else (prompt, ())
+    asked = tuple(_read(match[0], match[1]) for match in TAG.finditer(prompt))
+    return (_GAP.sub(" ", TAG.sub(" ", prompt)).strip(), asked) if asked else (prompt, ())
+
+
+def with_tags(prompt: str, adapters: Sequence[Adapter]) -> str:
+    """The prompt behind a tag for each adapter that it has none for: what `take_tags` takes out again."""
+    there = {asked.name for asked in take_tags(prompt)[1]}
+    return " ".join([*(_tag(adapter) for adapter in adapters if adapter.name not in there), prompt])
+
+
+def _tag(adapter: Adapter) -> str:
+    text = adapter.weight if adapter.text_weight is None else adapter.text_weight
+    weights = f"{adapter.weight:g}" if text == adapter.weight else f"{text:g}:{adapter.weight:g}"
+    return f"<lora:{adapter.name}:{weights}>"
 
 
 def find_adapters(asked: Sequence[Asked], known: Mapping[str, str]) -> tuple[Adapter, ...]:

@@ -31,10 +31,6 @@ def make_old(folder: Path) -> None:
     store(database, "mine", "kept")
     database.close()
     with raw(folder) as connection:
-        for table in ("parts", "projects", "clip_reports"):  # of the last migration
-            connection.execute(f"DROP TABLE {table}")
-        for column in ("part", "parts"):
-            connection.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
-        connection.execute("CREATE TABLE segments (job TEXT)")
+        connection.execute("DROP TABLE owned")  # of the last migration
         connection.execute("DELETE FROM _sqlite_migrations WHERE name = ?", [LAST])
         connection.commit()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config import ROOT, ConfigError, StudioConfig, read_config
+from app.config import ROOT, ConfigError, Limits, Space, StudioConfig, read_config
 
 
 def nothing_writable(folder):
@@ -37,13 +37,30 @@ def test_empty_variables_count_as_absent():
     assert read_config({"LAVIE_DATA": "", "LAVIE_PORT": "", "LAVIE_AUTH": "", "SPACE_ID": ""}) == StudioConfig()
 
 
-def test_a_space_keeps_its_data_where_it_outlives_a_restart():
-    space = {"SPACE_ID": "someone/studio"}
-    assert read_config(space, writable=everything_writable).data == Path("/data")
-    assert read_config(space, writable=nothing_writable).data == Path("data")
-    assert read_config({**space, "LAVIE_DATA": "/mine"}, writable=everything_writable).data == Path("/mine")
-    assert read_config({}, writable=everything_writable).data == Path("data")
-    assert read_config(space).host == "0.0.0.0"
+def test_a_space_keeps_its_data_on_its_own_disk_and_copies_where_they_outlive_a_restart():
+    space = {"SPACE_ID": "someone/studio", "SPACE_HOST": "someone-studio.hf.space"}
+    there = read_config(space, writable=everything_writable)
+    assert (there.data, there.snapshots) == (Path("data"), Path("/data/studio"))
+    assert read_config(space, writable=nothing_writable).snapshots is None
+    assert read_config({**space, "LAVIE_SNAPSHOTS": "/mine"}, writable=everything_writable).snapshots == Path("/mine")
+    assert read_config({}, writable=everything_writable).snapshots is None
+    assert read_config({"LAVIE_SNAPSHOTS": "/mine"}).snapshots == Path("/mine")
+    assert there.host == "0.0.0.0" and there.space == Space("someone-studio.hf.space")
+
+
+def test_a_space_says_whether_its_device_is_only_lent():
+    space = {"SPACE_ID": "someone/studio", "SPACES_ZERO_GPU": "true"}
+    assert read_config(space, writable=nothing_writable).zero_gpu
+    assert not read_config({**space, "SPACES_ZERO_GPU": "false"}, writable=nothing_writable).zero_gpu
+    assert not read_config({"SPACES_ZERO_GPU": "true"}).zero_gpu
+
+
+def test_limits_are_numbers_or_nothing():
+    assert read_config({}).limits == Limits() == read_config({"LAVIE_LIMIT_JOBS": ""}).limits
+    assert read_config({"LAVIE_LIMIT_JOBS": "3", "LAVIE_LIMIT_SECONDS": "7.5"}).limits == Limits(3, 7.5)
+    for name, value in (("JOBS", "0"), ("JOBS", "1.5"), ("SECONDS", "0"), ("SECONDS", "nan"), ("SECONDS", "much")):
+        with pytest.raises(ConfigError, match=rf"(?i)limit.{{1,4}}{name} is '?{value}"):
+            read_config({f"LAVIE_LIMIT_{name}": value})
 
 
 def test_models_are_folders():

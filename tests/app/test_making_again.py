@@ -101,7 +101,7 @@ def test_latents_of_other_weights_are_not_finished_from(studio, make_studio):
     again = make_studio(other)
     job = ended(again, again.finish(draft.id, interpolate=True))
     assert job.state == DONE and other.ran == [BASE, INTERPOLATION]
-    said = f"the clip {draft.id} was made with other weights or versions, or on another device"
+    said = f"the clip {draft.id} was made with other weights, adapters or versions, or on another device"
     assert f"{said}: it is made again from its first stage" in job.row.notices
 
 

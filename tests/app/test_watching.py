@@ -7,7 +7,7 @@ import pytest
 from app.job_row import DONE, FAILED, PAUSED, QUEUED, RUNNING, JobRow
 from app.progress import Lines, progress
 from app.recipe import Job
-from app.studio import Snapshot
+from app.snapshot import Snapshot
 from app.watching import Watch
 from lavie.events import Notice, StageDone, StageStarted, Step
 from lavie.request import Request

@@ -108,6 +108,30 @@ def test_whoever_stops_listening_has_stopped_the_run_and_may_resume_it(whole, tm
     assert same(weights(run(tmp_path)), whole)
 
 
+def test_a_run_that_is_asked_to_stop_ends_behind_that_step_and_may_be_resumed(whole, tmp_path):
+    net, asked = Net(), []
+
+    def stop(done: int) -> bool:
+        asked.append(done)
+        return done == 5
+
+    done = yield_from(fit(net, loss_of(net), plan(checkpoint_every=1000), tmp_path, stop=stop))
+    assert done == 5 and asked == [1, 2, 3, 4, 5]
+    net = Net()
+    steps = plan().steps
+    assert yield_from(fit(net, loss_of(net), plan(), tmp_path, stop=lambda done: done == steps)) == steps
+    assert same(weights(net), whole)
+
+
+def yield_from(run):
+    """What a generator returns."""
+    while True:
+        try:
+            next(run)
+        except StopIteration as end:
+            return end.value
+
+
 def test_training_lowers_the_loss_and_leaves_frozen_weights_alone(tmp_path):
     net, before = Net(), weights(Net())
     reports = list(fit(net, loss_of(net), plan(steps=60, report_every=10), tmp_path))

@@ -74,7 +74,7 @@ def clip(page) -> None:
 
 
 def settings(page) -> None:
-    open_tab(page, "Models and settings")
+    open_tab(page, "Settings")
     page.locator(".lv-panel").last.wait_for()
 
 

@@ -13,15 +13,21 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from app.adapters import Adapters
 from app.config import ROOT, ConfigError, StudioConfig
+from app.database import Database
 from app.media import probe
 from app.ui import api
 from app.ui.server import check_mcp
+from extensions.lora.read import targets_in
+from lavie.bundle import Bundle
+from tests.extensions.lora.files import FAMILIES, Maker
 from tests.ui.pages import fake_studio, tiny_studio
 
 PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:7860"
-LOGIN, LONG = "## With a login", "## Long videos"
+LOGIN, LONG, ADAPTERS = "## With a login", "## Long videos", "## Adapters"
+BEGIN = """```python\nfrom gradio_client import Client\nstudio = Client("http://127.0.0.1:7860")\n```\n"""
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +54,9 @@ def section(title: str, page: str = PAGE) -> tuple[str, str]:
 
 
 def sections() -> tuple[str, str]:
-    """The page without its parts about logins and long videos, and that about logins."""
+    """The page without its parts about logins, long videos and adapters, and that about logins."""
     without, login = section(LOGIN)
-    return section(LONG, without)[0], login
+    return section(ADAPTERS, section(LONG, without)[0])[0], login
 
 
 def run_python(section: str, address: str) -> None:
@@ -75,14 +81,20 @@ def test_the_python_examples(fake):
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory, tiny_bundle):
-    """A studio that can make long videos; its address."""
-    with tiny_studio(tmp_path_factory.mktemp("long"), tiny_bundle) as address:
+    """A studio that can make long videos, with an adapter called plush; its address."""
+    folder = tmp_path_factory.mktemp("long")
+    FAMILIES["kohya"](Maker(targets_in(Bundle(tiny_bundle))), folder / "plush.safetensors")
+    Adapters(Database(folder / "data"), folder / "data").add(folder / "plush.safetensors", tiny_bundle)
+    with tiny_studio(folder, tiny_bundle) as address:
         yield address
 
 
 def test_the_examples_of_long_videos(tiny):
-    begin = """```python\nfrom gradio_client import Client\nstudio = Client("http://127.0.0.1:7860")\n```\n"""
-    run_python(begin + section(LONG)[1], tiny)
+    run_python(BEGIN + section(LONG)[1], tiny)
+
+
+def test_the_examples_of_adapters(tiny):
+    run_python(BEGIN + section(ADAPTERS)[1], tiny)
 
 
 @pytest.mark.parametrize(

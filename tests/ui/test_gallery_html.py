@@ -11,7 +11,7 @@ from app.gallery import Page, Query, StoredClip
 from app.job_row import DONE, REGENERATE
 from app.proof import Difference, Proof
 from app.recipe import Recipe
-from app.studio import Snapshot
+from app.snapshot import Snapshot
 from app.ui.gallery import cards, compare, details_html, facts
 from app.ui.gallery.browse import View
 from app.ui.gallery.filters import Filters
@@ -74,7 +74,7 @@ HTML = {
     "player": lambda: details_html.player(clip(), SAY),
     "player without a file": lambda: details_html.player(clip(missing="2026"), SAY),
     "about": lambda: details_html.about(clip(), [job(), job(state="failed", error=HOSTILE)], "", SAY),
-    "made with": lambda: details_html.made_with(clip(), [(HOSTILE, HOSTILE, None)], SAY),
+    "made with": lambda: details_html.made_with(clip(), [(HOSTILE, HOSTILE, None)], SAY, {HOSTILE: HOSTILE}),
     "lineage": lambda: details_html.lineage(clip(parent="c0"), [clip(id="c0", parent=HOSTILE)], [clip()], SAY),
     "gone": lambda: details_html.gone(HOSTILE, SAY),
     "compare": lambda: compare.page([clip(), clip()], facts.differences([(HOSTILE, 1, HOSTILE)], [HOSTILE, "2"]), SAY),
@@ -126,7 +126,7 @@ def test_a_total_that_is_not_counted_says_so():
 
 def test_a_recipe_of_a_newer_version_is_told():
     recipe = json.dumps({**json.loads(clip().recipe_json), "lavie_recipe": 99})
-    assert "schema 99" in details_html.made_with(clip(recipe_json=recipe), [], SAY)
+    assert "schema 99" in details_html.made_with(clip(recipe_json=recipe), [], SAY, {})
 
 
 def test_a_large_family_and_a_large_provenance_end_somewhere():

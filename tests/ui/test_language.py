@@ -13,11 +13,13 @@ import pytest
 
 from app.config import ROOT
 from app.gallery import SORTS
-from app.job_row import CANDIDATES, CLOSED, DONE, OPEN, REGENERATE
+from app.job_row import CANDIDATES, CLOSED, DONE, OPEN, REGENERATE, TRAIN
 from app.start import FITS
+from app.training_draft import NUMBERS, WHOLE
 from app.ui.language import FALLBACK, FOLDER, Languages
 from extensions.long_video.meters import LIMITS, SIGNALS
 from extensions.long_video.plan import STRATEGIES
+from extensions.lora.training.presets import NAMES
 
 FILES = sorted(FOLDER.glob("*.json"))
 SAID = json.loads((FOLDER / f"{FALLBACK}.json").read_text(encoding="utf-8"))
@@ -33,7 +35,7 @@ FAMILIES = {
     "gallery_{name}": None,
     "gallery_{name}_hint": None,
     "gallery_sort_{sort}": list(SORTS),
-    "kind_{row.kind}": [REGENERATE, CANDIDATES],
+    "kind_{row.kind}": [REGENERATE, CANDIDATES, TRAIN],
     "{name}_hint": ["smooth", "upscale"],
     "long_state_{state}": ["new", "wait", "now", "done"],
     "long_script_{how}": ["replace", "append", "new"],
@@ -42,6 +44,17 @@ FAMILIES = {
     "measure_{drift.measure}": ["luma", *LIMITS],
     "strategy_{name}": list(STRATEGIES),
     "strategy_{plan.strategy}_does": list(STRATEGIES),
+    "adapter_{name}": ["title", "author", "licence", "description"],
+    "train_{name}": [
+        *NAMES,
+        "gradient_checkpointing",
+        *(name for name in (*WHOLE, *NUMBERS) if name not in ("steps", "seed")),
+    ],
+    "train_{name}_hint": ["gradient_checkpointing"],
+    "train_{of.draft.preset}_does": list(NAMES),
+    "train_{training.preset}": list(NAMES),
+    "train_{row.training.preset}": list(NAMES),
+    "train_word_{of.word}": ["ordinary", "own", "rare"],
 }
 
 

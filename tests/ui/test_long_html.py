@@ -8,8 +8,8 @@ import pytest
 
 from app.job_row import CANDIDATES, DONE, QUEUED, RUNNING, JobRow
 from app.projects import Project
+from app.snapshot import Snapshot
 from app.start import Start
-from app.studio import Snapshot
 from app.ui.language import Languages
 from app.ui.long import head, seams, sources
 from app.ui.long.scene import ROWS, Candidate, Scene, Seconds, View, hues

@@ -77,7 +77,9 @@ def test_every_key_of_the_script_is_told():
     assert set(letters) <= told and {"0", "1", "5"} <= told
 
 
-@pytest.mark.parametrize(("count", "words"), [(0, "0.0 MiB"), (2**20, "1.0 MiB"), (3 * 2**29, "1.5 GiB")])
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "0 KiB"), (2**20 - 1024, "1023 KiB"), (2**20, "1.0 MiB"), (3 * 2**29, "1.5 GiB")]
+)
 def test_sizes(count, words):
     assert size(count) == words
 

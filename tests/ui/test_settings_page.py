@@ -10,7 +10,7 @@ from tests.ui.pages import button, watched
 DARK = "document.body.classList.contains('dark')"
 
 
-def settings(page, name="Models and settings"):
+def settings(page, name="Settings"):
     page.get_by_role("tab", name=name).click()
     page.locator(".lv-panel").last.wait_for()
 
@@ -28,7 +28,7 @@ def test_a_language_holds_until_it_is_given_up(browser, fake):
         page.get_by_text("Wörter, die dieses Modell kennt").wait_for()  # a handler's answer
         page.wait_for_function("document.documentElement.lang === 'de'")
         page.reload()
-        settings(page, "Modelle und Einstellungen")
+        settings(page, "Einstellungen")
         assert page.locator("select[data-setting=language]").input_value() == "de"
         choose(page, "language", "")
         button(page, "Generate").wait_for()
@@ -37,7 +37,7 @@ def test_a_language_holds_until_it_is_given_up(browser, fake):
 def test_a_german_browser_is_spoken_to_in_german(browser, fake):
     with watched(browser, fake[0], locale="de-AT") as page:
         button(page, "Erzeugen").wait_for()
-        settings(page, "Modelle und Einstellungen")
+        settings(page, "Einstellungen")
         choose(page, "language", "en")
         button(page, "Generate").wait_for()
 

@@ -64,6 +64,8 @@ def create_browse(shell: Shell) -> Browse:
     search.wire(shell, partial(_search, studio), partial(_use, studio), view, outputs)
     fields = list(search.fields.values())
     clips.act(shell.handler(partial(_act, studio)), view, [*outputs, *fields], **QUICK)
+    if shell.train:
+        shell.train(clips)
     fresh = shell.handler(lambda asked, view: render(studio, view, asked.say))
     # A tab that was never open is not in the page yet, so that no news of the studio's reaches it.
     gr.on([shell.page.load, shell.tab.select], fresh, view, outputs, **QUICK)

@@ -148,6 +148,7 @@ def _now(view: View, say: Words) -> str:
         parts.append(button("empty", say, sure=say("gallery_sure_empty")))
     elif view.chosen:
         words = html.escape(say("gallery_chosen", count=len(view.chosen), most=MAX_COMPARED))
-        compare = button("compare", say) if len(view.chosen) > 1 else ""
-        parts.append(f'<span class="lv-now">{words} {compare}{button("unchoose", say)}</span>')
+        acts = button("compare", say) if len(view.chosen) > 1 else ""
+        acts += button("train", say, id=" ".join(view.chosen)) + button("unchoose", say)
+        parts.append(f'<span class="lv-now">{words} {acts}</span>')
     return f'<div class="lv-tools lv-nows">{"".join(parts)}</div>' if parts else ""

@@ -78,7 +78,7 @@ class Details:
             self.which: clip.id,
             self.player: details_html.player(clip, say),
             self.about: details_html.about(clip, (), "", say),
-            self.made: details_html.made_with(clip, _changed(studio, clip), say),
+            self.made: details_html.made_with(clip, _changed(studio, clip), say, studio.adapters.names()),
             self.family: _family(studio, clip, say),
             self.tools: gr.Column(visible=True),
             self.tags: gr.Dropdown(choices=known, value=list(clip.tags)),
@@ -117,9 +117,9 @@ def create_details(shell: Shell) -> Details:
     details = Details(opened, which, player, about, made, family, tools, tags, notes)
 
     outputs = [*details.outputs, *shell.form, shell.tabs]
-    about.act(shell.handler(partial(_act, shell, details)), opened, outputs, **QUICK)
-    if shell.extend:
-        shell.extend(about)
+    shell.works(about.act(shell.handler(partial(_act, shell, details)), opened, outputs, **QUICK))
+    for lead in filter(None, (shell.extend, shell.train)):
+        lead(about)
     # A new tag is told of as `change`, and only so.
     tags.change(shell.handler(partial(_tag, studio, details)), [opened, which, tags], details.outputs, **QUICK)
     notes.blur(shell.handler(partial(_note, studio, details)), [opened, which, notes], details.outputs, **QUICK)
@@ -135,7 +135,7 @@ def _act(shell: Shell, details: Details, asked: Asked, opened: Opened) -> dict:
         return gr.skip()
     try:
         if what.startswith("use_"):
-            return use(shell, what, studio.gallery.require(check_id(asked.told.get("id"))).recipe.request)
+            return use(shell, what, studio.gallery.require(check_id(asked.told.get("id"))).recipe)
         job = _done(studio, asked.told.get("id", ""), what, asked.told.get("key", ""))
         opened = replace(opened, jobs=(*opened.jobs, job)[-_JOBS:]) if job else opened
     except LavieError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from app.job_row import FAILED, REGENERATE
 from app.ui.gallery import cards, facts
@@ -15,7 +15,7 @@ from lavie.request import STAGES
 
 if typing.TYPE_CHECKING:
     from app.gallery import StoredClip
-    from app.studio import Snapshot
+    from app.snapshot import Snapshot
 
 _BASE, _INTERPOLATION, _SUPER_RESOLUTION = STAGES
 
@@ -54,8 +54,9 @@ def gone(message: str, say: Words) -> str:
     return f'<div class="lv-about">{button("close", say, focus="gone")}{alert(message)}</div>'
 
 
-def made_with(clip: StoredClip, changed: Sequence[tuple], say: Words) -> str:
-    """Everything that made the clip. changed: what differs from the clip that it was made from."""
+def made_with(clip: StoredClip, changed: Sequence[tuple], say: Words, adapters: Mapping[str, str]) -> str:
+    """Everything that made the clip. changed: what differs from the clip that it was made from. adapters: name →
+    sha256 of those that are in the library."""
     try:
         recipe = clip.recipe
     except LavieError as error:  # of a newer version
@@ -64,7 +65,7 @@ def made_with(clip: StoredClip, changed: Sequence[tuple], say: Words) -> str:
     since = f"<h3>{html.escape(say('gallery_changed'))}</h3>{since}" if since else ""
     return (
         f"<h3>{html.escape(say('gallery_recipe'))}</h3>{facts.recipe_facts(recipe, say)}"
-        f"<h3>{html.escape(say('gallery_file'))}</h3>{facts.file_facts(clip, say)}"
+        f"<h3>{html.escape(say('gallery_file'))}</h3>{facts.file_facts(clip, say, adapters)}"
         f"{since}{facts.provenance(recipe, say)}{facts.whole_json(recipe, say)}"
     )
 
@@ -82,7 +83,7 @@ def _actions(clip: StoredClip, say: Words) -> str:
     }
     finish = [act for act, lacking in lacks.items() if lacking]
     finish += ["finish_both"] if len(finish) > 1 else []
-    rows = [["again", "remix", "extend", *finish], ["use_all", "use_prompt", "use_seed"]]
+    rows = [["again", "remix", "extend", "train", *finish], ["use_all", "use_prompt", "use_seed"]]
     lines = [f'<div class="lv-actions">{"".join(button(act, say, id=clip.id) for act in row)}</div>' for row in rows]
     link = ""
     if not clip.missing:

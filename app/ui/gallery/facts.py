@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import json
 import typing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from app.ui.form import Form
@@ -36,8 +36,8 @@ def recipe_facts(recipe: Recipe, say: Words) -> str:
     return table(rows)
 
 
-def file_facts(clip: StoredClip, say: Words) -> str:
-    """What is in the clip's file."""
+def file_facts(clip: StoredClip, say: Words, adapters: Mapping[str, str]) -> str:
+    """What is in the clip's file. adapters: name → sha256 of those that are in the library."""
     rows = [
         (say("gallery_size"), f"{clip.width} × {clip.height}"),
         (say("frames"), clip.frames),
@@ -47,7 +47,9 @@ def file_facts(clip: StoredClip, say: Words) -> str:
         (say("gallery_made_in"), say("seconds", n=f"{clip.seconds:.1f}")),
         (say("gallery_id"), clip.id),
     ]
-    rows += [(say("gallery_adapter"), f"{digest[:12]} × {weight:g}") for digest, weight in clip.adapters.items()]
+    known = {sha256: f"{name} ({sha256[:12]})" for name, sha256 in adapters.items()}
+    for digest, weight in clip.adapters.items():
+        rows.append((say("gallery_adapter"), f"{known.get(digest, digest[:12])} × {weight:g}"))
     return table(rows)
 
 

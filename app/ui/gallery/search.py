@@ -147,10 +147,11 @@ def _choices(studio: Studio, asked: Asked, *values):
 
     gallery, say = studio.gallery, asked.say
     chosen = dict(zip(_LISTED, values, strict=True))
+    named = {sha256: name for name, sha256 in studio.adapters.names().items()}
     labels = {
         "model": str,
         "stages": lambda names: cards.stages(names, say),
-        "adapter": lambda digest: digest[:_SHOWN_HASH],
+        "adapter": lambda digest: named.get(digest, digest[:_SHOWN_HASH]),
     }
     updates = []
     for name, label in labels.items():

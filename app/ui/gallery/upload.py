@@ -66,4 +66,4 @@ def _use(shell: Shell, asked: Asked, recipe: str | None) -> dict:
 
     if recipe is None or asked.told.get("act") != "use_all":
         return gr.skip()
-    return use(shell, "use_all", Recipe.from_json(recipe).request)
+    return use(shell, "use_all", Recipe.from_json(recipe))

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from app.recipe import Recipe
 from app.ui.form import Form
 from app.ui.shell import Shell, filled
-from lavie.request import Request
+from app.ui.worn import tagged
 
 _PARTS = {"use_prompt": ("prompt",), "use_seed": ("seed",), "use_all": tuple(Form.names())}
 
 
-def use(shell: Shell, what: str, request: Request) -> dict:
-    """The form's widgets with what is taken over, and the form in sight; the others stay as they are."""
+def use(shell: Shell, what: str, recipe: Recipe) -> dict:
+    """The form's widgets with what is taken over, and the form in sight; the others stay as they are. What was worn
+    stands as tags in the prompt."""
     import gradio as gr
 
     if what not in _PARTS:
         return gr.skip()
-    values = dict(zip(Form.names(), zip(shell.form, filled(Form.of(request)), strict=True), strict=True))
+    form = Form.of(recipe.request)
+    form = replace(form, prompt=tagged(form.prompt, recipe.adapters, shell.studio.adapters.names()))
+    values = dict(zip(Form.names(), zip(shell.form, filled(form), strict=True), strict=True))
     return {shell.tabs: gr.Tabs(selected="create"), **dict(values[name] for name in _PARTS[what])}

@@ -23,10 +23,11 @@ from app.ui.long.acts import act
 from app.ui.long.begin import use_script
 from app.ui.long.leading import create_leading
 from app.ui.long.look import known, look
-from app.ui.long.scene import Seat, View
+from app.ui.long.scene import View
 from app.ui.long.sources import create_upload, from_clip
 from app.ui.long.table import table
 from app.ui.long.timeline import timeline
+from app.ui.seat import Seat
 from app.ui.shell import Asked, Shell
 
 if typing.TYPE_CHECKING:
@@ -43,7 +44,7 @@ def create_tab(shell: Shell) -> None:
     import gradio as gr
 
     say, studio, boards = shell.say, shell.studio, {}
-    seat = gr.State(Seat())
+    seat = gr.State(Seat(View))
     boards["projects"] = board(name="long-projects")
     with gr.Row(elem_id="lv-long"):
         with gr.Column(scale=7, min_width=320, elem_id="lv-long-main"):

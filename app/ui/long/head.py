@@ -10,6 +10,7 @@ import typing
 from collections.abc import Iterable, Sequence
 
 from app.job_row import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, RUNNING
+from app.ui import fields
 from app.ui.form import Form
 from app.ui.language import Words
 from app.ui.long.scene import Scene, View, part
@@ -18,7 +19,7 @@ from extensions.long_video.plan import CODENOISE, MAX_RAMP, OVERLAPS, STRATEGIES
 from lavie.request import SAMPLERS
 
 if typing.TYPE_CHECKING:
-    from app.studio import Snapshot
+    from app.snapshot import Snapshot
 
 # Fields of the form that a long video has too, in the order of its settings. Its frames follow from its segments.
 MAIN = ("smooth", "upscale")
@@ -29,12 +30,9 @@ MORE += ("smooth_steps", "upscale_steps", "noise_level")
 def projects(scene: Scene | None, known: Sequence[tuple[str, str]], said: str, say: Words) -> str:
     """The chooser, and what can be done with a long video as a whole."""
     chosen = scene.project.id if scene else ""
-    options = "".join(
-        f'<option value="{html.escape(one)}"{" selected" if one == chosen else ""}>{html.escape(title)}</option>'
-        for one, title in known
-    )
     choose = html.escape(say("long_choose"))
-    select = f'<select class="lv-field lv-project" data-edit="choose" aria-label="{choose}">{options}</select>'
+    inside = fields.options(known, chosen)
+    select = f'<select class="lv-field lv-project" data-edit="choose" aria-label="{choose}">{inside}</select>'
     acts = [button("new", say)]
     title = ""
     if scene:
@@ -156,7 +154,7 @@ def advanced(scene: Scene, say: Words) -> str:
     known = [name for name in STRATEGIES if name != CODENOISE or scene.layout.start == 0]
     strategies = [("", say("long_as_model")), *((name, say(f"strategy_{name}")) for name in known)]
     does = say(f"strategy_{plan.strategy}_does") if plan.strategy else say("long_as_model_does")
-    fields = [
+    joining = [
         _select(scene, "plan", "strategy", strategies, plan.strategy or "", say("long_strategy"), does),
         _select(
             scene, "plan", "overlap", [(str(n), str(n)) for n in OVERLAPS], str(plan.overlap), say("long_overlap"),
@@ -180,38 +178,23 @@ def advanced(scene: Scene, say: Words) -> str:
             hint = say("negative_hint") if name == "negative" else say("model_default")
             more.append(_input(scene, "form", name, shown, say(name), "", f'placeholder="{html.escape(hint)}"'))
     heading = f"<h3>{html.escape(say('long_sampling'))}</h3>"
-    joined = f'<div class="lv-settings">{"".join(fields)}</div>'
+    joined = f'<div class="lv-settings">{"".join(joining)}</div>'
     return part(scene.view, f'{joined}{heading}<div class="lv-settings lv-many">{"".join(more)}</div>')
 
 
 def _attributes(scene: Scene, kind: str, name: str) -> str:
-    return f'data-edit="{kind}" data-name="{name}" data-id="{html.escape(scene.project.id)}"'
+    return fields.editing(kind, name=name, id=scene.project.id)
 
 
 def _switch(scene: Scene, kind: str, name: str, on: bool, label: str, hint: str) -> str:
-    return (
-        f'<label class="lv-check"><input type="checkbox" {_attributes(scene, kind, name)}{" checked" if on else ""}>'
-        f"<span>{html.escape(label)}<small>{html.escape(hint)}</small></span></label>"
-    )
+    return fields.switch(_attributes(scene, kind, name), on, label, hint)
 
 
 def _input(scene: Scene, kind: str, name: str, value: str, label: str, hint: str, more: str = "") -> str:
-    said = f"<small>{html.escape(hint)}</small>" if hint else ""
-    return (
-        f'<label class="lv-labelled"><span>{html.escape(label)}{said}</span><input class="lv-field" '
-        f'value="{html.escape(value)}" {more} {_attributes(scene, kind, name)}></label>'
-    )
+    return fields.text(_attributes(scene, kind, name), value, label, hint, more)
 
 
 def _select(
     scene: Scene, kind: str, name: str, choices: Iterable[tuple[str, str]], value: str, label: str, hint: str
 ) -> str:
-    options = "".join(
-        f'<option value="{html.escape(one)}"{" selected" if one == value else ""}>{html.escape(words)}</option>'
-        for one, words in choices
-    )
-    said = f"<small>{html.escape(hint)}</small>" if hint else ""
-    return (
-        f'<label class="lv-labelled"><span>{html.escape(label)}{said}</span><select class="lv-field" '
-        f"{_attributes(scene, kind, name)}>{options}</select></label>"
-    )
+    return fields.choice(_attributes(scene, kind, name), choices, value, label, hint)

@@ -18,7 +18,7 @@ from lavie.errors import LavieError
 if typing.TYPE_CHECKING:
     from app.gallery import StoredClip
     from app.projects import Project
-    from app.studio import Snapshot
+    from app.snapshot import Snapshot
 
 MOST = 100  # long videos in the chooser
 _LOOKED_AT = 30  # jobs in which candidates are looked for

@@ -5,7 +5,6 @@ Knows neither the studio nor a widget.
 
 from __future__ import annotations
 
-import threading
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from extensions.long_video.plan import Layout
 if typing.TYPE_CHECKING:
     from app.gallery import StoredClip
     from app.projects import Project
-    from app.studio import Snapshot
+    from app.snapshot import Snapshot
     from extensions.long_video.meters import Report
     from extensions.long_video.plan import SegmentPlan
 
@@ -42,21 +41,6 @@ class View:
     undo: SegmentPlan | None = None
     refused: str = ""
     hidden: tuple[str, ...] = ()
-
-
-class Seat:
-    """One open page: its view, and `turn` for what changes it.
-
-    It is not passed on and given back: an answer that takes long would otherwise put an older view in place of what a
-    later one has left.
-    """
-
-    def __init__(self):
-        self.view, self.turn = View(), threading.Lock()
-
-    def __deepcopy__(self, known: dict) -> Seat:
-        """Each page gets a seat of its own (`gradio.State`)."""
-        return Seat()
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from app.studio import Studio
 from app.ui.boards import QUICK, board
 from app.ui.language import Words
 from app.ui.long.begin import first_prompt, new_project
-from app.ui.long.scene import Seat, View
+from app.ui.long.scene import View
 from app.ui.present import alert, without_folders
+from app.ui.seat import Seat
 from app.ui.shell import Asked, Shell
 from lavie.errors import LavieError
 from lavie.request import Request

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 
 from app.job_row import FAILED
+from app.ui.fields import turns
 from app.ui.language import Words
 from app.ui.long.icons import icon
 from app.ui.long.scene import ROWS, Candidate, Scene, hues, part
@@ -28,7 +29,8 @@ def table(scene: Scene, say: Words) -> str:
     colours = hues([segment.prompt for segment in plan.segments])
     numbers = range(first, min(first + ROWS, count))
     rows = "".join(_row(scene, number, colours[number], say) for number in numbers)
-    head = f'<div class="lv-head"><h2>{html.escape(say("long_segments"))}</h2>{_pages(scene, say)}</div>'
+    pages = turns("turn", view.page, -(-count // ROWS), say)
+    head = f'<div class="lv-head"><h2>{html.escape(say("long_segments"))}</h2>{pages}</div>'
     status = f'<p class="lv-quiet" role="status">{html.escape(summary(scene, say))}</p>'
     listed = f'<ol class="lv-segments" start="{first + 1}">{rows}</ol>'
     return part(view, head + status + _undo(scene, say) + listed + _extend(scene, say))
@@ -168,21 +170,6 @@ def _extend(scene: Scene, say: Words) -> str:
         f'<select class="lv-field" id="lv-add" data-keep aria-label="{label}">{options}</select>'
         f'<span class="lv-quiet">{html.escape(say("long_add_hint"))}</span></div>'
     )
-
-
-def _pages(scene: Scene, say: Words) -> str:
-    """Where there are more segments than a page holds."""
-    pages = -(-len(scene.project.plan.segments) // ROWS)
-    if pages == 1:
-        return ""
-    page = scene.view.page
-    words = html.escape(say("long_page", number=page + 1, count=pages))
-    back, on = (
-        f'<button type="button" class="lv-button" data-act="turn" data-page="{to}"'
-        f"{'' if 0 <= to < pages else ' disabled'}>{html.escape(name)}</button>"
-        for to, name in ((page - 1, say("act_earlier")), (page + 1, say("act_later")))
-    )
-    return f'<span class="lv-turn"><span class="lv-quiet">{words}</span>{back}{on}</span>'
 
 
 def _which(scene: Scene, number: int | None = None) -> str:

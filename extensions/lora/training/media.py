@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from extensions.lora.training.losses import WEIGHT
 from extensions.lora.training.pictures import MaskedCut
-from extensions.lora.training.settings import Settings
+from extensions.lora.training.settings import Settings, names_trigger
 from extensions.lora.training.sources import find_media, middle_frame
 from lavie import vae as vae_module
 from lavie.bundle import VAE, Bundle
@@ -60,8 +59,7 @@ def _told(settings: Settings, from_clips: bool, items: list[Item]) -> Iterator[s
     videos = sum(not item.is_picture for item in items)
     if videos and not from_clips:
         yield f"{videos} of {len(items)} are videos: the frame in the middle of each is taken as a picture"
-    word = re.compile(rf"(?<!\w){re.escape(settings.trigger)}(?!\w)", re.IGNORECASE)
-    silent = [item for item in items if not word.search(item.caption)]
+    silent = [item for item in items if not names_trigger(item.caption, settings.trigger)]
     if silent:
         examples = ", ".join(item.name for item in silent[:3])
         yield f"{len(silent)} of {len(items)} captions do not hold “{settings.trigger}” ({examples}): add it to them"

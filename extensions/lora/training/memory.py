@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from extensions.lora.training.presets import Preset
 from lavie.bundle import BASE, CLASSES, TEXT_ENCODER, VAE, Bundle
 
 FLOAT = 4  # bytes
@@ -22,6 +23,13 @@ def needed(bundle: Bundle, frames: int, trained: int, checkpointing: bool) -> in
     weights = 2 * sum(bundle.size(component) for component in (BASE, TEXT_ENCODER, VAE))  # stored in float16
     kept = KEPT * FLOAT * _outputs(bundle, frames)
     return round(weights + STATE * FLOAT * trained + (kept / 4 if checkpointing else kept))
+
+
+def frames_a_step(bundle: Bundle, preset: Preset) -> int:
+    """Frames that a step shows. The prior's clip and the media are in it together: their losses are added before the
+    backward pass."""
+    shown = preset.batch * (bundle.frames if preset.from_clips else 1)
+    return shown + (bundle.frames if preset.prior else 0)
 
 
 def free(device: torch.device) -> int:

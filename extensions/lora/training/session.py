@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,12 @@ from torch import nn
 
 from extensions.lora.embeddings import known_words, spell
 from extensions.lora.export import save_kohya
-from extensions.lora.read import Changes, targets_of
+from extensions.lora.read import Changes, targets_in, targets_of
 from extensions.lora.training.about import metadata
-from extensions.lora.training.factors import Factors
+from extensions.lora.training.factors import Factors, parameters_of
 from extensions.lora.training.losses import Lesson, MaskedSet
 from extensions.lora.training.media import encoded_media
-from extensions.lora.training.memory import free, needed
+from extensions.lora.training.memory import frames_a_step, free, needed
 from extensions.lora.training.ordinary import Ordinary, ordinary_captions, ordinary_media, phrases_for
 from extensions.lora.training.presets import SUBJECT, Preset, preset_for
 from extensions.lora.training.samples import Sampler
@@ -39,12 +39,21 @@ from lavie.training.tuning.session import SHORT_SEQUENCE, Samples
 GIB = 2**30
 
 
+@dataclass(frozen=True)
+class Kept(Notice):
+    """A file of a step that can be used as it is."""
+
+    step: int
+    file: Path
+
+
 class LoraSession:
     """One run. Making it checks what can be checked before anything is computed; `run` does the work."""
 
-    def __init__(self, settings: Settings, read: Reader):
-        """read: a video's path → its frames. Raises TrainingError, BundleError or DeviceError."""
-        self.settings, self._read = settings, read
+    def __init__(self, settings: Settings, read: Reader, stop: Callable[[int, int], bool] = lambda done, steps: False):
+        """read: a video's path → its frames. stop: asked behind each step, with those done and those there are: True
+        ends the run behind a checkpoint, without a file. Raises TrainingError, BundleError or DeviceError."""
+        self.settings, self._read, self._stop = settings, read, stop
         check_work(settings.work, settings.resume)
         self.bundle = Bundle(settings.model)
         self.bundle.require(BASE)
@@ -58,7 +67,7 @@ class LoraSession:
             raise TrainingError(f"{folder} cannot be made ({error.strerror}): give another place") from None
 
     def run(self) -> Iterator[Any]:
-        """`Notice`, `Encoding`, `Progress` and `Samples` as they come; at the end the file is there.
+        """`Notice`, `Kept`, `Encoding`, `Progress` and `Samples` as they come; at the end the file is there.
 
         Raises TrainingError: there is nothing to learn from, the loss is no number, the disk is full.
         """
@@ -80,7 +89,10 @@ class LoraSession:
                 lesson = replace(lesson, ordinary=(yield from self._ordinary(begun)))
             if settings.samples_every and is_fresh:
                 yield self._samples(0)
-            yield from fit(self.trained, lesson.loss_at, plan, settings.work, visits=self._visits(captions))
+            visits, stop = self._visits(captions), lambda done: self._stop(done, plan.steps)
+            done = yield from fit(self.trained, lesson.loss_at, plan, settings.work, visits=visits, stop=stop)
+        if done < plan.steps:
+            return
         save_kohya(settings.output, self._changes(), self._about(captions, plan.steps))
 
     def _load(self) -> None:
@@ -112,9 +124,7 @@ class LoraSession:
         trained = sum(parameter.numel() for parameter in self.trained.parameters())
         what = f"{preset.name}: {media} media, {steps} steps of {preset.batch}, rank {preset.rank}"
         yield Notice(f"{what}, {trained:,} numbers at {preset.learning_rate:g}, on {self.device}")
-        # The prior's clip and the media are shown in one step: their losses are added before the backward pass.
-        frames = preset.batch * (self.bundle.frames if preset.from_clips else 1)
-        frames += self.bundle.frames if preset.prior else 0
+        frames = frames_a_step(self.bundle, preset)
         bytes, there = needed(self.bundle, frames, trained, asked.gradient_checkpointing), free(self.device)
         much = "" if bytes < there else ": close other programs, or give --gradient-checkpointing"
         yield Notice(f"needs about {bytes / GIB:.1f} GiB of memory, {there / GIB:.1f} are free{much}")
@@ -170,7 +180,7 @@ class LoraSession:
         visits = [Visit(asked.checkpoint_every, lambda step: self._keep(step, captions))]
         return visits + ([Visit(asked.samples_every, self._samples)] if asked.samples_every else [])
 
-    def _keep(self, step: int, captions: list[str]) -> Notice:
+    def _keep(self, step: int, captions: list[str]) -> Kept:
         """A file of this step that can be used as it is; the oldest go."""
         folder = self.settings.work / "checkpoints"
         folder.mkdir(exist_ok=True)
@@ -178,7 +188,7 @@ class LoraSession:
         file = save_kohya(folder / name, self._changes(), self._about(captions, step))
         for old in _kept(folder)[: -self.settings.keep]:
             old.unlink()
-        return Notice(f"step {step} is in {file}")
+        return Kept(f"step {step} is in {file}", step, file)
 
     def _samples(self, step: int) -> Samples:
         asked = self.settings
@@ -192,6 +202,16 @@ class LoraSession:
 
     def _about(self, captions: list[str], step: int) -> dict:
         return metadata(self.settings, self.preset, self.bundle, captions, step)
+
+
+def memory_for(settings: Settings) -> tuple[int, int]:
+    """Bytes that a training will take at its peak, about, and bytes that are free; from the headers of the bundle's
+    files, nothing is loaded. Raises BundleError, DeviceError."""
+    bundle = Bundle(settings.model)
+    preset = _preset(settings, bundle)
+    trained = parameters_of(targets_in(bundle).unet, preset)
+    needs = needed(bundle, frames_a_step(bundle, preset), trained, settings.gradient_checkpointing)
+    return needs, free(pick_device(settings.device))
 
 
 def _preset(settings: Settings, bundle: Bundle) -> Preset:

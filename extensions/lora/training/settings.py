@@ -66,13 +66,23 @@ class Settings:
     @property
     def caption(self) -> str:
         """What is said of media of which nothing is said."""
-        return f"a {self.trigger}"
+        return usual_caption(self.trigger)
 
     def decides(self) -> dict:
         """What the bits of a run depend on, as plain values."""
         names = ("trigger", "preset", "steps", "rank", "learning_rate", "prior", "seed", "precision")
         said = {name: getattr(self, name) for name in names}
         return said | {"images": [str(path) for path in self.images], "model": str(self.model)}
+
+
+def usual_caption(trigger: str) -> str:
+    """What is said of a medium of which nothing else is known."""
+    return f"a {trigger}"
+
+
+def names_trigger(caption: str, trigger: str) -> bool:
+    """Whether a caption holds the trigger, as a word of its own."""
+    return bool(re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", caption, re.IGNORECASE))
 
 
 def _check(holds: bool, message: str) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 
 from extensions.lora.training.archives import unpack
 from extensions.lora.training.pictures import MASK, is_picture, mask_beside, read_picture
-from lavie.bundle import file_hash
 from lavie.errors import TrainingError
+from lavie.files import file_hash
 from lavie.training.data.encoded import Reader
 from lavie.training.data.items import PICTURES, VIDEOS, Fault, Item, beside, find_items
 

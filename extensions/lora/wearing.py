@@ -1,0 +1,102 @@
+"""A cascade that wears adapters: the networks carry them while they are on the device for it, and nothing afterwards.
+
+What is worn depends on the prompt: a tag in it (`tags`) says another weight than the adapter's own. So the segments of
+a long video, each with its own prompt, may each wear something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import cache
+
+from torch import Tensor, nn
+
+from extensions.lora.adapter import Adapter
+from extensions.lora.apply import put_on, take_off
+from extensions.lora.embeddings import known_words, spell
+from extensions.lora.names import TEXT, UNET
+from extensions.lora.read import Changes
+from extensions.lora.tags import find_adapters, take_tags
+from lavie.bundle import EXTENSION, TEXT_ENCODER
+from lavie.cascade import Cascade
+from lavie.events import BASE, Notice
+from lavie.residency import Residency
+from lavie.text import PromptReport
+
+_WEARERS = (BASE, EXTENSION)  # the later stages' networks have layers of other meaning
+
+
+class Wearing(Cascade):
+    """A cascade over the same loaded networks as another, with adapters on those of its base stage."""
+
+    def __init__(self, cascade: Cascade, adapters: Sequence[Adapter], read: Callable[[Adapter], Changes]):
+        """read: an adapter's file → what it changes; called once for each that is needed."""
+        self.adapters, self._read = tuple(adapters), cache(read)
+        super().__init__(cascade.bundle, _Dressing(cascade.residency, self._dressed))
+        self._worn: nn.Module | None = None
+
+    def adapters_for(self, prompt: str) -> tuple[Adapter, ...]:
+        """What is worn for a prompt: all, at the weights that its tags say, else at their own."""
+        known = {adapter.name: adapter.sha256 for adapter in self.adapters}
+        tagged = {one.sha256: one for one in find_adapters(take_tags(prompt)[1], known)}
+        return tuple(tagged.get(adapter.sha256, adapter) for adapter in self.adapters)
+
+    def wear_for(self, prompt: str) -> None:
+        """Weigh what the network on the device carries as a prompt asks for."""
+        if self._worn is not None:
+            put_on(self._worn, UNET, self.adapters_for(prompt), self._read)
+
+    def embed(self, stage: str, prompt: str) -> Tensor:
+        """As `Cascade.embed`: without its tags, the text encoder and its words as the adapters have them."""
+        component = self.bundle.text_components(stage)[0]
+        if component != TEXT_ENCODER:  # a stage with a text encoder of its own, which no adapter was made for
+            return super().embed(stage, take_tags(prompt)[0])
+        words = self._words
+        with self.residency.on_device(component) as model, ExitStack() as inside:
+            put_on(model, TEXT, self.adapters_for(prompt), self._read)
+            inside.callback(take_off, model)
+            inside.enter_context(known_words(self.bundle.text_encoder(stage), model, words))
+            return super().embed(stage, spell(take_tags(prompt)[0], words))
+
+    def read(self, prompt: str) -> PromptReport:
+        """As `Cascade.read`, of a prompt without its tags; words that adapters bring are not unknown."""
+        report = super().read(take_tags(prompt)[0])
+        return replace(report, unknown=tuple(word for word in report.unknown if word not in self._words))
+
+    def notices(self, stage: str, prompt: str, what: str = "prompt") -> list[Notice]:
+        return list(map(Notice, self.read(prompt).notices(what)))
+
+    @property
+    def _words(self) -> dict[str, Tensor]:
+        return {word: rows for adapter in self.adapters for word, rows in self._read(adapter).words.items()}
+
+    @contextmanager
+    def _dressed(self, component: str, network: nn.Module) -> Iterator[None]:
+        """A component as it is handed out: those of the base stage carry the adapters."""
+        if component not in _WEARERS:
+            yield
+            return
+        try:
+            put_on(network, UNET, self.adapters, self._read)
+            self._worn = network
+            yield
+        finally:
+            self._worn = None
+            take_off(network)
+
+
+class _Dressing:
+    """A residency that dresses what it hands out."""
+
+    def __init__(self, residency: Residency, dressed: Callable):
+        self._residency, self._dressed = residency, dressed
+
+    def __getattr__(self, name: str):
+        return getattr(self._residency, name)
+
+    @contextmanager
+    def on_device(self, component: str) -> Iterator[nn.Module]:
+        with self._residency.on_device(component) as module, self._dressed(component, module):
+            yield module

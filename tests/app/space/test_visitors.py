@@ -1,0 +1,180 @@
+"""Each visitor sees and changes what is theirs; what is shared is seen by all and changed by its maker alone."""
+
+import zipfile
+
+import pytest
+from starlette.requests import HTTPConnection
+
+from app.config import Limits, Space, StudioConfig
+from app.gallery import Query
+from app.job_row import CANCELLED, QUEUED
+from app.limits import admission
+from app.ui.queue import act
+from app.ui.visitors import COOKIE, Visitors
+from app.visitor import NOBODY, Visitor, asking, at_the_wall, share, shared_ids
+from extensions.long_video.plan import Segment, SegmentPlan
+from lavie.errors import RequestError
+from lavie.request import Request
+from tests.app.studios import ended
+from tests.fakes import FakeCascade
+
+ADA, BOB = Visitor("a" * 64), Visitor("b" * 64)
+
+
+@pytest.fixture
+def studio(make_studio):
+    return make_studio(FakeCascade(), space=Space(), model="nano")
+
+
+def made(studio, who, prompt="a red star", seed=7):
+    with asking(who):
+        job = studio.submit(Request(prompt, seed=seed))
+    ended(studio, job)
+    return job
+
+
+def found(studio, **query):
+    return [clip.id for clip in studio.gallery.page(Query(**query)).clips]
+
+
+def test_each_sees_their_own_clips_and_jobs(studio):
+    clips = {who: made(studio, who, f"a star of {who.name[0]}", seed) for seed, who in enumerate((ADA, BOB))}
+    for who, other in ((ADA, BOB), (BOB, ADA)):
+        with asking(who):
+            for query in ({}, {"text": "star"}, {"stacked": True}, {"text": "star", "stacked": True}, {"seed": None}):
+                assert found(studio, **query) == [clips[who]], query
+            assert studio.gallery.page(Query()).total == 1
+            assert studio.gallery.get(clips[other]) is None and studio.job(clips[other]) is None
+            assert studio.gallery.newest().id == clips[who]
+            assert studio.gallery.choices("model") == {"nano": 1}
+            assert [row.id for row in studio.jobs.recent(10)] == [clips[who]]
+            assert sum(studio.jobs.counts().values()) == 1
+            with pytest.raises(RequestError, match="no clip"):
+                studio.remix(clips[other])
+    assert sorted(found(studio)) == sorted(clips.values())  # nobody in particular sees all
+
+
+def test_nobody_touches_what_is_anothers(studio):
+    studio.jobs.pause_queue()
+    with asking(ADA):
+        job = studio.submit(Request("a red star"))
+    with asking(BOB):
+        for change in (studio.jobs.cancel, studio.jobs.pause, studio.duplicate, lambda job: studio.edit(job, None)):
+            with pytest.raises(RequestError, match="no job has the id"):
+                change(job)
+        assert studio.jobs.cancel_all() == 0 and studio.jobs.line() == []
+        for what in ("resume_queue", "front", "up"):
+            with pytest.raises(RequestError, match="many share one studio"):
+                act(studio, what, job)
+    assert studio.job(job).state == QUEUED
+    with asking(ADA):
+        assert studio.jobs.cancel_all() == 1
+    assert studio.job(job).state == CANCELLED
+
+
+def test_the_wall_shows_what_was_shared_and_only_its_maker_changes_it(studio):
+    clip = made(studio, ADA)
+    with asking(BOB), pytest.raises(RequestError, match="another visitor's"):
+        share(studio.database, clip)
+    with asking(ADA):
+        share(studio.database, clip)
+        assert shared_ids(studio.database) == {clip}
+    with asking(BOB):
+        assert found(studio) == [] and shared_ids(studio.database) == set()
+        with at_the_wall():
+            assert found(studio) == [clip]
+        assert studio.gallery.require(clip).id == clip
+        for change in (lambda: studio.gallery.rate(clip, 5), lambda: studio.gallery.delete(clip)):
+            with pytest.raises(RequestError, match="another visitor's"):
+                change()
+        again = studio.remix(clip)
+    assert studio.gallery.get(clip).rating == 0
+    ended(studio, again)
+    with asking(BOB):
+        assert found(studio) == [again]
+    with asking(ADA):
+        share(studio.database, clip, False)
+        with at_the_wall():
+            assert found(studio) == []
+
+
+def test_the_trash_of_one_is_not_emptied_by_another(studio):
+    clips = {who: made(studio, who) for who in (ADA, BOB)}
+    for who, clip in clips.items():
+        with asking(who):
+            studio.gallery.delete(clip)
+    # A purge of Ada's that was cut short: Bob's must bring it back, and not take it for what has no row.
+    kept = studio.config.clips / f"{clips[ADA]}.mp4"
+    away = studio.config.data / "trash" / clips[ADA]
+    away.mkdir(parents=True)
+    kept.rename(away / kept.name)
+    with asking(BOB):
+        assert studio.gallery.purge() == [clips[BOB]]
+    assert kept.is_file()
+    with asking(ADA):
+        assert found(studio, trashed=True) == [clips[ADA]]
+
+
+def test_a_download_holds_what_is_ones_own(studio, tmp_path):
+    clips = {who: made(studio, who) for who in (ADA, BOB)}
+    with asking(BOB):
+        done = studio.gallery.export(tmp_path / "mine.zip")
+    assert done.clips == (clips[BOB],)
+    assert not any(clips[ADA] in name for name in zipfile.ZipFile(done.path).namelist())
+
+
+def test_long_videos_are_ones_own_and_what_would_be_everybodys_is_not_kept(studio):
+    with asking(ADA):
+        project = studio.long.projects.create(SegmentPlan((Segment("a"),)), Request("a"), "nano")
+    with asking(BOB):
+        assert studio.long.projects.list() == []
+        with pytest.raises(RequestError, match="no long video"):
+            studio.long.projects.delete(project)
+        for keep in (lambda: studio.presets.save("mine", {}), lambda: studio.gallery.save_search("mine", Query())):
+            with pytest.raises(RequestError, match="many share"):
+                keep()
+    assert [one.id for one in studio.long.projects.list()] == [project]
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"), [(Limits(jobs=2), "2 jobs of yours"), (Limits(seconds=5), r"2 s of video, 4 s of yours")]
+)
+def test_limits_are_each_visitors_own(make_studio, limits, said):
+    studio = make_studio(FakeCascade(), space=Space(), limits=limits)
+    studio.jobs.pause_queue()
+    ada, bob = (Visitor(who.name, admission(studio.config)) for who in (ADA, BOB))
+    with asking(ada):
+        for _ in range(2):
+            studio.submit(Request("a red star"))  # 16 frames at 8 a second
+        with pytest.raises(RequestError, match=said):
+            studio.submit(Request("a red star"))
+        assert len(studio.jobs.line()) == 2
+    with asking(bob):
+        studio.submit(Request("a red star"))
+    for _ in range(3):  # nobody in particular is not limited
+        studio.submit(Request("a red star"))
+
+
+def test_at_home_nothing_of_it_is_written(make_studio):
+    studio = make_studio(FakeCascade())
+    ended(studio, studio.submit(Request("a red star")))
+    assert not StudioConfig().shared and NOBODY.own == "TRUE"
+    assert studio.database.query("SELECT * FROM owned") == []
+
+
+def test_who_signed_in_is_the_same_on_every_machine_and_nobody_else(studio):
+    def known(cookie="", **signed_in):
+        headers = [(b"cookie", f"{COOKIE}={cookie}".encode())]
+        session = {"oauth_info": {"userinfo": signed_in}} if signed_in else {}
+        return Visitors(studio).of(HTTPConnection({"type": "http", "headers": headers, "session": session})).name
+
+    ada = known("x" * 32, preferred_username="ada")
+    assert ada == known("y" * 32, preferred_username="ada")
+    others = {known("x" * 32), known("y" * 32), known("x" * 32, preferred_username="bob"), known(), known()}
+    assert len(others | {ada}) == 6  # who is known by nothing is new each time
+    assert known("x" * 32) == known("x" * 32)
+
+
+def test_a_name_that_is_no_hash_never_comes_near_sql():
+    with pytest.raises(ValueError, match="SHA-256"):
+        Visitor("x' OR 1=1 --")

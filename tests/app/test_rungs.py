@@ -1,0 +1,149 @@
+"""What a clip's stages ran on stands in its recipe, and is what they run on when it is made again."""
+
+import json
+
+import pytest
+
+from app.forecast import memory_forecast
+from app.job_row import DONE, FAILED
+from app.media import read_recipe
+from app.proof import Difference
+from app.recipe import Recipe
+from app.ui.forecast import forecast
+from app.ui.language import Languages
+from lavie.errors import OutOfMemory, RequestError
+from lavie.events import BASE, INTERPOLATION, Finished, Notice, OnRung, StageStarted
+from lavie.plans import DECODING, MODEL, PLAIN, MemoryPlan, Rung
+from lavie.request import Request
+from tests.app.studios import ended
+from tests.fakes import FakeCascade
+
+HALVES, PIECES = Rung(halves=True), Rung(512, offload=MODEL)
+
+
+class Planned(FakeCascade):
+    """Tells a rung for each stage; `rungs` where none is given. asked: what it was given, run by run."""
+
+    def __init__(self, **rungs: Rung):
+        super().__init__()
+        self.rungs, self.asked, self.short = rungs, [], False
+
+    def generate(self, request, source=None, done=None, memory=None):
+        self.asked.append(dict(memory or {}))
+        rungs = {**self.rungs, **(memory or {})}
+        for event in super().generate(request, source, done):
+            if isinstance(event, Finished):
+                yield OnRung(DECODING, rungs.get(DECODING, PLAIN))
+            yield event
+            if isinstance(event, StageStarted):
+                if self.short and event.stage == INTERPOLATION:
+                    raise OutOfMemory("cuda ran out of memory")
+                yield Notice(f"{event.stage} has a plan")
+                yield OnRung(event.stage, rungs.get(event.stage, PLAIN))
+
+
+@pytest.fixture
+def cascade():
+    return Planned(base=HALVES, decoding=PIECES)
+
+
+@pytest.fixture
+def studio(make_studio, cascade):
+    return make_studio(cascade)
+
+
+EXPECTED = {BASE: HALVES, DECODING: PIECES}
+
+
+def test_rungs_stand_in_the_recipe_of_the_file_and_the_gallery(studio):
+    clip = ended(studio, studio.submit(Request("a red star", seed=7))).clip
+    assert studio.gallery.get(clip.id).recipe.memory == EXPECTED
+    assert Recipe.from_json(read_recipe(clip.path)).memory == EXPECTED
+
+
+def test_made_again_a_clip_runs_on_the_rungs_that_it_ran_on(studio, cascade):
+    clip = ended(studio, studio.submit(Request("a red star", seed=7))).clip
+    cascade.rungs = {BASE: Rung(offload=MODEL)}
+    job = ended(studio, studio.regenerate(clip.id))
+    assert job.state == DONE and job.proof.identical
+    assert cascade.asked == [{}, EXPECTED]
+
+
+def test_what_changed_in_the_plan_is_named_where_the_frames_differ(studio, cascade):
+    clip = ended(studio, studio.submit(Request("a red star", seed=7))).clip
+    cascade.shade = 3
+    generate = cascade.generate
+    cascade.generate = lambda request, source=None, done=None, memory=None: generate(
+        request, source, done, {BASE: PIECES, DECODING: Rung(512)}
+    )
+    proof = ended(studio, studio.regenerate(clip.id)).proof
+    assert proof.differences == (Difference("memory.base", str(HALVES), str(Rung(512))),)
+
+
+def test_a_clip_finished_from_a_draft_keeps_the_rungs_of_the_stages_that_it_takes(studio, cascade):
+    draft = ended(studio, studio.submit(Request("a red star", seed=7))).clip
+    cascade.rungs = {INTERPOLATION: HALVES}
+    job = ended(studio, studio.finish(draft.id, interpolate=True))
+    assert job.state == DONE, job.row.error
+    found = studio.gallery.get(job.clip.id).recipe.memory
+    assert found == {BASE: HALVES, INTERPOLATION: HALVES, DECODING: PLAIN}
+    assert cascade.ran == [BASE, INTERPOLATION]
+
+
+def test_a_remix_plans_anew(studio, cascade):
+    clip = ended(studio, studio.submit(Request("a red star", seed=7))).clip
+    ended(studio, studio.remix(clip.id))
+    assert cascade.asked == [{}, {}]
+
+
+def test_where_memory_runs_out_for_good_the_latents_are_kept_and_retry_goes_on_from_them(studio, cascade):
+    from lavie.request import Interpolation
+
+    cascade.short = True
+    job = ended(studio, studio.submit(Request("a red star", seed=7, interpolation=Interpolation())))
+    assert job.state == FAILED and "ran out of memory" in job.row.error
+    cascade.short = False
+    studio.retry(job.row.id)
+    again = ended(studio, job.row.id)
+    assert again.state == DONE and cascade.ran == [BASE, INTERPOLATION, INTERPOLATION]
+    assert cascade.asked[1] == {BASE: HALVES}
+    assert studio.gallery.get(job.row.id).recipe.memory[BASE] == HALVES
+
+
+def test_a_recipe_without_rungs_says_nothing_of_them():
+    recipe = Recipe(Request("a red star", seed=7), "nano", {"device": "cpu"})
+    assert "memory" not in json.loads(recipe.to_json())
+    assert Recipe.from_json(recipe.to_json()).memory == {}
+
+
+@pytest.mark.parametrize("memory", [[], {"base": {"tile": 1}}, {"else": {}}, {"base": "halves"}], ids=str)
+def test_a_recipe_with_rungs_that_are_none_is_refused(memory):
+    data = json.loads(Recipe(Request("a red star", seed=7), "nano", {"device": "cpu"}).to_json())
+    with pytest.raises(RequestError):
+        Recipe.from_json(json.dumps({**data, "memory": memory}))
+
+
+PLAN = MemoryPlan("bfloat16", {BASE: PLAIN, DECODING: PIECES}, {BASE: 3 * 2**30, DECODING: 2**30}, 8 * 2**30)
+
+
+def test_a_forecast_says_what_is_needed_and_how_stages_will_run():
+    say = Languages().words("en")
+    said = forecast(PLAN, False, say)
+    assert said == (
+        "will need about 3.0 GiB of 8.0 GiB device memory · "
+        "Decode: in pieces of 512 pixels, idle networks wait in main memory"
+    )
+    assert forecast(PLAN, True, say).startswith("Decode: ")
+    assert forecast(None, False, say) == ""
+    tight = MemoryPlan("bfloat16", {}, {BASE: 9 * 2**30}, 8 * 2**30, fits=False)
+    assert forecast(tight, False, say).endswith("memory may run out")
+
+
+def test_a_forecast_is_made_where_memory_is_planned_and_a_model_is_there(studio, cascade):
+    asked = Request("a red star", seed=7)
+    assert memory_forecast(studio, asked) is None
+    ended(studio, studio.submit(asked))
+    assert memory_forecast(studio, asked) is None
+    cascade.plan = lambda request: PLAN if request.width else None
+    assert memory_forecast(studio, asked) == PLAN
+    assert memory_forecast(studio, Request("refused")) is None

@@ -14,6 +14,7 @@ from app.recipe import Job
 from app.start import check_fit
 from extensions.long_video.plan import MAX_SEGMENTS
 from extensions.long_video.reel import Reel, Shot, Transition
+from extensions.lora.tags import take_tags
 from lavie.errors import RequestError, short
 from lavie.request import Request
 
@@ -109,7 +110,7 @@ def _transitions(sources: Sequence[StoredClip | Path], asked: Asked, window: int
 
 def _prompt_of(source: StoredClip | Path) -> str:
     """What a clip shows; of a file nobody knows."""
-    return "" if isinstance(source, Path) else source.recipe.request.prompt
+    return "" if isinstance(source, Path) else take_tags(source.recipe.request.prompt)[0]
 
 
 def _first_prompt(reel: Reel) -> str:

@@ -18,7 +18,7 @@ from extensions.lora.apply import put_on, take_off
 from extensions.lora.embeddings import known_words, spell
 from extensions.lora.names import TEXT, UNET
 from extensions.lora.read import Changes
-from extensions.lora.tags import find_adapters, take_tags
+from extensions.lora.tags import Asked, take_tags
 from lavie.bundle import EXTENSION, TEXT_ENCODER
 from lavie.cascade import Cascade
 from lavie.events import BASE, Notice
@@ -39,9 +39,8 @@ class Wearing(Cascade):
 
     def adapters_for(self, prompt: str) -> tuple[Adapter, ...]:
         """What is worn for a prompt: all, at the weights that its tags say, else at their own."""
-        known = {adapter.name: adapter.sha256 for adapter in self.adapters}
-        tagged = {one.sha256: one for one in find_adapters(take_tags(prompt)[1], known)}
-        return tuple(tagged.get(adapter.sha256, adapter) for adapter in self.adapters)
+        said = {one.name.casefold(): one for one in take_tags(prompt)[1]}
+        return tuple(_weighed(adapter, said.get(adapter.name.casefold())) for adapter in self.adapters)
 
     def wear_for(self, prompt: str) -> None:
         """Weigh what the network on the device carries as a prompt asks for."""
@@ -100,3 +99,7 @@ class _Dressing:
     def on_device(self, component: str) -> Iterator[nn.Module]:
         with self._residency.on_device(component) as module, self._dressed(component, module):
             yield module
+
+
+def _weighed(adapter: Adapter, asked: Asked | None) -> Adapter:
+    return adapter if asked is None else replace(adapter, weight=asked.weight, text_weight=asked.text_weight)

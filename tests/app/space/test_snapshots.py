@@ -211,5 +211,7 @@ def test_a_new_clip_is_kept_at_once_and_trouble_is_told_until_it_is_over(tmp_pat
     assert Snapshots(kept, data).restore().lost == ()
     again = Studio(StudioConfig(data=data), load=lambda config: FakeCascade())
     assert again.gallery.get(job).rating == 5 and again.gallery.get(job).path.is_file()
-    assert Ownership(data).acquire()
+    owner = Ownership(data)
+    assert owner.acquire()
+    owner.release()
     again.close()

@@ -67,12 +67,17 @@ def test_it_serves_everybody_and_the_hub_may_frame_it(tmp_path):
 def test_what_was_there_before_a_restart_is_there_after_it(tmp_path):
     port, bucket = free_port(), tmp_path / "bucket"
     values = {"data": ["a red star", 1, 2, None, None, "", False, False, None, None, None, None, True]}
-    with space(tmp_path, port, LAVIE_SNAPSHOTS=str(bucket)):
-        made = httpx.post(f"http://127.0.0.1:{port}/gradio_api/run/render", json=values, timeout=300)
+    # The page gives a visitor a cookie, by which the visitor is known again after the restart.
+    visitor = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300)
+    with visitor, space(tmp_path, port, LAVIE_SNAPSHOTS=str(bucket)):
+        visitor.get("/")
+        made = visitor.post("/gradio_api/run/render", json=values)
         clip, _ = made.json()["data"]
+        cookies = dict(visitor.cookies)
     shutil.rmtree(tmp_path / "data")
-    with space(tmp_path, port, LAVIE_SNAPSHOTS=str(bucket)):
-        again = httpx.post(f"http://127.0.0.1:{port}/gradio_api/run/clip", json={"data": [clip["id"]]}, timeout=60)
+    visitor = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, cookies=cookies)
+    with visitor, space(tmp_path, port, LAVIE_SNAPSHOTS=str(bucket)):
+        again = visitor.post("/gradio_api/run/clip", json={"data": [clip["id"]]})
         assert again.json()["data"][0]["frame_hash"] == clip["frame_hash"]
         assert (tmp_path / "data" / "clips" / f"{clip['id']}.mp4").is_file()
 

@@ -50,6 +50,10 @@ def _port_config(port: int | None) -> object:
     return port is None or StudioConfig(port=port)
 
 
+def _workers_config(workers: str | None) -> object:
+    return workers is None or StudioConfig(workers=workers)
+
+
 @cli.callback(invoke_without_command=True)
 def studio(
     context: typer.Context,
@@ -61,10 +65,15 @@ def studio(
     model: ModelOption = None,
     device: DeviceOption = None,
     auth: Annotated[str | None, typer.Option(metavar="USER:PASSWORD", help="Ask for a login [or LAVIE_AUTH].")] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(callback=checked(_workers_config), help="local, ray, or ray:N for N devices [default: local]."),
+    ] = None,
     mcp: Annotated[bool, typer.Option("--mcp", help="Offer the HTTP endpoints as MCP tools too.")] = False,
 ) -> None:
     """LaVie Studio: videos from words. Without a command, the studio opens as a page on this machine."""
     settings = {"host": host, "port": port, "data": data, "model": model, "device": device, "auth": auth}
+    settings |= {"workers": workers}
     settings |= {"mcp": True} if mcp else {}
     if context.invoked_subcommand is not None:
         _refuse_misplaced(context, settings)

@@ -6,6 +6,7 @@ Knows where data and bundles lie by default. Does not know what is in them.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent  # the folder of app.py, assets in
 RECOVERIES = ("resume", "ask", "never")
 MAX_KEEP_DAYS = 36_500  # a hundred years: for ever
 SPACE_STORAGE = Path("/data")  # where a Hugging Face Space mounts what outlives a restart, if it has such storage
+_WORKERS = re.compile(r"local|ray(?::([1-9][0-9]{0,3}))?")
 
 
 class ConfigError(LavieError):
@@ -66,6 +68,7 @@ class StudioConfig:
     same failure), `ask` and `never` leave it to a person. keep_work_days: how long the latents of a failed or cancelled
     job are kept for a new try, 0 … 36500; looked at when a worker starts. space: where it runs on one, else None.
     snapshots: folder that outlives this machine, where copies of the data folder are kept, or None. limits: see there.
+    workers: `local`, this process; `ray` or `ray:N`, N devices of a Ray cluster at once [one; as many as it has GPUs].
     Raises ConfigError for a value that is none of these.
     """
 
@@ -81,8 +84,13 @@ class StudioConfig:
     space: Space | None = None
     snapshots: Path | None = None
     limits: Limits = Limits()
+    workers: str = "local"
 
     def __post_init__(self):
+        if not _WORKERS.fullmatch(self.workers):
+            raise ConfigError(f"workers is {self.workers!r}: give local, ray, or ray:N for N devices from 1 to 9999")
+        if self.over_ray and self.zero_gpu:
+            raise ConfigError(f"workers is {self.workers!r} where ZeroGPU lends the device: give local")
         if not 1 <= self.port <= 65535:
             raise ConfigError(f"port is {self.port}: give a number from 1 to 65535")
         if self.recovery not in RECOVERIES:
@@ -94,6 +102,17 @@ class StudioConfig:
     def zero_gpu(self) -> bool:
         """Whether the device is lent to single events, and is not there otherwise."""
         return self.space is not None and self.space.zero_gpu
+
+    @property
+    def over_ray(self) -> bool:
+        """Whether clips are made on devices of a Ray cluster."""
+        return self.workers != "local"
+
+    @property
+    def devices(self) -> int | None:
+        """How many of them; None where that is left open."""
+        number = _WORKERS.fullmatch(self.workers)[1]
+        return int(number) if number else None
 
     @property
     def shared(self) -> bool:
@@ -126,12 +145,13 @@ def read_config(
     port: int | None = None,
     auth: str | None = None,
     mcp: bool = False,
+    workers: str | None = None,
     writable: Callable[[Path], bool] = _writable,
 ) -> StudioConfig:
     """Settings from arguments, then `LAVIE_DATA`, `LAVIE_MODEL`, `LAVIE_DEVICE`, `LAVIE_HOST`, `LAVIE_PORT`,
-    `LAVIE_AUTH`, then defaults; `LAVIE_RECOVERY`, `LAVIE_KEEP_WORK_DAYS`, `LAVIE_SNAPSHOTS`, `LAVIE_LIMIT_…` and
-    `LAVIE_PRIVATE` from the environment alone. An empty variable counts as absent. A Space says by `SPACE_ID` that it
-    is one.
+    `LAVIE_AUTH`, `LAVIE_WORKERS`, then defaults; `LAVIE_RECOVERY`, `LAVIE_KEEP_WORK_DAYS`, `LAVIE_SNAPSHOTS`,
+    `LAVIE_LIMIT_…` and `LAVIE_PRIVATE` from the environment alone. An empty variable counts as absent. A Space says by
+    `SPACE_ID` that it is one.
 
     auth: `user:password`; in the environment it does not show in the list of processes. Raises ConfigError.
     """
@@ -152,6 +172,7 @@ def read_config(
         space=space,
         snapshots=Path(kept).expanduser() if kept else None,
         limits=Limits(_limit(environ, "JOBS", int), _limit(environ, "SECONDS", float)),
+        workers=workers or environ.get("LAVIE_WORKERS") or StudioConfig.workers,
     )
 
 

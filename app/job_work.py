@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 from app.config import RECOVERIES
 from app.database import Database, now
@@ -32,15 +33,16 @@ class Work:
         self._database = database
         self._table = JobTable(database)
 
-    def take(self, job_id: str | None = None) -> JobRow | None:
+    def take(self, job_id: str | None = None, suits: Callable[[JobRow], bool] | None = None) -> JobRow | None:
         """Start the next queued job, whoever else asks at the same time; None if there is none or the queue is paused.
 
         job_id: start this one, wherever it stands and even if the queue is paused; None if it is not queued.
+        suits: start the next one of which this is true; others are left to other workers.
         """
-        if self._next(job_id) is None:
+        if self._next(job_id, suits) is None:
             return None  # the usual answer costs no writer's turn
         with self._database.write():
-            while (found := self._next(job_id)) is not None:
+            while (found := self._next(job_id, suits)) is not None:
                 again = {"state": RUNNING, "attempts": found.attempts + 1, "started": now(), "error": None}
                 self._table.set(found.id, **again, **FRESH)
                 try:
@@ -96,9 +98,15 @@ class Work:
             self._table.set_running(job_id, "released", state=QUEUED, asked=None, kept=None)
             self._table.to_front(job_id)
 
-    def recover(self, policy: str) -> list[str]:
+    def lost(self, job_id: str, policy: str) -> None:
+        """The process that a running job's networks were in is gone. policy: as in `recover`."""
+        with self._database.write():
+            self._interrupt(self._table.allowed(job_id, (RUNNING,), "lost"), policy, "its device was lost")
+
+    def recover(self, policy: str, job_id: str | None = None) -> list[str]:
         """Put in order what a kill left running; the ids. Only the owner of the data folder may call it, at its start.
 
+        job_id: this job alone, of which its worker knows that nobody works on it, whatever else is running.
         policy: with `resume` a job is the next one again, unless it was so before and has stored nothing since: what
         killed it would do so again. Else, and with `ask` and `never`, it stays interrupted until a person decides.
         A job that had been asked to stop has now stopped.
@@ -106,18 +114,20 @@ class Work:
         if policy not in RECOVERIES:
             raise RequestError(f"recovery is {policy!r}: choose one of {', '.join(RECOVERIES)}")
         with self._database.write():
-            rows = self._table.where(f"state = '{RUNNING}' ORDER BY priority DESC, position")
+            rows = self._table.where(
+                f"state = '{RUNNING}' AND id = coalesce(?, id) ORDER BY priority DESC, position", [job_id]
+            )
             for row in reversed(rows):  # each goes to the front: so they keep their order
-                self._interrupt(row, policy)
+                self._interrupt(row, policy, "the studio ended")
         return [row.id for row in rows]
 
-    def _interrupt(self, row: JobRow, policy: str) -> None:
+    def _interrupt(self, row: JobRow, policy: str, what: str) -> None:
         if row.asked in (CANCEL, PAUSE):
             (self.cancelled if row.asked == CANCEL else self.paused)(row.id)
             return
         kept = self._kept(row)
         at = f"at {row.stage}, step {row.step} of {row.steps}" if row.stage else "before its first step"
-        error = f"the studio ended {at}"
+        error = f"{what} {at}"
         if policy == RESUME and (row.kept is None or kept > row.kept):
             self._table.set(row.id, state=QUEUED, asked=None, error=error, kept=kept)
             self._table.to_front(row.id)
@@ -137,11 +147,11 @@ class Work:
         )
         return found["number"]
 
-    def _next(self, job_id: str | None) -> JobRow | None:
+    def _next(self, job_id: str | None, suits: Callable[[JobRow], bool] | None) -> JobRow | None:
         if job_id is not None:
             row = self._table.known(job_id)
             return row if row.state == QUEUED else None
         rows = self._table.where(f"""
             state = '{QUEUED}' AND NOT EXISTS (SELECT 1 FROM settings WHERE name = 'queue_paused')
-            ORDER BY priority DESC, position LIMIT 1""")
-        return rows[0] if rows else None
+            ORDER BY priority DESC, position LIMIT {-1 if suits else 1}""")
+        return next((row for row in rows if suits is None or suits(row)), None)

@@ -14,11 +14,13 @@ from dataclasses import asdict, dataclass, replace
 
 from app.clip import load_cascade
 from app.config import StudioConfig
+from app.remote import Remote
 from extensions.lora.adapter import Adapter
 from lavie.errors import LavieError
 
 if typing.TYPE_CHECKING:
     from app.adapters import Adapters
+    from extensions.lora.read import Changes
     from lavie.cascade import Cascade
 
 LOADING, READY = "loading", "ready"  # states of a model; any other text says what is wrong with it
@@ -37,11 +39,16 @@ class Model:
         not there; files are read when they are needed."""
         if not adapters:
             return self
+        library.check(adapters)
+        cascade = self._dressed(adapters, lambda adapter: library.read(adapter, self.cascade.bundle.folder))
+        return Model(self.name, cascade, {**self.provenance, "adapters": [asdict(adapter) for adapter in adapters]})
+
+    def _dressed(self, adapters: Sequence[Adapter], read: Callable[[Adapter], Changes]) -> Cascade:
+        if isinstance(self.cascade, Remote):
+            return self.cascade.wearing(adapters, read)
         from extensions.lora.wearing import Wearing
 
-        library.check(adapters)
-        cascade = Wearing(self.cascade, adapters, lambda adapter: library.read(adapter, self.cascade.bundle.folder))
-        return Model(self.name, cascade, {**self.provenance, "adapters": [asdict(adapter) for adapter in adapters]})
+        return Wearing(self.cascade, adapters, read)
 
     @property
     def prepare(self) -> Callable[[str], None]:

@@ -23,7 +23,6 @@ from app.estimates import Estimates
 from app.gallery import Gallery, StoredClip
 from app.job_row import DONE, INTERRUPTED, PAUSED, QUEUED, REGENERATE, RENDER, JobRow
 from app.jobs import Jobs
-from app.lent import LentWorker
 from app.long_plan import without_seeds
 from app.long_studio import LongVideos
 from app.media import sweep_partials
@@ -40,7 +39,7 @@ from app.training_draft import Drafts
 from app.training_folder import sweep_trainings
 from app.training_studio import Trainings
 from app.visitor import NOBODY, asking
-from app.worker import Worker
+from app.workers import Workers, open_workers
 from lavie.errors import RequestError
 from lavie.request import Interpolation, Request, SuperResolution
 
@@ -69,7 +68,7 @@ class Studio:
         self.long, self.training = LongVideos(self), Trainings(self)
         self.drafts = Drafts(self)
         self._ownership = Ownership(config.data)
-        self._worker: Worker | None = None
+        self._worker: Workers | None = None
         self._changing = threading.Lock()  # of the worker
         self._serving = False
 
@@ -257,8 +256,7 @@ class Studio:
             Starts(self.database, self.config.data).sweep()
             Artefacts(self.database, self.config.data).sweep(self.config.keep_work_days)
             sweep_trainings(self.database, self.config.data, self.config.keep_work_days)
-            kind = LentWorker if self.config.zero_gpu else Worker
-            self._worker = kind(self.config, self.database, self._load)
+            self._worker = open_workers(self.config, self.database, self._load)
             return True
 
     @property

@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 class Worker:
     """One worker over a data folder. The caller owns the folder.
 
-    load: see `app.models.Models`; called in the worker's thread.
+    load: see `app.models.Models`; called in the worker's thread. suits: which jobs it takes; None for all.
     """
 
     def __init__(
@@ -57,7 +57,10 @@ class Worker:
         config: StudioConfig,
         database: Database,
         load: Callable[[StudioConfig], Cascade] = load_cascade,
+        suits: Callable[[JobRow], bool] | None = None,
     ):
+        self._suits = suits
+        self._taken: str | None = None  # the job under way, or whose end could not be stored
         self.config, self._database = config, database
         self.models = Models(config, load)
         self._jobs, self._gallery = Jobs(database), Gallery(database, config.data)
@@ -115,14 +118,15 @@ class Worker:
         while not self._stopping.is_set():
             # Nothing that happens with one job may end the worker, on which all others wait.
             try:
-                if not sound:  # a job whose end could not be stored is as one that a kill interrupted
-                    self._jobs.recover(self.config.recovery)
+                if not sound:
+                    self._recover()
                     sound = True
-                row = self._jobs.take()
-                if row is not None:
-                    self._finish(row)
-                    continue
-                self.models.load_ahead()
+                if self._ready():
+                    row = self._jobs.take(suits=self._suits)
+                    if row is not None:
+                        self._finish(row)
+                        continue
+                    self.models.load_ahead()
             except Exception:
                 if sound:  # and not again while it lasts, as on a full disk
                     _log.exception("%s cannot be worked on", self.config.data)
@@ -131,8 +135,19 @@ class Worker:
             self._wake.clear()
         self._database.close()
 
+    def _ready(self) -> bool:
+        """Whether there is a device to work on."""
+        return True
+
+    def _recover(self) -> None:
+        """A job whose end could not be stored is as one that a kill interrupted; those of other workers run on."""
+        if self._taken is not None:
+            self._jobs.recover(self.config.recovery, self._taken)
+            self._taken = None
+
     def _finish(self, row: JobRow) -> None:
         """Make a job, or store why not."""
+        self._taken = row.id
         try:
             self._make(row)
         except Asked as stop:
@@ -146,6 +161,7 @@ class Worker:
             self._jobs.fail(row.id, f"something went wrong inside ({reason}); {where}")
         finally:
             self._running.ended(row.id)
+        self._taken = None
 
     def _make(self, row: JobRow) -> None:
         if row.kind == TRAIN:

@@ -63,6 +63,17 @@ def test_limits_are_numbers_or_nothing():
             read_config({f"LAVIE_LIMIT_{name}": value})
 
 
+def test_workers_are_local_or_devices_of_a_cluster():
+    assert (StudioConfig().over_ray, StudioConfig().devices) == (False, None)
+    open_number, four = read_config({"LAVIE_WORKERS": "ray"}), read_config({"LAVIE_WORKERS": "ray"}, workers="ray:4")
+    assert (open_number.over_ray, open_number.devices, four.over_ray, four.devices) == (True, None, True, 4)
+    for wrong in ("ray:0", "ray:x", "ray:", "dask", "ray:12345"):
+        with pytest.raises(ConfigError, match=f"workers is '{wrong}': give local, ray"):
+            read_config({}, workers=wrong)
+    with pytest.raises(ConfigError, match="ZeroGPU lends the device: give local"):
+        StudioConfig(workers="ray", space=Space(zero_gpu=True))
+
+
 def test_models_are_folders():
     assert StudioConfig(model="nano").bundle == ROOT / "assets" / "nano"
     assert (ROOT / "app.py").is_file()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.job_row import CANCELLED, INTERRUPTED, PAUSED, QUEUED
+from app.job_row import CANCELLED, INTERRUPTED, PAUSED, QUEUED, RUNNING
 from lavie.errors import RequestError
 from tests.app.jobs.lines import fill, line, store, store_part
 
@@ -96,3 +96,25 @@ def test_what_was_asked_to_stop_when_the_kill_came_has_stopped(jobs):
 def test_an_unknown_policy_is_told(jobs):
     with pytest.raises(RequestError, match="recovery is 'perhaps': choose one of resume, ask, never"):
         jobs.recover("perhaps")
+
+
+def test_a_lost_device_puts_its_job_back_once_for_all_that_was_stored(jobs, database):
+    fill(jobs, "a b")
+    states = []
+    for stage in ("base", None):
+        jobs.take("a")
+        jobs.progress("a", "base", 3, 10)
+        if stage is not None:
+            store(database, "a", stage)
+        jobs.lost("a", "resume")
+        states.append(jobs.get("a").state)
+    assert states == [QUEUED, INTERRUPTED]
+    assert jobs.get("a").error.startswith("its device was lost at base, step 3 of 10, for the second time")
+
+
+def test_a_worker_puts_in_order_what_was_its_own_alone(jobs):
+    fill(jobs, "a b")
+    jobs.take("a")
+    jobs.take("b")
+    assert jobs.recover("resume", "b") == ["b"]
+    assert [jobs.get(name).state for name in "ab"] == [RUNNING, QUEUED]

@@ -36,6 +36,13 @@ def test_a_job_runs_and_is_done(jobs):
     assert [row.id for row in jobs.recent(5)] == ["a"]
 
 
+def test_a_worker_takes_the_first_of_what_suits_it(jobs):
+    fill(jobs, "a b c")
+    assert jobs.take(suits=lambda row: row.id != "a").id == "b"
+    assert jobs.take(suits=lambda row: row.id == "b") is None
+    assert jobs.take().id == "a"
+
+
 def test_a_failed_job_says_why_and_the_next_one_is_taken(jobs):
     fill(jobs, "a b")
     jobs.take()

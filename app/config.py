@@ -62,6 +62,7 @@ class StudioConfig:
     """Where the studio keeps its data and how it opens.
 
     data: folder of clips and downloaded models, made when first needed. model: `nano`, `official` or a folder.
+    model_named: whether a person named it at this start; else the page goes on with the one chosen there last.
     device: as `Cascade.from_bundle` takes it. host, port: where the page is served; port is 1 … 65535.
     auth: (user, password) that the page asks for, or None. mcp: whether the HTTP endpoints are tools for MCP too.
     recovery: what becomes of a job that a kill interrupted, at the next start: `resume` goes on (not twice behind the
@@ -85,6 +86,7 @@ class StudioConfig:
     snapshots: Path | None = None
     limits: Limits = Limits()
     workers: str = "local"
+    model_named: bool = False
 
     def __post_init__(self):
         if not _WORKERS.fullmatch(self.workers):
@@ -161,6 +163,7 @@ def read_config(
     return StudioConfig(
         data=Path(data or environ.get("LAVIE_DATA") or "data").expanduser(),
         model=model or environ.get("LAVIE_MODEL") or "nano",
+        model_named=bool(model or environ.get("LAVIE_MODEL")),
         device=device or environ.get("LAVIE_DEVICE") or "auto",
         # A Space is reached through a proxy from outside its container; at home only this machine is served.
         host=host or environ.get("LAVIE_HOST") or ("0.0.0.0" if space else "127.0.0.1"),

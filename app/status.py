@@ -34,11 +34,10 @@ _WORK = "SELECT bytes FROM artefacts UNION ALL SELECT bytes FROM (SELECT DISTINC
 class BundleStatus:
     """A folder of weights.
 
-    asked: as the settings name it. name: its own, None where it cannot be read. weights: component → bytes of those
-    that are there. missing: stage → files that it lacks; empty where that is not known, as before torch is there.
+    name: its own, None where it cannot be read. weights: component → bytes of those that are there. missing: stage →
+    files that it lacks; empty where that is not known, as before torch is there.
     """
 
-    asked: str
     name: str | None
     folder: Path
     weights: Mapping[str, int]
@@ -74,9 +73,7 @@ class DiskStatus:
 def bundle_status(studio: Studio) -> BundleStatus:
     """The bundle in use. Reads no weights."""
     folder, card = studio.config.bundle, studio.card
-    return BundleStatus(
-        studio.config.model, card.name if card else None, folder.absolute(), _weights(folder), _missing(folder, card)
-    )
+    return BundleStatus(card.name if card else None, folder.absolute(), _weights(folder), _missing(folder, card))
 
 
 def device_status(studio: Studio) -> DeviceStatus:

@@ -27,6 +27,7 @@ from app.long_plan import without_seeds
 from app.long_studio import LongVideos
 from app.media import sweep_partials
 from app.model_card import ModelCard
+from app.model_choice import ModelChoice
 from app.models import READY, Model
 from app.ownership import Ownership
 from app.presets import Presets
@@ -39,6 +40,7 @@ from app.training_draft import Drafts
 from app.training_folder import sweep_trainings
 from app.training_studio import Trainings
 from app.visitor import NOBODY, asking
+from app.weights.work import WeightsWork
 from app.workers import Workers, open_workers
 from lavie.errors import RequestError
 from lavie.request import Interpolation, Request, SuperResolution
@@ -66,7 +68,8 @@ class Studio:
         self.presets, self.estimates = Presets(self.database), Estimates(self.database, config)
         self._load = load
         self.long, self.training = LongVideos(self), Trainings(self)
-        self.drafts = Drafts(self)
+        self.drafts, self.choice = Drafts(self), ModelChoice(self)
+        self.weights = WeightsWork(config.data / "models")
         self._ownership = Ownership(config.data)
         self._worker: Workers | None = None
         self._changing = threading.Lock()  # of the worker
@@ -77,6 +80,7 @@ class Studio:
         if not self._own():
             raise self._ownership.refused("use that studio, wait for that command, or give another --data")
         if not self._serving:
+            self.choice.take_up()
             self._serving = True
             self._worker.start()
 
@@ -116,6 +120,7 @@ class Studio:
 
     def close(self) -> None:
         """Stop behind the step under way; its job goes on at the next start."""
+        self.weights.close()
         with self._changing:
             # Where a step goes on for long, the folder stays ours until this process ends.
             if self._worker is None or self._worker.stop():

@@ -62,7 +62,7 @@ def create_tab(shell: Shell) -> None:
     edit_leave.click(shell.handler(lambda asked: _not_editing()), None, editing, **QUICK)
     _wire_words(shell, widgets["prompt"], worn, words)
     counted = [widgets[name] for name in Form.names() if name not in (*BOUND, "negative", "style")]
-    changed = [shell.page.load, *(widget.change for widget in (*counted, count))]
+    changed = [shell.page.load, shell.tab.select, *(widget.change for widget in (*counted, count))]
     gr.on(changed, shell.handler(partial(_facts, studio)), wanted, facts, **QUICK)
 
 
@@ -218,7 +218,7 @@ def _wire_words(shell: Shell, prompt: gr.Textbox, worn: gr.HTML, words: gr.HTML)
         return text, *show(asked, text)
 
     shown, often = [worn, words], {"trigger_mode": "always_last", **QUICK}
-    gr.on([shell.page.load, prompt.change], shell.handler(show), prompt, shown, **often)
+    gr.on([shell.page.load, shell.tab.select, prompt.change], shell.handler(show), prompt, shown, **often)
     worn.act(shell.handler(off), prompt, [prompt, *shown], **QUICK)
     words.act(shell.handler(put), prompt, [prompt, words], **QUICK)
 

@@ -21,6 +21,8 @@ from app.studio import Studio
 from app.training_folder import CHECKPOINTS, LOSSES, SAMPLES, training_folder
 from app.ui import present
 from app.ui.language import Languages
+from app.ui.model_panel import under_way
+from app.weights.work import Standing
 
 if typing.TYPE_CHECKING:
     from starlette.requests import Request as HttpRequest
@@ -38,8 +40,9 @@ class Board:
     current: the job that runs or, if none does, the last one that ended. line: the jobs that wait, the next one first.
     model: `loading`, `ready`, or what is wrong with it. changed: another text whenever a clip is new or a job begins or
     ends. part: another text whenever a part of a long video is made, or one that is worked on is changed, whenever a
-    training has something new to show, and when the model can be asked. left: of `current`. waiting_seconds: what the
-    line will take; None where that is not known.
+    training has something new to show, when the model can be asked, and when work on the published weights begins or
+    ends. left: of `current`. waiting_seconds: what the line will take; None where that is not known. weights: how that
+    work stands.
     """
 
     current: Snapshot | None
@@ -51,6 +54,7 @@ class Board:
     part: str
     left: present.Left | None
     waiting_seconds: float | None
+    weights: Standing
     fragments: dict[str, dict[str, typing.Any]] = field(default_factory=dict)  # by language, made when first asked for
 
 
@@ -77,7 +81,8 @@ class Live:
                 self._looked = self._clock()
             board, words = self._board, self._languages.words(language)
             if words.language not in board.fragments:
-                board.fragments[words.language] = present.fragments(board, words)
+                weights = {"weights": under_way(board.weights, words)}
+                board.fragments[words.language] = present.fragments(board, words) | weights
             return board.fragments[words.language]
 
     async def stream(self, language: str | None, gone: Callable[[], typing.Awaitable[bool]]) -> AsyncIterator[str]:
@@ -114,7 +119,7 @@ class Live:
         snapshot = studio.job(current.id) if current else None
         waiting = tuple(row for row in line if row.state != RUNNING)
         left = self._left(snapshot) if running else None
-        newest = studio.gallery.newest()
+        newest, weights = studio.gallery.newest(), studio.weights.standing
         parts = (current and (current.stage, current.part), self._projects(), self._learned(current))
         return Board(
             current=snapshot,
@@ -123,9 +128,10 @@ class Live:
             paused=studio.jobs.queue_paused,
             model=studio.model_state,
             changed=f"{newest and newest.id} {current and (current.id, current.state)}",
-            part=f"{parts} {len(waiting)} {studio.model_state}",
+            part=f"{parts} {len(waiting)} {studio.model_state} {weights.work} {weights.state}",
             left=left,
             waiting_seconds=self._seconds_of(waiting, newest and newest.id),
+            weights=weights,
         )
 
     def _seconds_of(self, waiting: tuple[JobRow, ...], newest: str | None) -> float | None:

@@ -204,24 +204,25 @@ def _bars(job: Snapshot, left: Left | None, say: Words) -> str:
     rows = []
     if row.parts and current >= 0:
         words = say("bar_left", time=duration(left.part, say)) if left and left.part is not None else ""
-        rows.append(_bar(part_words(row, say), (row.part - 1) / row.parts, words))
+        rows.append(bar(part_words(row, say), (row.part - 1) / row.parts, words))
     for place, stage in enumerate(stages):
         share, words = (1.0, say("bar_done")) if place < current else (0.0, "")
         if place == current:
             share, words = row.step / max(row.steps, 1), f"{row.step} / {row.steps}"
             words += f" · {say('bar_left', time=duration(left.stage, say))}" if left else ""
-        rows.append(_bar(say(STAGE_KEYS[stage]), share, words))
+        rows.append(bar(say(STAGE_KEYS[stage]), share, words))
     if len(stages) > 1 and current >= 0:
         share = (current + row.step / max(row.steps, 1)) / len(stages)
         share = left.share if left and left.share is not None else share
         words = say("bar_left", time=duration(left.whole, say)) if left and left.whole is not None else ""
-        rows.append(_bar(say("bar_whole"), share, words))
+        rows.append(bar(say("bar_whole"), share, words))
     return "".join(rows)
 
 
-def _bar(name: str, share: float, words: str) -> str:
-    bar = f'<progress aria-label="{html.escape(name)}" value="{share:.3f}" max="1"></progress>'
-    return f'<div class="lv-bar"><span>{html.escape(name)}</span>{bar}<span>{html.escape(words)}</span></div>'
+def bar(name: str, share: float, words: str) -> str:
+    """A line with a bar, 0 … 1, and what stands behind it."""
+    filled = f'<progress aria-label="{html.escape(name)}" value="{share:.3f}" max="1"></progress>'
+    return f'<div class="lv-bar"><span>{html.escape(name)}</span>{filled}<span>{html.escape(words)}</span></div>'
 
 
 def _sprite(frames: np.ndarray) -> dict[str, typing.Any]:

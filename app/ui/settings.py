@@ -1,7 +1,7 @@
-"""The last tab: what the studio stands on, and what this browser has chosen. Changes nothing on the server.
+"""The last tab: the models, what the studio stands on, and what this browser has chosen.
 
-All of it is written when the tab is opened, so that the page itself does not wait for it. What is chosen here is kept
-in cookies by `assets/studio.js`.
+All of it is written when the tab is opened, so that the page itself does not wait for it. What this browser has chosen
+is kept in cookies by `assets/studio.js`; of the models, see `app.ui.model_panel`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,14 @@ from app.status import (
 )
 from app.studio import Studio
 from app.ui import present
-from app.ui.boards import QUICK, board
+from app.ui.boards import QUICK, board, slot
 from app.ui.language import Languages, Words
+from app.ui.model_panel import model_panel
 from app.ui.shell import Asked, Shell
 from lavie.errors import LavieError
+
+if typing.TYPE_CHECKING:
+    import gradio as gr
 
 THEMES = ("light", "dark")
 # Every key that `assets/studio.js` takes, and the word that says what it does.
@@ -45,10 +49,28 @@ KEYS = (
 
 def settings_tab(shell: Shell) -> None:
     """Lay out the tab inside the open page."""
+    if shell.studio.choice.open:
+        models = board(name="models")
+        board(f'<section class="lv-live">{slot("weights")}</section>', name="models-live")
     panels = board(name="settings")
     show = shell.handler(lambda asked: settings_page(shell.studio, shell.languages, asked))
     shell.tab.select(show, None, panels, **QUICK)
     panels.act(show, None, panels, **QUICK)
+    if shell.studio.choice.open:
+        _models(shell, models, panels)
+
+
+def _models(shell: Shell, models: gr.HTML, panels: gr.HTML) -> None:
+    """Wire the section of the models; another choice shows in the panels too."""
+    import gradio as gr
+
+    def answer(asked: Asked) -> tuple:
+        section = model_panel(shell.studio, asked)
+        chosen = asked.told.get("act") == "model_use"
+        return section, settings_page(shell.studio, shell.languages, asked) if chosen else gr.skip()
+
+    for event in (shell.tab.select, models.act):
+        event(shell.handler(answer), None, [models, panels], **QUICK)
 
 
 def settings_page(studio: Studio, languages: Languages, asked: Asked) -> str:
@@ -80,7 +102,7 @@ def _bundle(bundle: BundleStatus, say: Words) -> str:
         facts.append((say(present.STAGE_KEYS[stage]), words))
     weights = [(name, size(count)) for name, count in bundle.weights.items()]
     weights.append((say("weights_all"), size(sum(bundle.weights.values()))))
-    other = _note(say("model_other"), f"python app.py --model {'official' if bundle.asked == 'nano' else 'nano'}")
+    other = _note(say("model_other"), "python app.py --model …")
     listed = f"<details open><summary>{html.escape(say('weights'))}</summary>{_table(weights)}</details>"
     return _panel("model", say, _table(facts) + listed + other)
 

@@ -29,13 +29,17 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class Downloading:
-    """How far it is. done, total: bytes of all files. rate: bytes a second; seconds_left: None while not known."""
+    """How far it is. done, total: bytes of all files. rate: bytes a second; seconds_left: None while not known.
+
+    comparing: whether all of `file` has come: its checksum is compared next.
+    """
 
     file: str
     done: int
     total: int
     rate: float = 0.0
     seconds_left: float | None = None
+    comparing: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def download(
             for have in fetch(file, partial):
                 rate = speed.of(fetched + max(have - began, 0))
                 left = (total - done - have) / rate if rate else None
-                yield Downloading(file.place, done + have, total, rate, left)
+                yield Downloading(file.place, done + have, total, rate, left, have == file.bytes)
             if file.sha256 is None and file.blob is None:
                 yield Notice(f"{file.endpoint} gives no checksum of {file.place}: only its size was compared")
             _keep(file, partial, folder)

@@ -33,20 +33,30 @@ class Known:
 
 @dataclass(frozen=True)
 class Files:
-    """The published files, not converted yet. files: place → bytes. missing: stage → files that it lacks."""
+    """The published files, not converted yet. files: place → bytes. missing: stage → files that it lacks.
+
+    begun: bytes of files that have come in part.
+    """
 
     folder: Path
     files: dict[str, int]
     sha256: dict[str, str]
     missing: dict[str, list[str]]
+    begun: int = 0
 
 
 def bundles(config: StudioConfig) -> list[Known]:
-    """All of them, sorted behind Nano and the official one. Imports torch, reads no weights."""
+    """All of them, sorted behind Nano and the official one; the configured one last, where it lies elsewhere.
+
+    Imports torch, reads no weights.
+    """
     models = config.data / "models"
     own = [folder for folder in sorted(models.glob("*")) if _is_another(folder)]
     named = {NANO: StudioConfig(config.data, NANO).bundle, OFFICIAL: StudioConfig(config.data, OFFICIAL).bundle}
-    return [_known(asked, folder) for asked, folder in (*named.items(), *((str(folder), folder) for folder in own))]
+    found = [*named.items(), *((str(folder), folder) for folder in own)]
+    if config.bundle.absolute() not in {folder.absolute() for _, folder in found}:
+        found.append((config.model, config.bundle))
+    return [_known(asked, folder) for asked, folder in found]
 
 
 def published_files(models: Path) -> Files:
@@ -57,7 +67,15 @@ def published_files(models: Path) -> Files:
     found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     places = {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
     sha256 = {name: kept.sha256 for name, kept in read_record(folder).items()}
-    return Files(folder, places, sha256, {stage: missing(folder, stage) for stage in NETWORKS})
+    begun = sum(_size(path) for path in folder.rglob(".*.partial"))
+    return Files(folder, places, sha256, {stage: missing(folder, stage) for stage in NETWORKS}, begun)
+
+
+def _size(partial: Path) -> int:
+    try:
+        return partial.stat().st_size
+    except OSError:  # it has become whole since it was found
+        return 0
 
 
 def _is_another(folder: Path) -> bool:

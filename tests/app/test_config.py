@@ -28,9 +28,10 @@ def test_the_environment_decides_what_no_argument_does():
         "LAVIE_PORT": "8000",
         "LAVIE_AUTH": "me:a:b",
     }
-    assert read_config(environ) == StudioConfig(Path("/somewhere"), "official", "cpu", "0.0.0.0", 8000, ("me", "a:b"))
+    named = StudioConfig(Path("/somewhere"), "official", "cpu", "0.0.0.0", 8000, ("me", "a:b"), model_named=True)
+    assert read_config(environ) == named
     given = read_config(environ, data=Path("x"), model="y", device="mps", host="h", port=1, auth="u:p")
-    assert given == StudioConfig(Path("x"), "y", "mps", "h", 1, ("u", "p"))
+    assert given == StudioConfig(Path("x"), "y", "mps", "h", 1, ("u", "p"), model_named=True)
 
 
 def test_empty_variables_count_as_absent():

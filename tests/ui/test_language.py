@@ -17,6 +17,7 @@ from app.job_row import CANDIDATES, CLOSED, DONE, OPEN, REGENERATE, TRAIN
 from app.start import FITS
 from app.training_draft import NUMBERS, WHOLE
 from app.ui.language import FALLBACK, FOLDER, Languages
+from app.weights.work import CONVERT, DOWNLOAD
 from extensions.long_video.meters import LIMITS, SIGNALS
 from extensions.long_video.plan import STRATEGIES
 from extensions.lora.training.presets import NAMES
@@ -55,6 +56,7 @@ FAMILIES = {
     "train_{training.preset}": list(NAMES),
     "train_{row.training.preset}": list(NAMES),
     "train_word_{of.word}": ["ordinary", "own", "rare"],
+    "weights_{standing.work}": [DOWNLOAD, CONVERT],
 }
 
 

@@ -57,7 +57,7 @@ def test_an_address_cannot_leave_its_attribute():
 
 
 def test_a_bar_shows_how_far_it_is():
-    read = Read(present._bar(HOSTILE, 0.25, HOSTILE))
+    read = Read(present.bar(HOSTILE, 0.25, HOSTILE))
     progress = next(attributes for tag, attributes in read.elements if tag == "progress")
     assert progress == {"aria-label": HOSTILE, "value": "0.250", "max": "1"}
     assert [tag for tag, _ in read.elements] == ["div", "span", "progress", "span"] and read.said == 2 * HOSTILE

@@ -54,3 +54,11 @@ def test_at_home_nothing_of_it_shows(browser, fake):
     with watched(browser, fake[0]) as page:
         page.get_by_role("tab", name="Gallery").wait_for()
         assert page.locator("#lv-space").count() == 0 and page.get_by_role("tab", name="Wall").count() == 0
+
+
+def test_a_visitor_is_offered_no_weights(browser, address):
+    page = visit(browser, address)
+    page.get_by_role("tab", name="Settings").click()
+    page.locator("#lv-settings .lv-panel").last.wait_for()
+    assert page.locator("#lv-models").count() == page.locator("#lv-models-live").count() == 0
+    page.context.close()

@@ -8,10 +8,15 @@ import re
 import threading
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from app.weights.sources import PUBLISHED
 
 COMMIT = "c" * 40
 LARGE_FROM = 100  # bytes from which a file has a sha256, as those that the hub keeps apart from git
+PIECE = 20_000  # bytes
+CONFIGS = ("config.json", "special_tokens_map.json", "tokenizer_config.json", "scheduler_config.json")
 
 
 class Hub:
@@ -19,13 +24,15 @@ class Hub:
 
     gated, closed: repositories whose licence waits, or that nobody may see. lies: files whose checksum is wrong.
     breaks: how many replies end behind `break_after` bytes. ignores_ranges: files are sent from their start. failing:
-    how many requests get an error of the server. requests: what was asked, in order, with the range or "".
+    how many requests get an error of the server. pieces: each `PIECE` bytes of a file wait for one of these, where they
+    are given. requests: what was asked, in order, with the range or "".
     """
 
     def __init__(self, repositories: Mapping[str, dict[str, bytes]]):
         self.repositories = dict(repositories)
         self.gated, self.closed, self.lies = set(), set(), set()
         self.breaks, self.break_after, self.failing, self.ignores_ranges = 0, 0, 0, False
+        self.pieces: threading.Semaphore | None = None
         self.requests: list[tuple[str, str]] = []
         self.tokens: list[str | None] = []
         hub = self
@@ -48,6 +55,21 @@ class Hub:
     def asked_for(self, file: str) -> list[str]:
         """The ranges in which a file was asked for."""
         return [part for path, part in self.requests if path.endswith(f"/{file}")]
+
+
+def published_hub(folder: Path) -> Hub:
+    """A hub with all that is published, at toy size. Imports torch."""
+    from tests.extensions.published.toys import write_published
+
+    files, repositories = write_published(folder), {}
+    for repository in PUBLISHED.values():
+        below, content = files / repository.folder, {}
+        for choice in repository.files:
+            there = [name for name in choice if (below / name).is_file()]
+            content |= {name: (below / name).read_bytes() for name in there}
+            content |= {choice[0]: b"{}"} if not there and choice[0].endswith(CONFIGS) else {}
+        repositories[repository.ids[0]] = content
+    return Hub(repositories)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -111,4 +133,10 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in (headers | {"Content-Length": str(len(body))}).items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body[:sent])
+        pieces = self.hub.pieces
+        if pieces is None or len(body) <= PIECE:
+            self.wfile.write(body[:sent])
+            return
+        for start in range(0, len(body), PIECE):
+            pieces.acquire()
+            self.wfile.write(body[start : start + PIECE])

@@ -1,45 +1,18 @@
 """`models list, download, convert, verify`: the whole way from a hub to a video, what they print, how they end."""
 
 import json
-from functools import partial
 
 import pytest
 
 from app.config import StudioConfig
-from app.weights import hub as talking
 from app.weights import sources as module
 from app.weights.download import Downloading, collect
 from app.weights.known import bundles
 from app.weights.lines import ByteLines, of_bytes
 from app.weights.sources import LARGE, PUBLISHED, SEINE, Sources
-from extensions.published import convert as converting
 from extensions.published.layout import COMPANIONS, NETWORKS, TOKENIZERS
 from lavie import Cascade, Finished, Request
-from tests.app.weights.hubs import Hub
-from tests.extensions.published.toys import published, write_published
-
-CONFIGS = ("config.json", "special_tokens_map.json", "tokenizer_config.json", "scheduler_config.json")
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """A hub with all that is published, at toy size."""
-    files = write_published(tmp_path / "handed out")
-    repositories = {}
-    for repository in PUBLISHED.values():
-        below = files / repository.folder
-        content = {}
-        for choice in repository.files:
-            there = [name for name in choice if (below / name).is_file()]
-            content |= {name: (below / name).read_bytes() for name in there}
-            content |= {choice[0]: b"{}"} if not there and choice[0].endswith(CONFIGS) else {}
-        repositories[repository.ids[0]] = content
-    hub = Hub(repositories)
-    monkeypatch.setenv("LAVIE_HUB_ENDPOINT", hub.address)
-    monkeypatch.setattr(talking, "WAITS", ())
-    monkeypatch.setattr(converting, "convert", partial(converting.convert, published=published()))
-    yield hub
-    hub.close()
+from tests.extensions.published.toys import write_published
 
 
 def done(result):

@@ -4,7 +4,7 @@ import time
 
 from lavie.request import Interpolation, Request, Sampling
 
-PATIENCE = 60.0  # seconds; only a broken studio needs them
+PATIENCE = 180.0  # seconds; only a broken studio needs them
 ENDLESS = {"step_seconds": 0.01, "steps": 1000}  # a cascade's; no test waits for the end of it
 ONE = Sampling(steps=1)
 

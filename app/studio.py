@@ -241,12 +241,14 @@ class Studio:
 
     def work_off(self) -> None:
         """Make what waits in the line, in this thread: where the device is lent, in the event on whose quota it is."""
-        while not self.jobs.queue_paused and self._worker:
+        last = None
+        while not self.jobs.queue_paused and (worker := self._worker) is not None:
             waiting = next((row for row in self.jobs.line() if row.state == QUEUED), None)
-            if waiting is None:
+            if waiting is None or waiting.id == last:  # one that was put back: the studio closes
                 return
+            last = waiting.id
             with asking(NOBODY):  # a worker's business is all jobs'
-                self._worker.work_on(waiting.id)
+                worker.work_on(last)
 
     def _own(self) -> bool:
         """Become the folder's one worker, if nobody is, and put in order what a killed one left."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from app.config import ROOT
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
-PATIENCE = 60_000  # milliseconds; only a broken page needs them
+PATIENCE = 150_000  # milliseconds; only a broken page needs them
 
 
 def free_port() -> int:

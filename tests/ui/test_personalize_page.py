@@ -144,6 +144,7 @@ def test_a_training_is_prepared_watched_and_used(browser, tiny, page):
     wait = "all => all.every((one) => one.complete && one.naturalWidth)"
     page.wait_for_function(f"({wait})([...document.querySelectorAll('.lv-medium img')])")
     write(page.get_by_label("Caption of number 2"), f"a zkw {HOSTILE}")
+    expect(page.get_by_label("Caption of number 2")).to_have_js_property("defaultValue", f"a zkw {HOSTILE}")  # kept
     page.get_by_role("button", name="Leave out number 3").click()
     expect(page.locator(".lv-medium")).to_have_count(2)
     write(setting(page, "trigger"), "two words")

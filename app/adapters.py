@@ -15,12 +15,13 @@ from pathlib import Path
 
 from app.clip import import_networks
 from app.database import Database, now
-from app.media.partial import publish, temporary
+from app.media.partial import temporary
 from app.recipe import Job
 from extensions.lora.adapter import Adapter, safe_name
 from extensions.lora.card import AdapterCard
 from extensions.lora.tags import Asked, find_adapters, take_tags
 from lavie.errors import AdapterError, LavieError, MediaError, RequestError, short
+from lavie.files import publish
 
 if typing.TYPE_CHECKING:
     from extensions.lora.read import Changes
@@ -144,9 +145,9 @@ class Adapters:
             text, asked = take_tags(job.request.prompt)
             adapters = (*job.adapters, *find_adapters(asked, self.names()))
             return replace(job, request=replace(job.request, prompt=text), adapters=adapters)
-        found = {adapter.sha256: adapter for adapter in job.adapters}
+        found, names = {adapter.sha256: adapter for adapter in job.adapters}, self.names()
         for prompt in job.prompts:
-            for one in find_adapters(take_tags(prompt)[1], self.names()):
+            for one in find_adapters(take_tags(prompt)[1], names):
                 found.setdefault(one.sha256, Adapter(one.sha256, one.name, 0.0))
         return replace(job, adapters=tuple(found.values()))
 

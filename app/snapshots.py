@@ -23,7 +23,7 @@ from typing import Any
 from app.database import NAME, Database, now
 from app.media.partial import is_partial
 from lavie.errors import StorageError
-from lavie.files import file_hash, sync_folder
+from lavie.files import file_hash, publish
 
 FOLDERS = ("clips", "adapters")
 KEPT = 3  # snapshots; older ones are swept
@@ -215,7 +215,7 @@ def _copy(source: Path, target: Path, sha256: str) -> None:
         shutil.copyfile(source, partial)
         if file_hash(partial) != sha256:
             raise _Damaged(source.name)
-        _publish(partial, target)
+        publish(partial, target)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -223,14 +223,7 @@ def _copy(source: Path, target: Path, sha256: str) -> None:
 def _write(path: Path, content: bytes) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_bytes(content)
-    _publish(partial, path)
-
-
-def _publish(partial: Path, path: Path) -> None:
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
-    sync_folder(path.parent)
+    publish(partial, path)
 
 
 @contextlib.contextmanager

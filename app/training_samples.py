@@ -15,7 +15,8 @@ def write_samples(samples: Samples, folder: Path) -> Path:
     The picture comes last: where it is there, all are. Raises MediaError.
     """
     from app.media import write_mp4
-    from app.media.partial import publish, temporary
+    from app.media.partial import temporary
+    from lavie.files import publish
     from lavie.training.sheet import contact_sheet
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -37,7 +37,8 @@ def _is_medium(file: Path) -> bool:
 
 
 def _write(file: Path, thumb: Path) -> None:
-    from app.media.partial import publish, temporary
+    from app.media.partial import temporary
+    from lavie.files import publish
 
     picture = _picture(file)
     picture.thumbnail((SIDE, SIDE))

@@ -67,11 +67,18 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
     partial.replace(file)
 
 
-def sync_folder(folder: Path) -> None:
-    """Have a folder's names on the disk, so that a rename never shows a name without its content."""
-    if os.name == "nt":
+def publish(partial: Path, file: Path) -> None:
+    """Give a finished file its name, in one step that a power cut cannot halve."""
+    sync(partial)
+    os.replace(partial, file)
+    sync(file.parent)
+
+
+def sync(path: Path) -> None:
+    """Have the system put a file or folder on the disk, so that a rename never shows a name without its content."""
+    if path.is_dir() and os.name == "nt":
         return  # Windows opens no folders
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows syncs only what may be written
     try:
         os.fsync(descriptor)
     finally:

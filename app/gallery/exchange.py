@@ -27,8 +27,9 @@ from app.gallery.sidecar import MAX_BYTES, Sidecar, parse_sidecar
 from app.gallery.store import BLOCK, Store, hash_file, move, storage_errors
 from app.gallery.values import StoredClip
 from app.media import check_output, export
-from app.media.partial import publish, temporary
+from app.media.partial import temporary
 from lavie.errors import LavieError, MediaError, StorageError
+from lavie.files import publish
 
 _MEMBER = re.compile(r"clips/([A-Za-z0-9][A-Za-z0-9_-]{0,99})\.(mp4|json)")
 _MOST_MEMBERS = 1_000_000

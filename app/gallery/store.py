@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from app.database import Database
-from app.media.partial import publish, temporary
+from app.media.partial import temporary
 from lavie.errors import StorageError
+from lavie.files import publish
 
 BLOCK = 1 << 20  # bytes read at once
 

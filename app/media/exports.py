@@ -15,9 +15,10 @@ from pathlib import Path
 from app.media.gif import write_gif
 from app.media.moviepy_writer import BT709, write_frames
 from app.media.mp4 import as_rate, copy, encode, is_like_ours, same_size
-from app.media.partial import check_output, publish, temporary
+from app.media.partial import check_output, temporary
 from app.media.reading import expect_frames, fps_of, frames_of, read_recipe
 from lavie.errors import MediaError
+from lavie.files import publish
 
 _RECIPE_NAME = "recipe.json"  # in the zip of pictures, which have no place for it
 

@@ -15,10 +15,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from app.media.containers import opened, packets_of
-from app.media.partial import check_output, publish, temporary
+from app.media.partial import check_output, temporary
 from app.media.reading import check_comment, expect_frames
 from app.media.stills import kind_of
 from lavie.errors import MediaError
+from lavie.files import publish
 from lavie.video import Video
 
 if typing.TYPE_CHECKING:

@@ -90,13 +90,6 @@ def temporary(path: Path) -> Iterator[Path]:
             partial.unlink()
 
 
-def publish(partial: Path, path: Path) -> None:
-    """Give a finished file its name, in one step that a power cut cannot halve."""
-    _sync(partial)
-    os.replace(partial, path)
-    _sync(path.parent)
-
-
 def _check_name(name: str) -> None:
     """Refuse now what the rename would refuse after all the work."""
     try:
@@ -119,14 +112,3 @@ def _cause(error: Exception) -> str:
             return cause
     lines = str(getattr(error, "strerror", None) or error).strip().splitlines() or [type(error).__name__]
     return f"{lines[-1]}: choose another place"
-
-
-def _sync(path: Path) -> None:
-    """Have the system put a file or folder on the disk, so that a rename never shows a name without its content."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows opens no folders
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,8 +8,9 @@ import typing
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.media.partial import check_output, publish, temporary
+from app.media.partial import check_output, temporary
 from app.media.reading import count_frames, fps_of, frames_of
+from lavie.files import publish
 
 if typing.TYPE_CHECKING:
     import numpy as np

@@ -29,7 +29,7 @@ from lavie.bundle import (
 )
 from lavie.errors import BundleError, short
 from lavie.events import STAGES, Notice
-from lavie.files import Kept, file_hash, read_record, sync_folder, write_json, write_record
+from lavie.files import Kept, file_hash, read_record, sync, write_json, write_record
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}  # as safetensors has them
@@ -202,11 +202,11 @@ def _publish(partial: Path, output: Path) -> None:
     old = output.with_name(f".{output.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     for folder in (*(path for path in partial.iterdir() if path.is_dir()), partial):
-        sync_folder(folder)
+        sync(folder)
     if output.is_dir():
         output.replace(old)
     partial.replace(output)
-    sync_folder(output.parent)
+    sync(output.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -8,7 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from app.config import ROOT
+from app.config import ROOT, StudioConfig
+from app.studio import Studio
+from lavie.request import Request, Sampling
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 PATIENCE = 150_000  # milliseconds; only a broken page needs them
@@ -51,6 +53,15 @@ def fake_studio(folder: Path, step_seconds: float, *auth: str):
         finally:
             stop(process)
     assert "Traceback" not in (folder / "log").read_text()
+
+
+def tiny_clip(folder: Path, bundle: Path) -> str:
+    """A clip in the data folder that `tiny_studio` will serve; its id."""
+    studio = Studio(StudioConfig(data=folder / "data", model=str(bundle), device="cpu"))
+    clip = studio.submit(Request("a red star", seed=1, base=Sampling(steps=1)))
+    assert [snapshot.state for snapshot in studio.see_through(clip)][-1] == "done"
+    studio.close()
+    return clip
 
 
 @contextlib.contextmanager

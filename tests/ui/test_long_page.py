@@ -6,11 +6,8 @@ import re
 import pytest
 from PIL import Image
 
-from app.config import StudioConfig
 from app.database import Database
-from app.studio import Studio
-from lavie.request import Request, Sampling
-from tests.ui.pages import PATIENCE, button, tiny_studio, watched
+from tests.ui.pages import PATIENCE, button, tiny_clip, tiny_studio, watched
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 expect.set_options(timeout=PATIENCE)
@@ -20,10 +17,7 @@ expect.set_options(timeout=PATIENCE)
 def tiny(tmp_path_factory, tiny_bundle):
     """A studio with a clip: its address, the clip's id, its data folder."""
     folder = tmp_path_factory.mktemp("long")
-    studio = Studio(StudioConfig(data=folder / "data", model=str(tiny_bundle), device="cpu"))
-    clip = studio.submit(Request("a red star", seed=1, base=Sampling(steps=1)))
-    assert [snapshot.state for snapshot in studio.see_through(clip)][-1] == "done"
-    studio.close()
+    clip = tiny_clip(folder, tiny_bundle)
     with tiny_studio(folder, tiny_bundle) as address:
         yield address, clip, folder / "data"
 

@@ -62,7 +62,7 @@
   };
 
   // --- boards: HTML of the server's whose buttons (data-act) become events of the gradio component around it -----------
-  const WATCHED = ["data-focus", "data-answer", "data-project", "data-id", "data-n", "value", "checked", "selected"];
+  const WATCHED = ["data-focus", "data-answer", "data-order", "data-project", "data-id", "data-n", "value", "checked", "selected"];
   function board(element, trigger) {
     element.addEventListener("click", (event) => {
       const button = event.target.closest("[data-act]");
@@ -88,9 +88,14 @@
       if (fold?.dataset.fold) unfolded[fold.open ? "delete" : "add"](fold.dataset.fold);
     });
     element.addEventListener("refresh", () => trigger({ act: "refresh" }), true);
-    // What has come in place of all that was there is read from its beginning.
-    let shown;
+    let shown, last = 0;
     const follow = () => {
+      // Answers may overtake each other on their way: what a late one says is asked for anew.
+      const order = Number(element.querySelector("[data-order]")?.dataset.order ?? last);
+      const overtaken = order < last;
+      last = order;
+      if (overtaken) trigger({ act: "refresh" });
+      // What has come in place of all that was there is read from its beginning.
       const place = element.querySelector("[data-focus]");
       if (place && place.dataset.focus !== shown) requestAnimationFrame(() => place.focus());
       shown = place?.dataset.focus;

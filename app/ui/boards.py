@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import typing
 
+from lavie.errors import RequestError, short
+
 if typing.TYPE_CHECKING:
     import gradio as gr
 
@@ -37,3 +39,29 @@ def board(value: str = "", *, name: str, extra: typing.Literal["cards", "in_step
 def slot(name: str, kind: str = "div") -> str:
     """Where the script shows what the studio pushes under `name`."""
     return f'<{kind} data-live="{name}"></{kind}>'
+
+
+def answered(refused: str, content: str) -> str:
+    """A board's content. refused: another text whenever what was asked for could not be done: fields then show again
+    what is kept."""
+    return f'<div data-answer="{refused}">{content}</div>'
+
+
+def turn_board(name: str) -> gr.HTML:
+    """The board of a tab whose answers change all of its boards: what it shows comes from `turn`. Nobody sees it."""
+    import gradio as gr
+
+    return gr.HTML(js_on_load=_BOARD, elem_id=f"lv-{name}", elem_classes="lv-turn", apply_default_css=False)
+
+
+def turn(order: int) -> str:
+    """Of an answer, the later the higher. The tab is asked anew when a part of something has been made or changed, and
+    when an answer has overtaken a later one on its way back and stands in its place."""
+    return f'<i data-refresh="part" data-order="{order}"></i>'
+
+
+def number_in(text: str | None, what: str = "number") -> int:
+    """A number that the page itself has written into an event. what: for the message. Raises RequestError."""
+    if text is None or not (text.isascii() and text.isdigit() and len(text) <= 20):
+        raise RequestError(f"{short(text)} is no {what}: load the page again")
+    return int(text)

@@ -10,7 +10,7 @@ View = typing.TypeVar("View")
 
 
 class Seat(typing.Generic[View]):
-    """What one open page looks at, and `turn` for what changes it.
+    """What one open page looks at, and `turn` for what changes it. answers: how many were given.
 
     It is not passed on and given back: an answer that takes long would otherwise put an older view in place of what a
     later one has left.
@@ -18,7 +18,7 @@ class Seat(typing.Generic[View]):
 
     def __init__(self, new: Callable[[], View]):
         """new: the view of a page that was just opened."""
-        self.view, self.turn, self._new = new(), threading.Lock(), new
+        self.view, self.turn, self.answers, self._new = new(), threading.Lock(), 0, new
 
     def __deepcopy__(self, known: dict) -> Seat[View]:
         """Each page gets a seat of its own (`gradio.State`)."""

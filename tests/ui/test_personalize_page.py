@@ -6,13 +6,10 @@ import json
 import pytest
 from PIL import Image, ImageDraw
 
-from app.config import StudioConfig
-from app.studio import Studio
 from extensions.lora.read import targets_in
 from lavie.bundle import Bundle
-from lavie.request import Request, Sampling
 from tests.extensions.lora.files import FAMILIES, Maker
-from tests.ui.pages import PATIENCE, button, generate, tiny_studio, watched
+from tests.ui.pages import PATIENCE, button, generate, tiny_clip, tiny_studio, watched
 from tests.ui.test_accessibility import SIZES, axe, faults  # noqa: F401 - a fixture
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
@@ -24,10 +21,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 def tiny(tmp_path_factory, tiny_bundle):
     """A studio with a clip: its address, the clip's id, its data folder."""
     folder = tmp_path_factory.mktemp("personal")
-    studio = Studio(StudioConfig(data=folder / "data", model=str(tiny_bundle), device="cpu"))
-    clip = studio.submit(Request("a red star", seed=1, base=Sampling(steps=1)))
-    assert [snapshot.state for snapshot in studio.see_through(clip)][-1] == "done"
-    studio.close()
+    clip = tiny_clip(folder, tiny_bundle)
     with tiny_studio(folder, tiny_bundle) as address:
         yield address, clip, folder / "data"
 
@@ -166,6 +160,29 @@ def test_a_training_is_prepared_watched_and_used(browser, tiny, page):
     button(page, "Use it").click()
     expect(prompt(page)).to_have_value("<lora:zkw:1> a zkw")
     expect(page.locator(".lv-wear")).to_have_count(1)
+
+
+def test_an_answer_that_is_overtaken_takes_nothing_back(page):
+    held = []
+
+    def hold(route):
+        if not held and '"seed"' in route.request.post_data:
+            held.append((route, route.fetch()))
+        else:
+            route.continue_()
+
+    page.locator("#lv-train-advanced button").first.click()
+    page.route("**/gradio_api/run/*", hold)
+    write(setting(page, "seed"), "8")
+    write(setting(page, "rank"), "2")
+    expect(setting(page, "rank")).to_have_js_property("defaultValue", "2")  # kept, and told
+    (late, answer) = held[0]
+    with page.expect_request(lambda request: '"refresh"' in (request.post_data or "")):
+        late.fulfill(response=answer)
+    expect(setting(page, "rank")).to_have_js_property("defaultValue", "2")
+    expect(setting(page, "seed")).to_have_js_property("defaultValue", "8")
+    for name in ("rank", "seed"):
+        write(setting(page, name), "")
 
 
 def test_clips_of_the_gallery_are_trained_on(browser, tiny):

@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 
 from app.studio import Studio
-from app.ui.boards import QUICK, board, slot
+from app.ui.boards import QUICK, board, slot, turn, turn_board
 from app.ui.language import Words
 from app.ui.long import head
 from app.ui.long.acts import act
@@ -45,7 +45,7 @@ def create_tab(shell: Shell) -> None:
 
     say, studio, boards = shell.say, shell.studio, {}
     seat = gr.State(Seat(View))
-    boards["projects"] = board(name="long-projects")
+    boards["projects"], turns = board(name="long-projects"), turn_board("long-turn")
     with gr.Row(elem_id="lv-long"):
         with gr.Column(scale=7, min_width=320, elem_id="lv-long-main"):
             boards["segments"] = board(name="long-segments")
@@ -61,10 +61,10 @@ def create_tab(shell: Shell) -> None:
                 script = _script(shell)
                 upload = create_upload(shell)
                 create_leading(shell)
-    outputs = [boards[name] for name in _BOARDS]
+    outputs = [*(boards[name] for name in _BOARDS), turns]
 
     answer = partial(_answer, studio)
-    for one in boards.values():
+    for one in (*boards.values(), turns):
         one.act(shell.handler(partial(answer, act)), seat, outputs, **EDITS)
     gr.on([shell.page.load, shell.tab.select], shell.handler(partial(answer, act)), seat, outputs, **EDITS)
     for how, button in script.buttons.items():
@@ -101,7 +101,8 @@ def _answer(studio: Studio, doing: typing.Callable, asked: Asked, seat: Seat, *v
     with seat.turn:
         view = seat.view if seat.view.project else replace(seat.view, project=asked.chosen.get("project", ""))
         seat.view, *shown = render(studio, doing(studio, asked, view, *values), asked.say)
-        return tuple(shown)
+        seat.answers += 1
+        return *shown, turn(seat.answers)
 
 
 def render(studio: Studio, view: View, say: Words) -> tuple:

@@ -9,15 +9,18 @@ import secrets
 import typing
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from app import plan_edits
 from app.studio import Studio
+from app.ui import boards
 from app.ui.form import Form
 from app.ui.long.scene import ROWS, View
 from app.ui.shell import Asked
 from extensions.long_video.plan import Segment, SegmentPlan
 from lavie.errors import RequestError, short
 
+number_in = partial(boards.number_in, what="number of a segment")
 _SWITCHES = ("anchored", "guarded")
 _NUMBERS = ("seed", "overlap", "ramp")
 
@@ -124,13 +127,6 @@ def shown(view: View, number: int, how: str) -> View:
 
 def project_in(told: typing.Mapping[str, str]) -> str:
     return told.get("id", "")
-
-
-def number_in(text: str | None) -> int:
-    """A number that the page itself has written."""
-    if text is None or not (text.isascii() and text.isdigit() and len(text) <= 20):
-        raise RequestError(f"{short(text)} is no number of a segment: load the page again")
-    return int(text)
 
 
 def whole_in(name: str, text: str) -> int | None:

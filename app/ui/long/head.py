@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 
 from app.job_row import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, RUNNING
 from app.ui import fields
+from app.ui.boards import answered
 from app.ui.form import Form
 from app.ui.language import Words
-from app.ui.long.scene import Scene, View, part
+from app.ui.long.scene import Scene
 from app.ui.present import actions, alert, button, duration, job_words, media
 from extensions.long_video.plan import CODENOISE, MAX_RAMP, OVERLAPS, STRATEGIES
 from lavie.request import SAMPLERS
@@ -47,7 +48,7 @@ def projects(scene: Scene | None, known: Sequence[tuple[str, str]], said: str, s
     actions = f'<span class="lv-actions">{"".join(acts)}</span>'
     bar = f'<div class="lv-projects"{where}>{chooser}{title}{actions}</div>'
     empty = "" if scene else f'<p class="lv-quiet lv-empty">{html.escape(say("long_empty"))}</p>'
-    return part(scene.view if scene else View(), bar + said + (begins(scene, say) if scene else empty))
+    return answered(scene.view.refused if scene else "", bar + said + (begins(scene, say) if scene else empty))
 
 
 def begins(scene: Scene, say: Words) -> str:
@@ -86,7 +87,7 @@ def screen(scene: Scene, say: Words) -> str:
         inside = f'<p class="lv-quiet lv-empty">{html.escape(say("long_no_result"))}</p>'
     rendering = " data-rendering" if scene.rendering else ""
     frame = f'<div class="lv-screen" style="aspect-ratio: {shape}"{rendering}>{inside}</div>'
-    return part(scene.view, frame + facts + _state(scene, say) + _render(scene, say))
+    return answered(scene.view.refused, frame + facts + _state(scene, say) + _render(scene, say))
 
 
 def _state(scene: Scene, say: Words) -> str:
@@ -145,7 +146,7 @@ def settings(scene: Scene, say: Words) -> str:
         f"{html.escape(say('seed_dice'))}</button>"
     )
     inside = f'<div class="lv-settings">{switches}<div class="lv-with">{seed}{dice}</div></div>'
-    return part(scene.view, inside)
+    return answered(scene.view.refused, inside)
 
 
 def advanced(scene: Scene, say: Words) -> str:
@@ -179,7 +180,7 @@ def advanced(scene: Scene, say: Words) -> str:
             more.append(_input(scene, "form", name, shown, say(name), "", f'placeholder="{html.escape(hint)}"'))
     heading = f"<h3>{html.escape(say('long_sampling'))}</h3>"
     joined = f'<div class="lv-settings">{"".join(joining)}</div>'
-    return part(scene.view, f'{joined}{heading}<div class="lv-settings lv-many">{"".join(more)}</div>')
+    return answered(scene.view.refused, f'{joined}{heading}<div class="lv-settings lv-many">{"".join(more)}</div>')
 
 
 def _attributes(scene: Scene, kind: str, name: str) -> str:

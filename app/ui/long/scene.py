@@ -114,11 +114,6 @@ class Scene:
         return "wait" if self.rendering or self.waiting else "new"
 
 
-def part(view: View, content: str) -> str:
-    """A board's content: it is asked for anew when a part of a long video is made or one is changed."""
-    return f'<div data-refresh="part" data-answer="{view.refused}">{content}</div>'
-
-
 def hues(prompts: Sequence[str]) -> list[int]:
     """A colour for each prompt: the same for the same, in the order they come."""
     known: dict[str, int] = {}

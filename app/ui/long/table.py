@@ -9,10 +9,11 @@ from __future__ import annotations
 import html
 
 from app.job_row import FAILED
+from app.ui.boards import answered
 from app.ui.fields import turns
 from app.ui.language import Words
 from app.ui.long.icons import icon
-from app.ui.long.scene import ROWS, Candidate, Scene, hues, part
+from app.ui.long.scene import ROWS, Candidate, Scene, hues
 from app.ui.long.seams import seam_marks
 from app.ui.present import alert, button, job_words
 from extensions.long_video.plan import MAX_SEGMENT_FRAMES, Segment
@@ -33,7 +34,7 @@ def table(scene: Scene, say: Words) -> str:
     head = f'<div class="lv-head"><h2>{html.escape(say("long_segments"))}</h2>{pages}</div>'
     status = f'<p class="lv-quiet" role="status">{html.escape(summary(scene, say))}</p>'
     listed = f'<ol class="lv-segments" start="{first + 1}">{rows}</ol>'
-    return part(view, head + status + _undo(scene, say) + listed + _extend(scene, say))
+    return answered(view.refused, head + status + _undo(scene, say) + listed + _extend(scene, say))
 
 
 def summary(scene: Scene, say: Words) -> str:

@@ -7,8 +7,9 @@ import itertools
 import typing
 from collections.abc import Iterator
 
+from app.ui.boards import answered
 from app.ui.language import Words
-from app.ui.long.scene import Scene, hues, part
+from app.ui.long.scene import Scene, hues
 from app.ui.long.seams import SOON, drift_level, findings, levels, seam_marks, worst
 from extensions.long_video import meters
 from extensions.long_video.plan import Layout
@@ -33,7 +34,7 @@ def timeline(scene: Scene, say: Words) -> str:
     # Each segment stays wide enough for its number and its marks; where there are many, this part alone is scrolled.
     track = f'<div class="lv-track" style="min-width: {count * 3.4:.1f}rem">{inside}<i class="lv-playhead"></i></div>'
     scrolled = f'<div class="lv-timeline" role="group" aria-label="{name}" tabindex="0">{track}</div>'
-    return part(scene.view, heading + scrolled + below)
+    return answered(scene.view.refused, heading + scrolled + below)
 
 
 def _blocks(scene: Scene, say: Words) -> str:

@@ -16,7 +16,7 @@ from functools import partial
 
 from app.studio import Studio
 from app.ui import worn
-from app.ui.boards import QUICK, board, slot
+from app.ui.boards import QUICK, board, slot, turn, turn_board
 from app.ui.language import Words
 from app.ui.personalize import cards, look, media, settings, uploads, watching
 from app.ui.personalize.acts import act, refused, weights
@@ -56,6 +56,7 @@ def create_tab(shell: Shell) -> None:
                 with gr.Accordion(say("advanced"), open=False, elem_id="lv-train-advanced"):
                     boards["advanced"] = board(name="train-more")
                 boards["begin"] = board(name="train-begin")
+    boards["turn"] = turn_board("train-turn")
     prompt = shell.form[0]
     outputs, leading = list(boards.values()), [prompt, shell.tabs]
 
@@ -100,7 +101,8 @@ def _answer(studio: Studio, doing: typing.Callable, asked: Asked, seat: Seat, *v
     """Do what was asked, one thing after the other, and show what there is then."""
     with seat.turn:
         seat.view, *shown = render(studio, doing(studio, asked, seat.view, *values), asked.say)
-        return tuple(shown)
+        seat.answers += 1
+        return *shown, turn(seat.answers)
 
 
 def render(studio: Studio, view: View, say: Words) -> tuple:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from app.adapters import AdapterRow
 from app.studio import Studio
 from app.ui import queue
+from app.ui.boards import number_in
 from app.ui.personalize.scene import DRAFT, SHELF, WATCHED, View
 from app.ui.present import alert
 from app.ui.shell import Asked
@@ -120,13 +121,6 @@ def _page(studio: Studio, asked: Asked, view: View) -> View:
 
 def _media_page(studio: Studio, asked: Asked, view: View) -> View:
     return replace(view, media_page=number_in(asked.told.get("page")))
-
-
-def number_in(text: str | None) -> int:
-    """A number that the page itself has written."""
-    if text is None or not (text.isascii() and text.isdigit() and len(text) <= 20):
-        raise RequestError(f"{short(text)} is no number: load the page again")
-    return int(text)
 
 
 def _weight(text: str) -> float:

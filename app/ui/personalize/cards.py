@@ -9,9 +9,10 @@ import html
 import typing
 from collections.abc import Iterable
 
+from app.ui.boards import answered
 from app.ui.fields import editing, turns
 from app.ui.language import Words
-from app.ui.personalize.scene import CARDS, SHELF, Shelf, part
+from app.ui.personalize.scene import CARDS, SHELF, Shelf
 from app.ui.present import button, media
 from app.ui.settings import size
 from extensions.lora.adapter import MAX_NAME, MAX_WEIGHT
@@ -32,7 +33,8 @@ def shelf(of: Shelf, say: Words) -> str:
     pages = turns("turn", view.page, -(-of.found // CARDS), say)
     head = f'<div class="lv-head"><h2>{html.escape(say("adapters"))}</h2>{pages}</div>'
     if not of.count:
-        return part(view, f'{head}{said}<p class="lv-quiet lv-empty">{html.escape(say("adapters_empty"))}</p>')
+        empty = html.escape(say("adapters_empty"))
+        return answered(view.refused, f'{head}{said}<p class="lv-quiet lv-empty">{empty}</p>')
     label = html.escape(say("adapters_find"))
     find = (
         f'<input class="lv-field lv-find" type="search" maxlength="200" value="{html.escape(view.find)}" '
@@ -41,7 +43,7 @@ def shelf(of: Shelf, say: Words) -> str:
     find = find if of.count > 1 or view.find else ""
     cards = "".join(_card(row, of, say) for row in of.rows)
     cards = f'<ul class="lv-cards lv-shelf">{cards}</ul>' if cards else _none(say)
-    return part(view, f"{head}{find}{said}{cards}")
+    return answered(view.refused, f"{head}{find}{said}{cards}")
 
 
 def preview(sha256: str) -> str:

@@ -6,9 +6,10 @@ import html
 import typing
 
 from app.training_draft import number_of
+from app.ui.boards import answered
 from app.ui.fields import editing, turns
 from app.ui.language import Words
-from app.ui.personalize.scene import MEDIA, MEDIA_CARDS, Preparing, part
+from app.ui.personalize.scene import MEDIA, MEDIA_CARDS, Preparing
 from app.ui.present import button
 from lavie.values import MAX_PROMPT
 
@@ -24,7 +25,7 @@ def media(of: Preparing, say: Words) -> str:
     said = of.view.said_on(MEDIA)
     left_out = [item for item in of.media.items if item.path is None]
     if not of.media.items:
-        return part(of.view, f'{said}<p class="lv-quiet">{html.escape(say("train_no_media"))}</p>')
+        return answered(of.view.refused, f'{said}<p class="lv-quiet">{html.escape(say("train_no_media"))}</p>')
     count = html.escape(say("train_media_count", count=len(usable)))
     pages = turns("media_turn", of.view.media_page, -(-len(usable) // MEDIA_CARDS), say)
     clear = button("clear", say, sure=say("train_sure_clear"))
@@ -36,7 +37,7 @@ def media(of: Preparing, say: Words) -> str:
         for place, item in enumerate(usable[first : first + MEDIA_CARDS], first + 1)
     )
     listed = f'<ul class="lv-cards lv-media">{cards}</ul>' if cards else ""
-    return part(of.view, f"{said}{head}{_left_out(left_out, say)}{listed}")
+    return answered(of.view.refused, f"{said}{head}{_left_out(left_out, say)}{listed}")
 
 
 def thumb(set_id: str, item: SetItem) -> str:

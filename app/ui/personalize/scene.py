@@ -89,8 +89,3 @@ class Watched:
     @property
     def running(self) -> bool:
         return self.progress is not None and self.progress.row.state == RUNNING
-
-
-def part(view: View, content: str) -> str:
-    """A board's content: it is asked for anew when a training has something new to show."""
-    return f'<div data-refresh="part" data-answer="{view.refused}">{content}</div>'

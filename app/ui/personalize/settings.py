@@ -7,8 +7,9 @@ import html
 from app.training_draft import NUMBERS, WHOLE, YES
 from app.training_job import MAX_NAME, Training
 from app.ui import fields
+from app.ui.boards import answered
 from app.ui.language import Words
-from app.ui.personalize.scene import DRAFT, Preparing, part
+from app.ui.personalize.scene import DRAFT, Preparing
 from app.ui.settings import size
 from extensions.lora.training.presets import NAMES
 from extensions.lora.training.settings import MAX_TRIGGER
@@ -33,7 +34,7 @@ def wanted(of: Preparing, say: Words) -> str:
     )  # fmt: skip
     chosen = fields.choice(fields.editing("set", name="preset"), presets, of.draft.preset, say("train_preset"), does)
     head = f'<div class="lv-head"><h2>{html.escape(say("train_new"))}</h2></div>{of.view.said_on(DRAFT)}'
-    return part(of.view, f'{head}<div class="lv-settings">{chosen}{trigger}{_word(of, say)}{name}</div>')
+    return answered(of.view.refused, f'{head}<div class="lv-settings">{chosen}{trigger}{_word(of, say)}{name}</div>')
 
 
 def advanced(of: Preparing, say: Words) -> str:
@@ -47,7 +48,7 @@ def advanced(of: Preparing, say: Words) -> str:
         say("train_prompts_hint"),
     )  # fmt: skip
     many = f'<div class="lv-settings lv-many">{"".join(inside)}</div>'
-    return part(of.view, f'{many}<div class="lv-settings">{switch}{prompts}</div>')
+    return answered(of.view.refused, f'{many}<div class="lv-settings">{switch}{prompts}</div>')
 
 
 def begin(of: Preparing, say: Words) -> str:
@@ -59,7 +60,7 @@ def begin(of: Preparing, say: Words) -> str:
         f"{'' if ready else ' disabled'}>{html.escape(say('train_start'))}</button>"
     )
     said = f'<p class="lv-facts">{html.escape(lacks or _takes(of, say))}</p>'
-    return part(of.view, f"{main}{said}{_warnings(of, say) if ready else ''}")
+    return answered(of.view.refused, f"{main}{said}{_warnings(of, say) if ready else ''}")
 
 
 def _word(of: Preparing, say: Words) -> str:

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 from app.job_row import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, QUEUED, RUNNING, JobRow
 from app.snapshot import Snapshot
+from app.ui.boards import answered
 from app.ui.fields import editing, options
 from app.ui.language import Words
 from app.ui.personalize.plot import loss_plot
-from app.ui.personalize.scene import WATCHED, Watched, part
+from app.ui.personalize.scene import WATCHED, Watched
 from app.ui.present import alert, button, duration, job_words
 
 if typing.TYPE_CHECKING:
@@ -32,10 +33,10 @@ _ACTS = {
 def watched(of: Watched, say: Words) -> str:
     """The whole board; nothing as long as there was no training."""
     if not of.known:
-        return part(of.view, of.view.said_on(WATCHED))
+        return answered(of.view.refused, of.view.said_on(WATCHED))
     head = f'<div class="lv-head"><h2>{html.escape(say("trainings"))}</h2>{_choose(of, say)}</div>'
     inside = _one(of, of.progress, say) if of.progress is not None else ""
-    return part(of.view, f"{head}{of.view.said_on(WATCHED)}{inside}")
+    return answered(of.view.refused, f"{head}{of.view.said_on(WATCHED)}{inside}")
 
 
 def sample(job_id: str, name: str) -> str:

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from lavie import Cascade, Finished, Interpolation, Request, SuperResolution, Video, vae
 from lavie.bundle import UPSCALER_VAE, VAE
-from lavie.stages.interpolation import RATE, interpolated_frames
+from lavie.key_frames import RATE, interpolated_frames
 from lavie.stages.super_resolution import SCALE
 from lavie.training.world import Staging, random_scene, stage
 

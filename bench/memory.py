@@ -31,9 +31,9 @@ from lavie import vae
 from lavie.blocks import Transformer
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
 from lavie.footprint import Shape
+from lavie.key_frames import interpolated_frames
 from lavie.plans import DECODING, MODEL, NONE, SEQUENTIAL, TILES, Part, Rung, Work, needed, plan_for, predict
 from lavie.sampling import Guided
-from lavie.stages.interpolation import interpolated_frames
 from lavie.stages.super_resolution import SCALE, InPieces
 from lavie.unet import BaseUNet, InterpolationUNet, SuperResolutionUNet
 

@@ -22,8 +22,9 @@ from lavie import vae as vae_module
 from lavie.errors import BundleError, RequestError
 from lavie.events import BASE, INTERPOLATION, STAGES, SUPER_RESOLUTION
 from lavie.files import read_record, unchanged_hash
+from lavie.key_frames import CONDITIONINGS, NEAREST, NEIGHBOURS
 from lavie.request import Interpolation, Sampling, SuperResolution
-from lavie.sampling import EPSILON, PREDICTION_TYPES
+from lavie.sampling import EPSILON, PREDICTION_TYPES, SAMPLE
 from lavie.text import TextEncoder, load_tokenizer
 from lavie.unet import BaseUNet, InterpolationUNet, SuperResolutionUNet
 from lavie.windows import Windows
@@ -59,7 +60,8 @@ HOW_TO_GET = "copy the folder again from where it came (Nano: `git checkout asse
 class StageDefaults:
     """How a stage of this bundle runs where a request is silent.
 
-    windows: what its network sees at once, in frames of its output. preview: 4 × 3, latent channels → RGB in -1 … 1.
+    windows: what its network sees at once, in frames of its output. conditioning: what interpolation's network sees of
+    the key frames (`key_frames`). preview: 4 × 3, latent channels → RGB in -1 … 1.
     """
 
     sampling: Sampling
@@ -68,6 +70,7 @@ class StageDefaults:
     negative_prompt: str = ""
     noise_level: int = 0
     windows: Windows = field(default_factory=lambda: Windows(16, 16))
+    conditioning: str = NEAREST
     preview: tuple[tuple[float, float, float], ...] | None = None
 
 
@@ -237,6 +240,10 @@ def _stage_defaults(stage: str, values: dict) -> StageDefaults:
         values["windows"] = Windows(**values["windows"])
     if values.get("prediction_type", EPSILON) not in PREDICTION_TYPES:
         raise ValueError(f"prediction_type {values['prediction_type']!r}")
+    if values.get("conditioning", NEAREST) not in CONDITIONINGS:
+        raise ValueError(f"conditioning {values['conditioning']!r}")
+    if values.get("conditioning") == NEIGHBOURS and values.get("prediction_type") != SAMPLE:
+        raise ValueError(f"conditioning {NEIGHBOURS!r} without prediction_type {SAMPLE!r}")
     if values.get("preview"):
         values["preview"] = tuple((float(r), float(g), float(b)) for r, g, b in values["preview"])
     return StageDefaults(sampling=sampling, **values)

@@ -32,6 +32,7 @@ from lavie.events import (
     StageStarted,
     Step,
 )
+from lavie.key_frames import RATE, interpolated_frames
 from lavie.ladder import Ladder, ladder_for
 from lavie.latents import Decoded, Latents, Whole, whole
 from lavie.planning import Size, plan_of
@@ -40,7 +41,7 @@ from lavie.provenance import runs_on, versions
 from lavie.request import MAX_SEED, MAX_SIZE, Interpolation, Request, Sampling, SuperResolution
 from lavie.residency import Residency, pick_device, pick_dtype
 from lavie.stages.base import sample_base
-from lavie.stages.interpolation import RATE, interpolate, interpolated_frames
+from lavie.stages.interpolation import interpolate
 from lavie.stages.super_resolution import super_resolve
 from lavie.stages.windowed import KeptWindows, Text, total_steps
 from lavie.text import PromptReport, unconditional_first
@@ -177,10 +178,10 @@ class Cascade:
                 work = super_resolve(network, text, shown, *arguments)
             return (yield from work)
 
-    def embed(self, stage: str, prompt: str) -> Tensor:
-        """A prompt as the networks of a stage read it: 1 L C on the device."""
+    def embed(self, stage: str, prompt: str, frames: int | None = None) -> Tensor:
+        """A prompt as the networks of a stage read it: 1 L C, or 1 F L C (see `text.embeddings`), on the device."""
         with self.residency.on_device(self.bundle.text_components(stage)[0]) as model:
-            return self.bundle.text_encoder(stage).encode(model, [prompt], self.residency.device)
+            return self.bundle.text_encoder(stage).encode(model, [prompt], self.residency.device, frames)
 
     def encode(self, frames: Tensor) -> Tensor:
         """Frames 1 3 F H W in -1 … 1 → latents 1 C F h w on the device, as the base network makes them."""
@@ -245,7 +246,7 @@ class Cascade:
         return total_steps(frames, sampling, self.bundle.defaults[stage])
 
     def _base(self, request: Request, rung: Rung) -> Generator[Step, None, Latents]:
-        text = self._text(BASE, request.prompt, request.negative_prompt, request.base)
+        text = self._text(BASE, request.prompt, request.negative_prompt, request.base, request.frames)
         with self.residency.on_device(BASE) as network:
             channels = network.config.out_channels
             factor = self.bundle.halvings(VAE)
@@ -278,12 +279,12 @@ class Cascade:
             return Size(request.frames, request.height, request.width, tuple(stages))
         return Size(len(source), source.height, source.width, tuple(stages))
 
-    def _text(self, stage: str, prompt: str, negative: str, sampling: Sampling) -> Tensor:
+    def _text(self, stage: str, prompt: str, negative: str, sampling: Sampling, frames: int | None = None) -> Tensor:
         """Embeddings for a stage: both halves of guidance, or the prompt alone where guidance is off."""
-        conditional = self.embed(stage, prompt)
+        conditional = self.embed(stage, prompt, frames)
         if sampling.guidance == 1.0:
             return conditional
-        return unconditional_first(self.embed(stage, negative), conditional)
+        return unconditional_first(self.embed(stage, negative, frames), conditional)
 
     def _pixels(self, video: Video) -> Tensor:
         """uint8 F H W 3 → 1 3 F H W in -1 … 1 on the device."""

@@ -17,9 +17,9 @@ from pathlib import Path
 from lavie.bundle import UPSCALER_VAE, VAE, Bundle
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
 from lavie.footprint import Shape
+from lavie.key_frames import interpolated_frames
 from lavie.plans import DECODING, MemoryPlan, Part, Rung, Work, plan_for
 from lavie.request import Request
-from lavie.stages.interpolation import interpolated_frames
 
 if typing.TYPE_CHECKING:
     from lavie.residency import Residency

@@ -148,7 +148,8 @@ class Guided:
     network: called as (sample, timestep, text context, **conditions). text: 2B L C, the unconditional half first; only
     the conditional half (B L C) where guidance is 1. scale: 1 is off. rescale: 0 … 1 (Lin et al., arXiv 2305.08891,
     section 3.4). conditions: what the network takes besides; tensors in it are repeated for both halves. concatenate:
-    B c F H W channels put behind the noisy ones, the same at each step. in_turn: call the network for one half
+    B c F H W channels put behind the noisy ones, the same at each step. onto: B C F H W, what the prediction is added
+    to. in_turn: call the network for one half
     after the other, with half of the memory.
     """
 
@@ -158,6 +159,7 @@ class Guided:
     rescale: float = 0.0
     conditions: dict[str, Tensor] | None = None
     concatenate: Tensor | None = None
+    onto: Tensor | None = None
     in_turn: bool = False
 
     def __post_init__(self):
@@ -178,8 +180,10 @@ class Guided:
         sample = torch.cat([sample] * (self._halves // self._calls))
         calls = (self.network(sample, timestep, context, **self._conditions) for context in self._contexts)
         predictions = [prediction.float() for prediction in calls]
-        if self._halves == 1:
-            return predictions[0]
+        guided = predictions[0] if self._halves == 1 else self._guided(predictions)
+        return guided if self.onto is None else self.onto + guided
+
+    def _guided(self, predictions: list[Tensor]) -> Tensor:
         unconditional, conditional = predictions if self._calls == 2 else predictions[0].chunk(2)
         guided = unconditional + self.scale * (conditional - unconditional)
         if self.rescale:

@@ -62,17 +62,42 @@ class TextEncoder:
         )
         return encoded["input_ids"]
 
-    def encode(self, model, prompts: list[str], device: torch.device | str) -> Tensor:
-        """Embeddings B L C of `prompts` by `model`, a CLIP text model that runs on `device`.
+    def encode(self, model, prompts: list[str], device: torch.device | str, frames: int | None = None) -> Tensor:
+        """Embeddings of `prompts` by `model`, a CLIP text model that runs on `device`; see `embeddings`.
 
         As published, padding is seen. The device is told: weights that are offloaded layer by layer are on none.
         """
-        return model(self.tokens(prompts).to(device)).last_hidden_state
+        return embeddings(model, self.tokens(prompts).to(device), frames)
 
     @property
     def _has_closed_vocabulary(self) -> bool:
         """A word-level tokenizer has an unknown-word token of its own; CLIP's spells every word out instead."""
         return self.tokenizer.unk_token is not None and self.tokenizer.unk_token != self.tokenizer.eos_token
+
+
+def frame_places(model) -> int:
+    """For how many places in a clip a CLIP text model has positions of their own; 0 for the published ones."""
+    return getattr(model.config, "frame_places", 0)
+
+
+def embeddings(model, tokens: Tensor, frames: int | None = None) -> Tensor:
+    """How a CLIP text model reads captions: tokens B L → B L C, or B F L C, a text for each frame.
+
+    Temporal attention that knows distances alone makes the same of frames that are the same, and while there is nothing
+    but noise they are. So that a small network moves a subject as told all the same, its text encoder may know
+    `frame_places` in a clip: block 0 of its positions is for a caption by itself, block 1 + p for one at place p.
+
+    frames: of a clip that begins and ends with what the caption says, over which the places are spread; None for
+    stills and for frames that have no such place. Without places in the model it makes no difference.
+    """
+    places = frame_places(model)
+    if not places or frames is None:
+        return model(tokens).last_hidden_state
+    batch, length = tokens.shape
+    blocks = 1 + torch.linspace(0, places - 1, frames, device=tokens.device).round().long()
+    positions = length * blocks[:, None] + torch.arange(length, device=tokens.device)
+    read = model(tokens.repeat_interleave(frames, 0), position_ids=positions.repeat(batch, 1))
+    return read.last_hidden_state.unflatten(0, (batch, frames))
 
 
 def load_tokenizer(folder):
@@ -83,5 +108,5 @@ def load_tokenizer(folder):
 
 
 def unconditional_first(unconditional: Tensor, conditional: Tensor) -> Tensor:
-    """Both halves of classifier-free guidance as one batch: 2B L C."""
+    """Both halves of classifier-free guidance as one batch: 2B L C, or 2B F L C."""
     return torch.cat([unconditional, conditional])

@@ -42,14 +42,30 @@ def copied(bundle: Path, folder: Path, *without: str) -> Path:
 
 def with_extension(bundle: Path, folder: Path) -> Path:
     """A bundle's copy that has a network to extend with too: its base network's layout, random weights."""
+    from lavie.bundle import BASE, EXTENSION
+
+    return _with_network(bundle, folder, EXTENSION, BASE, {"in_channels": 9})
+
+
+def with_neighbours(bundle: Path, folder: Path) -> Path:
+    """A bundle's copy whose interpolation sees the key frames on both sides of a frame: random weights."""
+    from lavie.bundle import INTERPOLATION
+    from lavie.key_frames import NEIGHBOURS, beside_channels
+    from lavie.sampling import SAMPLE
+
+    said = {"prediction_type": SAMPLE, "conditioning": NEIGHBOURS}
+    layout = {"in_channels": 4 + beside_channels(NEIGHBOURS, 4)}
+    return _with_network(bundle, folder, INTERPOLATION, INTERPOLATION, layout, said)
+
+
+def _with_network(bundle: Path, folder: Path, name: str, like: str, layout: dict, said: dict | None = None) -> Path:
     import torch
 
-    from lavie.bundle import BASE, EXTENSION, MANIFEST
+    from lavie.bundle import CLASSES, MANIFEST
     from lavie.training.assemble import write_changed
-    from lavie.unet import BaseUNet
 
     manifest = json.loads((bundle / MANIFEST).read_text())
     torch.manual_seed(1)
-    network = BaseUNet.from_config(json.loads((bundle / BASE / "config.json").read_text()) | {"in_channels": 9})
-    write_changed(folder, bundle, {EXTENSION: network}, manifest | {EXTENSION: manifest[BASE]})
+    network = CLASSES[name].from_config(json.loads((bundle / like / "config.json").read_text()) | layout)
+    write_changed(folder, bundle, {name: network}, manifest | {name: manifest[like] | (said or {})})
     return folder

@@ -1,7 +1,11 @@
+import os
 import sys
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: more threads would only be in each other's way
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def pytest_addoption(parser) -> None:

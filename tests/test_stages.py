@@ -5,12 +5,13 @@ import torch
 
 from lavie.bundle import StageDefaults
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Step
+from lavie.key_frames import interpolated_frames
 from lavie.latents import Whole, whole
 from lavie.noise import CONDITION, INITIAL, frame_noise
 from lavie.request import Sampling
 from lavie.sampling import VELOCITY
 from lavie.stages.base import sample_base
-from lavie.stages.interpolation import interpolate, interpolated_frames, nearest_keys
+from lavie.stages.interpolation import interpolate
 from lavie.stages.preview import preview
 from lavie.stages.super_resolution import noised_low_res, super_resolve
 from lavie.windows import Windows
@@ -50,12 +51,6 @@ def _result(generator):
 
 def _noise(stage: str, frames, purpose: str = INITIAL, channels: int = 4) -> torch.Tensor:
     return frame_noise(5, (stage, purpose), frames, (channels, 2, 3))
-
-
-def test_a_frame_is_made_beside_the_key_frame_that_was_published():
-    assert nearest_keys(13) == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3]
-    assert [interpolated_frames(keys) for keys in (1, 2, 16)] == [1, 5, 61]
-    assert nearest_keys(61)[-2:] == [15, 15]
 
 
 def test_the_base_stage_starts_from_the_noise_of_its_frames():

@@ -7,8 +7,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from lavie.text import TextEncoder, load_tokenizer, unconditional_first
-from lavie.training.vocabulary import MAX_TOKENS, build_text_model, build_tokenizer
+from lavie.text import TextEncoder, embeddings, load_tokenizer, unconditional_first
+from lavie.training.vocabulary import MAX_TOKENS, build_text_model, build_tokenizer, start_places
 from lavie.training.world import BACKGROUNDS, COLOURS, MOTIONS, RADII, SHAPES, Scene, Subject
 
 SENTENCE = "a red star spinning on a navy background"
@@ -47,6 +47,30 @@ def clip_like():
             model_max_length=12,
         )
     )
+
+
+def test_an_encoder_that_knows_places_reads_each_frame_its_own_text(encoder):
+    torch.manual_seed(0)
+    tokens = encoder.tokens([SENTENCE, "a heart"])
+    model = start_places(build_text_model(encoder.tokenizer, 32, 1, 1, places=5)).eval()
+    with torch.inference_mode():
+        read = embeddings(model, tokens, 5)
+        alone, twice, other = embeddings(model, tokens), embeddings(model, tokens, 9), embeddings(model, tokens[1:], 5)
+        positions = model.embeddings.position_embedding.weight
+        positions[:MAX_TOKENS] = positions[-MAX_TOKENS:]  # as at the last place
+        last = embeddings(model, tokens)
+    assert read.shape == (2, 5, MAX_TOKENS, 32) and alone.shape == (2, MAX_TOKENS, 32)
+    assert torch.equal(twice[:, ::2], read)  # spread over the clip, however many frames it has
+    assert torch.allclose(other[0], read[1])
+    assert torch.allclose(last, read[:, -1])
+    texts = [alone[0], *read[0]]
+    assert all((one - two).abs().max() > 0.01 for index, one in enumerate(texts) for two in texts[:index])
+
+
+def test_a_published_encoder_reads_all_frames_alike(encoder):
+    model, tokens = build_text_model(encoder.tokenizer, 32, 1, 1).eval(), encoder.tokens([SENTENCE])
+    with torch.inference_mode():
+        assert torch.equal(embeddings(model, tokens, 16), model(tokens).last_hidden_state)
 
 
 def test_a_caption_of_the_world_is_understood_whole(encoder):

@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from lavie.training.assemble import write_bundle
-from lavie.training.vocabulary import build_text_model, build_tokenizer
+from lavie.training.vocabulary import build_text_model, build_tokenizer, start_places
 from lavie.unet import ATTENTION_DOWN, ATTENTION_UP, BaseUNet, InterpolationUNet, SuperResolutionUNet
 
 TEXT_WIDTH = 32
@@ -55,7 +55,9 @@ def build_networks() -> dict[str, torch.nn.Module]:
         "super_resolution": SuperResolutionUNet(**shared, only_cross_attention=(True, False), num_class_embeds=1000),
         "vae": _vae(levels=4),
         "super_resolution_vae": _vae(levels=3),
-        "text_encoder": build_text_model(build_tokenizer(), width=TEXT_WIDTH, layers=1, heads=1),
+        "text_encoder": start_places(
+            build_text_model(build_tokenizer(), width=TEXT_WIDTH, layers=1, heads=1, places=MANIFEST["frames"])
+        ),
     }
 
 

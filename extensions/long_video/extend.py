@@ -163,7 +163,9 @@ def _segment(
     model.prepare(plan.segments[number].prompt)
     for frames, count in chain.layout.windows(number, overlap):
         # Frames behind the segment are thrown away: they read its prompt, so that no later one has a say in it.
-        window = Window(frames, prompts.text([min(frame, last) for frame in frames]), seed, attempt)
+        read = [min(frame, last) for frame in frames]
+        text = prompts.text(read) if count else prompts.free(plan.segments[number].prompt, len(frames))
+        window = Window(frames, text, seed, attempt)
         known = tail[:, :, -count:].to(window.text.device) if count else None
         if plan.strategy == CONDITIONED:
             made, said = yield from conditioned.continue_frames(model, window, known)
@@ -185,7 +187,7 @@ def _free_clip(model: Model, prompts: PromptTable) -> Generator[Denoised, None, 
     """A clip of the first prompt that continues nothing, 1 C F h w."""
     plan = prompts.layout.plan
     model.prepare(plan.segments[0].prompt)
-    window = Window(range(plan.window), prompts.whole(plan.segments[0].prompt), plan.seed_of(0))
+    window = Window(range(plan.window), prompts.free(plan.segments[0].prompt, plan.window), plan.seed_of(0))
     clip, _ = yield from corrected.continue_frames(model, window, None, None)
     return clip
 

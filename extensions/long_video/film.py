@@ -33,13 +33,13 @@ from lavie.bundle import EXTENSION, NEEDED, VAE, Bundle
 from lavie.cascade import Cascade, decoder
 from lavie.errors import RequestError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Notice, OnRung, StageDone, StageStarted, Step
+from lavie.key_frames import RATE, interpolated_frames, keys_of, nearest_key
 from lavie.ladder import Ladder
 from lavie.latents import Blended, Latents
 from lavie.planning import Size
 from lavie.plans import DECODING, PLAIN, Rung
 from lavie.request import Request
 from lavie.stages import windowed
-from lavie.stages.interpolation import RATE, interpolated_frames, nearest_key
 from lavie.stages.super_resolution import SCALE
 from lavie.windows import Windows
 
@@ -211,8 +211,11 @@ class Film:
 
     def _keys_behind(self, stage: str) -> Callable[[int], list[str]]:
         """A frame of a later stage → the keys of the parts that it is made from."""
-        if stage == INTERPOLATION or not self._interpolated:
-            return lambda frame: [self.footage.key_at(self.keys, self._base_frame(frame))]
+        if stage == INTERPOLATION:
+            sees, count = self.cascade.bundle.defaults[stage].conditioning, self.layout.frames
+            return lambda frame: [self.footage.key_at(self.keys, key) for key in keys_of(frame, count, sees)]
+        if not self._interpolated:
+            return lambda frame: [self.footage.key_at(self.keys, frame)]
         frames, grid, found = self._frames(INTERPOLATION), self._grid(INTERPOLATION), self.window_keys(INTERPOLATION)
         return lambda frame: [found[number] for number in grid.covering(frame, frames)]
 
@@ -264,9 +267,8 @@ class Film:
         request, bundle = self.request, self.cascade.bundle
         factor = bundle.halvings(VAE)
         with self.cascade.residency.on_device(self.footage.network) as network:
-            grey = None
-            if self.footage.network == EXTENSION:
-                grey = self.cascade.encode(torch.zeros(1, 3, 1, request.height, request.width))
+            picture = torch.zeros(1, 3, 1, request.height, request.width)
+            grey = self.cascade.encode(picture) if self.footage.network == EXTENSION else None
             yield Model(
                 network,
                 partial(self.cascade.embed, BASE),

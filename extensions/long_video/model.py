@@ -25,13 +25,14 @@ class Model:
     """A network and how it is run.
 
     network: a `BaseUNet` on its device, with 4 input channels, or 9 for `conditioned`. embed: a prompt → 1 L C on the
-    network's device. sampling: every value decided. shape: C h w of a frame's latents. grey: 1 C 1 h w, the latents of
+    network's device; with a number of frames as well, the prompt as a clip of so many reads it (`Cascade.embed`).
+    sampling: every value decided. shape: C h w of a frame's latents. grey: 1 C 1 h w, the latents of
     a mid-grey picture (for `conditioned`); None for a network that was trained with zeros there. prepare: is
     told the prompt of what the network makes next, for whoever changes the network with the prompt.
     """
 
     network: nn.Module
-    embed: Callable[[str], Tensor]
+    embed: Callable[..., Tensor]
     sampling: Sampling
     defaults: StageDefaults
     shape: tuple[int, int, int]

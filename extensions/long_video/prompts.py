@@ -25,12 +25,12 @@ class PromptTable:
     def __init__(
         self,
         layout: Layout | Reel,
-        embed: Callable[[str], Tensor],
+        embed: Callable[..., Tensor],
         guidance: float,
         negative: str | None = None,
         suffix: str = "",
     ):
-        """embed: a prompt → 1 L C. guidance: 1 needs no negative prompt. negative: None for the layout's plan's.
+        """embed: as of a `model.Model`. guidance: 1 needs no negative prompt. negative: None for the layout's plan's.
         suffix: of all prompts, as a later stage reads them."""
         self.layout, self.guidance, self.suffix = layout, guidance, suffix
         self.negative = layout.plan.negative_prompt if negative is None else negative
@@ -48,14 +48,18 @@ class PromptTable:
             return self.whole(mixtures[0][1])
         return self._with_negative(torch.stack(read, dim=1))
 
+    def free(self, prompt: str, frames: int) -> Tensor:
+        """The text of a clip that continues nothing, as the base stage reads it: 2 L C or 2 F L C."""
+        return self._with_negative(self._embed(prompt + self.suffix, frames), frames)
+
     def _whole(self, prompt: str) -> Tensor:
         return self._with_negative(self._embed(prompt))
 
-    def _with_negative(self, conditional: Tensor) -> Tensor:
+    def _with_negative(self, conditional: Tensor, frames: int | None = None) -> Tensor:
         if self.guidance == 1.0:
             return conditional
-        negative = self._embed(self.negative)
-        if conditional.ndim == 4:
+        negative = self._embed(self.negative, frames)
+        if conditional.ndim > negative.ndim:
             negative = negative[:, None]
         return unconditional_first(negative.expand_as(conditional), conditional)
 

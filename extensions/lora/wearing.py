@@ -47,17 +47,17 @@ class Wearing(Cascade):
         if self._worn is not None:
             put_on(self._worn, UNET, self.adapters_for(prompt), self._read)
 
-    def embed(self, stage: str, prompt: str) -> Tensor:
+    def embed(self, stage: str, prompt: str, frames: int | None = None) -> Tensor:
         """As `Cascade.embed`: without its tags, the text encoder and its words as the adapters have them."""
         component = self.bundle.text_components(stage)[0]
         if component != TEXT_ENCODER:  # a stage with a text encoder of its own, which no adapter was made for
-            return super().embed(stage, take_tags(prompt)[0])
+            return super().embed(stage, take_tags(prompt)[0], frames)
         words = self._words
         with self.residency.on_device(component) as model, ExitStack() as inside:
             put_on(model, TEXT, self.adapters_for(prompt), self._read)
             inside.callback(take_off, model)
             inside.enter_context(known_words(self.bundle.text_encoder(stage), model, words))
-            return super().embed(stage, spell(take_tags(prompt)[0], words))
+            return super().embed(stage, spell(take_tags(prompt)[0], words), frames)
 
     def read(self, prompt: str) -> PromptReport:
         """As `Cascade.read`, of a prompt without its tags; words that adapters bring are not unknown."""

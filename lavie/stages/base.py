@@ -29,7 +29,7 @@ def sample_base(
 
     Args:
         network: a `BaseUNet` on its device.
-        text: 2 L C, the negative prompt's embeddings first; 1 L C where guidance is 1.
+        text: 2 L C, the negative prompt's embeddings first, or 2 F L C; one half where guidance is 1.
         shape: C F h w of the latents.
         sampling: every value decided.
         seed: of the request.

@@ -8,27 +8,12 @@ from torch import nn
 
 from lavie.bundle import StageDefaults
 from lavie.events import INTERPOLATION, Step
+from lavie.key_frames import interpolated_frames, show
 from lavie.latents import Latents
 from lavie.plans import PLAIN, Rung
 from lavie.request import Sampling
 from lavie.sampling import Guided
 from lavie.stages.windowed import KeptWindows, Text, denoise_windows, text_at
-
-RATE = 4  # output frames for each step from one key frame to the next
-
-
-def interpolated_frames(keys: int) -> int:
-    return RATE * (keys - 1) + 1
-
-
-def nearest_key(frame: int) -> int:
-    """The key frame that an output frame is conditioned on: i → (i + 1) // 4, as published."""
-    return (frame + 1) // RATE
-
-
-def nearest_keys(frames: int) -> list[int]:
-    """Those of the first `frames` output frames."""
-    return list(map(nearest_key, range(frames)))
 
 
 def interpolate(
@@ -57,8 +42,9 @@ def interpolate(
     example, like = keys.read([0]), read([0])
 
     def predictor_at(start: int, shown) -> Guided:
-        beside = keys.read(list(map(nearest_key, shown))).to(like)
-        options = {"concatenate": beside, "in_turn": rung.halves}
+        seen = show(keys, shown, defaults.conditioning)
+        onto = None if seen.onto is None else seen.onto.to(like.device)
+        options = {"concatenate": seen.beside.to(like), "onto": onto, "in_turn": rung.halves}
         return Guided(network, read(shown), sampling.guidance, sampling.rescale, **options)
 
     shape = (example.shape[1], interpolated_frames(keys.frames), *example.shape[3:])

@@ -6,65 +6,25 @@ Every draw of a step comes from one generator keyed by the seed and the step's n
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lavie.key_frames import NEAREST, RATE, show
+from lavie.latents import Whole
 from lavie.noise import derive_seed
 from lavie.sampling import EPSILON, TRAIN_STEPS, VELOCITY, add_noise, training_target
-from lavie.stages.interpolation import RATE, nearest_keys
 from lavie.stages.super_resolution import noised_low_res
+from lavie.text import embeddings, frame_places
 from lavie.training.masks import beside_noise, draw_mask
 from lavie.training.media import LargeMedia, Media
-from lavie.vae import from_uint8
 
+PLACELESS = 0.1  # share of batches of clips whose frames all read the caption alike, as those of a long video do
 CAPTION_DROPOUT = 0.1  # share of captions that are emptied, so that guidance has an unconditional half to lean on
 IMAGE_WEIGHT = 0.25  # α of L_V + α L_I: with M = 4 stills for 16 frames, every frame counts the same
 MAX_TRAINED_NOISE_LEVEL = 120  # of 350: what it takes to hide the base stage's slips
 IMAGES_PER_CLIP = 4  # M (LaVie, section 5.2)
-
-
-@dataclass(frozen=True)
-class LatentSet:
-    """Encoded media. latents: N C F H W (any float type, scaled as the network sees them). tokens: N L caption ids."""
-
-    latents: Tensor
-    tokens: Tensor
-
-    def __len__(self) -> int:
-        return len(self.latents)
-
-    @property
-    def frames(self) -> int:
-        return self.latents.shape[2]
-
-    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        chosen = torch.randint(len(self), (count,), generator=generator)
-        return self.latents[chosen].float(), self.tokens[chosen]
-
-
-@dataclass(frozen=True)
-class LargeClips:
-    """Encoded large clips beside the small ones. latents: N C F h w. small: uint8 N F h w 3. tokens: N L.
-
-    The latents of a ×4 autoencoder are as large as the small frames. Whole frames are shown, since the group norms run
-    on their statistics when the network is used; a few of a clip's frames at once, for the sake of more clips a step.
-    """
-
-    latents: Tensor
-    small: Tensor
-    tokens: Tensor
-
-    def draw(self, count: int, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        latents, small = [], []
-        chosen = torch.randint(len(self.latents), (count,), generator=generator)
-        for index in chosen.tolist():
-            first = int(torch.randint(self.latents.shape[2] - frames + 1, (), generator=generator))
-            latents.append(self.latents[index, :, first : first + frames].float())
-            small.append(from_uint8(self.small[index, first : first + frames]).transpose(0, 1))
-        return torch.stack(latents), torch.stack(small), self.tokens[chosen]
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
@@ -94,23 +54,28 @@ def noise_loss(
     generator: torch.Generator,
     prediction_type: str = EPSILON,
     beside: Tensor | None = None,
+    onto: Tensor | None = None,
     **conditions,
 ) -> Tensor:
     """Mean squared error of the network's prediction at random timesteps (Ho et al., arXiv 2006.11239, eq. 14).
 
-    clean: B C F H W, on the network's device. text: B L C. beside: B c F H W channels concatenated behind the noisy
-    ones.
+    clean: B C F H W, on the network's device. text: B L C or B F L C. beside: B c F H W channels put behind the noisy
+    ones. onto: like `clean`, what the prediction is added to.
     """
     noisy, timestep, noise = noised(clean, generator)
     if beside is not None:
         noisy = torch.cat([noisy, beside], dim=1)
-    prediction = network(noisy, timestep, text, **conditions)
-    return F.mse_loss(prediction.float(), training_target(clean, noise, timestep, prediction_type))
+    prediction = network(noisy, timestep, text, **conditions).float()
+    if onto is not None:
+        prediction = onto + prediction
+    return F.mse_loss(prediction, training_target(clean, noise, timestep, prediction_type))
 
 
-def embed(text_model: nn.Module, tokens: Tensor, empty: Tensor, generator: torch.Generator) -> Tensor:
-    """Embeddings B L C of captions (B L), some of them emptied, where the text model is."""
-    return text_model(drop_captions(tokens, empty, generator).to(text_model.device)).last_hidden_state
+def embed(
+    text_model: nn.Module, tokens: Tensor, empty: Tensor, generator: torch.Generator, frames: int | None = None
+) -> Tensor:
+    """Embeddings of captions (B L), some of them emptied, where the text model is. frames: see `text.embeddings`."""
+    return embeddings(text_model, drop_captions(tokens, empty, generator).to(text_model.device), frames)
 
 
 def still_loss(
@@ -161,7 +126,9 @@ def _one_batch(
     networks, media: Media, empty: Tensor, batch: int, generator, prediction_type: str, image_frames: int
 ) -> Tensor:
     clean, tokens = media.draw(batch, generator)
-    text = embed(networks["text_encoder"], tokens, empty, generator)
+    text_model = networks["text_encoder"]
+    alike = image_frames or (frame_places(text_model) and float(torch.rand((), generator=generator)) < PLACELESS)
+    text = embed(text_model, tokens, empty, generator, None if alike else clean.shape[2])
     clean = clean.to(text.device)
     return noise_loss(networks["unet"], clean, text, generator, prediction_type, image_frames=image_frames)
 
@@ -186,9 +153,13 @@ def concat_loss(
         clip, clip_tokens = clips.draw(batch, generator)
         images, image_tokens = stills.draw(batch * IMAGES_PER_CLIP, generator)
         images = images.squeeze(2).unflatten(0, (batch, -1)).transpose(1, 2)  # (B M) C 1 h w → B C M h w
-        text = embed(networks["text_encoder"], torch.cat([clip_tokens, image_tokens]), empty, generator)
-        of_clip, of_images = text[:batch, None], text[batch:].unflatten(0, (batch, -1))
-        text = torch.cat([of_clip.expand(-1, clip.shape[2], -1, -1), of_images], dim=1)  # B F+M L C
+        text_model, frames = networks["text_encoder"], clip.shape[2]
+        tokens = drop_captions(torch.cat([clip_tokens, image_tokens]), empty, generator).to(text_model.device)
+        of_clip = embeddings(text_model, tokens[:batch], frames)
+        if of_clip.ndim == 3:
+            of_clip = of_clip[:, None].expand(-1, frames, -1, -1)
+        of_images = embeddings(text_model, tokens[batch:]).unflatten(0, (batch, -1))
+        text = torch.cat([of_clip, of_images], dim=1)  # B F+M L C
         clean = torch.cat([clip, images], dim=2).to(text.device)
         network = networks["unet"]
         return noise_loss(network, clean, text, generator, prediction_type, image_frames=IMAGES_PER_CLIP)
@@ -205,6 +176,7 @@ def interpolation_loss(
     seed: int,
     frames: int,
     prediction_type: str = EPSILON,
+    conditioning: str = NEAREST,
 ) -> Callable[[int], Tensor]:
     """Frames between frames (LaVie, section 4.2). `clips` hold every output frame; each fourth is a key frame.
 
@@ -214,7 +186,6 @@ def interpolation_loss(
     With `v_prediction` the key frames can be answered with as they are where noise is strong; with `epsilon`, as
     published, every slip there is blown up, which takes far longer training to outgrow.
     """
-    near = torch.tensor(nearest_keys(frames))
     pieces = (clips.frames - frames) // RATE + 1
 
     def loss_at(step: int) -> Tensor:
@@ -223,8 +194,8 @@ def interpolation_loss(
         first = RATE * int(torch.randint(pieces, (), generator=generator))
         text = embed(text_model, tokens, empty, generator)
         clean = clean[:, :, first : first + frames].to(text.device)
-        keys = clean[:, :, ::RATE][:, :, near]
-        return noise_loss(network, clean, text, generator, prediction_type, beside=keys)
+        shown = show(Whole(clean[:, :, ::RATE]), range(frames), conditioning)
+        return noise_loss(network, clean, text, generator, prediction_type, shown.beside, shown.onto)
 
     return loss_at
 
@@ -247,13 +218,22 @@ def extension_loss(
     def loss_at(step: int) -> Tensor:
         generator = step_generator(seed, step)
         clean, tokens = clips.draw(batch, generator)
-        text = embed(text_model, tokens, empty, generator)
-        clean = clean.to(text.device)
+        tokens = drop_captions(tokens, empty, generator).to(text_model.device)
         mask = torch.stack([draw_mask(clips.frames, generator) for _ in range(batch)])
+        text, clean = _placed_where_free(text_model, tokens, mask), clean.to(tokens.device)
         beside = beside_noise(clean, grey, mask)
         return noise_loss(network, clean, text, generator, prediction_type, beside=beside)
 
     return loss_at
+
+
+def _placed_where_free(text_model: nn.Module, tokens: Tensor, mask: Tensor) -> Tensor:
+    """B L C, or B F L C by an encoder that knows places: clips of which nothing is given (mask B F) have them."""
+    alike = embeddings(text_model, tokens)
+    if not frame_places(text_model):
+        return alike
+    free = mask.all(1).to(tokens.device)[:, None, None, None]
+    return torch.where(free, embeddings(text_model, tokens, mask.shape[1]), alike[:, None])
 
 
 def super_resolution_loss(

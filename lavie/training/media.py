@@ -1,4 +1,4 @@
-"""What the losses draw from, whoever holds it: a set in memory (`diffusion`), or files (`data`)."""
+"""What the losses draw from, whoever holds it: a set in memory, or files (`data`)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from lavie.vae import from_uint8
 
 
 class Media(Protocol):
@@ -37,3 +39,44 @@ class LargeMedia(Protocol):
 
     def draw(self, count: int, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Latents B C f h w, small frames B 3 f h w in -1 … 1, and tokens B L, of `frames` consecutive frames."""
+
+
+@dataclass(frozen=True)
+class LatentSet:
+    """Encoded media. latents: N C F H W (any float type, scaled as the network sees them). tokens: N L caption ids."""
+
+    latents: Tensor
+    tokens: Tensor
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    @property
+    def frames(self) -> int:
+        return self.latents.shape[2]
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        chosen = torch.randint(len(self), (count,), generator=generator)
+        return self.latents[chosen].float(), self.tokens[chosen]
+
+
+@dataclass(frozen=True)
+class LargeClips:
+    """Encoded large clips beside the small ones. latents: N C F h w. small: uint8 N F h w 3. tokens: N L.
+
+    The latents of a ×4 autoencoder are as large as the small frames. Whole frames are shown, since the group norms run
+    on their statistics when the network is used; a few of a clip's frames at once, for the sake of more clips a step.
+    """
+
+    latents: Tensor
+    small: Tensor
+    tokens: Tensor
+
+    def draw(self, count: int, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        latents, small = [], []
+        chosen = torch.randint(len(self.latents), (count,), generator=generator)
+        for index in chosen.tolist():
+            first = int(torch.randint(self.latents.shape[2] - frames + 1, (), generator=generator))
+            latents.append(self.latents[index, :, first : first + frames].float())
+            small.append(from_uint8(self.small[index, first : first + frames]).transpose(0, 1))
+        return torch.stack(latents), torch.stack(small), self.tokens[chosen]

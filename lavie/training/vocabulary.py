@@ -6,12 +6,14 @@ import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
+from lavie.text import frame_places
 from lavie.training.world import BACKGROUNDS, COLOURS, MOTIONS, RADII, SHAPES
 
 START, END, UNKNOWN = "<start>", "<end>", "<unknown>"
 # What people write for words of the world.
 SYNONYMS = {"an": "a", "the": "a", "grey": "gray", "large": "big", "little": "small", "rotating": "spinning"}
 MAX_TOKENS = 24
+PLACE_DEVIATION = 0.3  # of the vectors that tell places apart, beside words at 0.5
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -39,16 +41,21 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def build_text_model(
-    tokenizer: PreTrainedTokenizerFast, width: int = 128, layers: int = 3, heads: int = 4
+    tokenizer: PreTrainedTokenizerFast, width: int = 128, layers: int = 3, heads: int = 4, places: int = 0
 ) -> CLIPTextModel:
-    """A CLIP text model from scratch. Its word embeddings start far apart, so that words differ from the first step."""
+    """A CLIP text model from scratch. Its word embeddings start far apart, so that words differ from the first step.
+
+    places: of a frame in a clip, for which it has positions of their own (`lavie.text.embeddings`); give them a start
+    with `start_places` when it has learned to read.
+    """
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
         intermediate_size=2 * width,
         num_hidden_layers=layers,
         num_attention_heads=heads,
-        max_position_embeddings=tokenizer.model_max_length,
+        max_position_embeddings=tokenizer.model_max_length * (1 + places),
+        **({"frame_places": places} if places else {}),
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -56,4 +63,15 @@ def build_text_model(
     model = CLIPTextModel(config)
     with torch.no_grad():
         model.get_input_embeddings().weight.normal_(std=0.5)
+    return model
+
+
+@torch.no_grad()
+def start_places(model: CLIPTextModel) -> CLIPTextModel:
+    """Let each place in a clip begin as the positions of a caption by itself plus a random vector of its own."""
+    places = frame_places(model)
+    table = model.embeddings.position_embedding.weight
+    alone, *others = table.view(1 + places, -1, table.shape[1])
+    for other in others:
+        other.copy_(alone + PLACE_DEVIATION * torch.randn(table.shape[1]))
     return model

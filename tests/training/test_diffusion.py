@@ -1,5 +1,7 @@
 """What the networks learn from: every draw of a step is a function of the seed and the step."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -8,8 +10,7 @@ from lavie.sampling import EPSILON, PREDICTION_TYPES, SAMPLE, VELOCITY
 from lavie.training.diffusion import (
     CAPTION_DROPOUT,
     IMAGES_PER_CLIP,
-    LargeClips,
-    LatentSet,
+    PLACELESS,
     concat_loss,
     drop_captions,
     extension_loss,
@@ -18,6 +19,7 @@ from lavie.training.diffusion import (
     still_loss,
     super_resolution_loss,
 )
+from lavie.training.media import LargeClips, LatentSet
 from tests import tiny
 
 
@@ -120,11 +122,9 @@ def test_concatenated_stills_stand_behind_the_clip_with_captions_of_their_own():
         return noisy
 
     class Text(torch.nn.Module):
-        device = torch.device("cpu")
+        device, config = torch.device("cpu"), SimpleNamespace()
 
         def forward(self, tokens):
-            from types import SimpleNamespace
-
             return SimpleNamespace(last_hidden_state=tokens.float()[..., None])
 
     clips = LatentSet(torch.zeros(3, 4, 5, 2, 2), torch.full((3, 24), 7))
@@ -167,6 +167,38 @@ def test_extension_is_shown_nine_channels(networks):
     assert set(mask.unique().tolist()) == {0.0, 1.0}
     assert (masked.movedim(1, -1)[mask == 1] == 5).all()
     assert not (masked.movedim(1, -1)[mask == 0] == 5).any()
+
+
+def test_frames_of_a_clip_read_texts_of_their_own_now_and_then_alike_and_stills_always(networks):
+    read, seen = networks["text_encoder"], []
+
+    def unet(noisy, timestep, text, image_frames):
+        seen.append((image_frames, text))
+        return noisy
+
+    loss_at = joint_loss({"unet": unet, "text_encoder": read}, _media(4), _media(1), EMPTY, 2, 1)
+    for step in range(200):
+        loss_at(step)
+    of_clips = [text for stills, text in seen if not stills]
+    assert all(text.ndim == 3 for stills, text in seen if stills)
+    assert sum(text.ndim == 3 for text in of_clips) / 200 == pytest.approx(PLACELESS, abs=0.05)
+    shown = next(text for text in of_clips if text.ndim == 4)
+    assert shown.shape[:2] == (2, 4) and not torch.equal(shown[:, 0], shown[:, 1])
+
+
+def test_only_a_clip_of_which_no_frame_is_given_has_places_in_extension(networks):
+    seen = []
+
+    def network(noisy, timestep, text):
+        seen.append((noisy[:, 4].flatten(2).amin(2), text))
+        return noisy[:, :4]
+
+    extension_loss(network, networks["text_encoder"], _media(4), torch.zeros(4, 4, 4), EMPTY, 40, 1)(2)
+    ((mask, text),) = seen
+    free = mask.all(1)
+    differ = (text != text[:, :1]).flatten(1).any(1)
+    assert 0 < free.sum() < 40
+    assert torch.equal(differ, free)
 
 
 def test_a_crop_takes_the_same_place_of_latents_and_small_frames(networks):

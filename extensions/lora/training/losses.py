@@ -11,6 +11,7 @@ from extensions.lora.training.factors import weigh
 from extensions.lora.training.ordinary import Ordinary
 from extensions.lora.training.presets import Preset
 from lavie.sampling import EPSILON, SAMPLE, training_alphas, training_target
+from lavie.text import embeddings
 from lavie.training.data.encoded import LATENTS, StoredClips
 from lavie.training.diffusion import drop_captions, noised, step_generator
 
@@ -56,7 +57,8 @@ class Lesson:
     def shown(self, generator: torch.Generator) -> Tensor:
         """The loss of the media alone: stills past all that mixes time, clips through it."""
         latents, tokens, weights = self.media.draw(self.preset.batch, generator)
-        text = self._embed(drop_captions(tokens, self.empty, generator, self.preset.caption_dropout))
+        frames = latents.shape[2] if self.preset.from_clips else None
+        text = self._embed(drop_captions(tokens, self.empty, generator, self.preset.caption_dropout), frames)
         clean, weights = latents.to(text.device), weights.to(text.device)
         noisy, timestep, noise = noised(clean, generator)
         said = self.network(noisy, timestep, text, image_frames=0 if self.preset.from_clips else 1).float()
@@ -75,7 +77,7 @@ class Lesson:
         tokens = torch.cat([named, called])
         if float(torch.rand((), generator=generator)) < self.preset.caption_dropout:  # teacher and pupil read the same
             tokens = self.empty.expand_as(tokens)
-        both = self._embed(tokens)
+        both = self._embed(tokens, clean.shape[2])
         noisy, timestep, _ = noised(clean.to(both.device), generator, least)
         with torch.no_grad():
             weigh(self.network, 0.0)
@@ -83,9 +85,9 @@ class Lesson:
             weigh(self.network, 1.0)
         return (self.network(noisy, timestep, both[1:]).float() - before).square().mean()
 
-    def _embed(self, tokens: Tensor) -> Tensor:
-        """Embeddings B L C of captions B L."""
-        return self.text_model(tokens.to(self.text_model.device)).last_hidden_state
+    def _embed(self, tokens: Tensor, frames: int | None) -> Tensor:
+        """Embeddings of captions B L, see `lavie.text.embeddings`."""
+        return embeddings(self.text_model, tokens.to(self.text_model.device), frames)
 
 
 def weighted_error(said: Tensor, target: Tensor, weights: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ class Sampler:
         sampling = replace(defaults.sampling, steps=steps or defaults.sampling.steps)
         prompt = spell(prompt, self._words)
         prompts = [prompt] if sampling.guidance == 1.0 else [defaults.negative_prompt, prompt]
-        text = self._encoder.encode(self._text_model, prompts, self._text_model.device)
+        text = self._encoder.encode(self._text_model, prompts, self._text_model.device, bundle.frames)
         shape = (self._network.config.out_channels, bundle.frames, bundle.height // factor, bundle.width // factor)
         return result_of(sample_base(self._network, text, shape, sampling, defaults, seed))
 

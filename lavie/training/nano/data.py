@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from lavie.stages.super_resolution import SCALE
-from lavie.training.diffusion import LargeClips, LatentSet
+from lavie.training.media import LargeClips, LatentSet
 from lavie.training.nano.networks import FRAMES, HEIGHT, WIDTH
 from lavie.training.world import Staging, random_scene, stage
 from lavie.vae import from_uint8

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
 from lavie.bundle import BASE, EXTENSION, INTERPOLATION, SUPER_RESOLUTION
+from lavie.key_frames import NEIGHBOURS
 from lavie.sampling import SAMPLE, VELOCITY
 from lavie.training.nano import networks as nano
 from lavie.training.nano.data import picture_batches
@@ -56,9 +57,10 @@ def manifest(small: Preview, large: Preview) -> dict:
         },
         INTERPOLATION: {
             "sampler": "ddim",
-            "steps": 8,
+            "steps": 1,
             "guidance": 1.0,
-            "prediction_type": VELOCITY,
+            "prediction_type": SAMPLE,
+            "conditioning": NEIGHBOURS,
             "windows": {"size": 61, "stride": 40, "trim": 4},
             "preview": small,
         },

@@ -7,9 +7,19 @@ from diffusers import AutoencoderKL
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lavie.key_frames import NEIGHBOURS, beside_channels
 from lavie.stages.super_resolution import SCALE
 from lavie.training.nano.start import start_as_resampling
-from lavie.unet import ATTENTION_DOWN, ATTENTION_UP, PLAIN_DOWN, PLAIN_UP, BaseUNet, SuperResolutionUNet, VideoUNet
+from lavie.unet import (
+    ATTENTION_DOWN,
+    ATTENTION_UP,
+    PLAIN_DOWN,
+    PLAIN_UP,
+    BaseUNet,
+    InterpolationUNet,
+    SuperResolutionUNet,
+    VideoUNet,
+)
 
 HEIGHT, WIDTH, FRAMES, FPS = 64, 96, 16, 8
 TEXT_WIDTH = 128
@@ -42,7 +52,7 @@ def build_vae(widths: tuple[int, ...], size: int) -> AutoencoderKL:
 
 
 def build_network(kind: type[VideoUNet] = BaseUNet, in_channels: int = LATENT_CHANNELS) -> VideoUNet:
-    """A base network or, by `kind` and `in_channels`, an interpolation or extension network."""
+    """A base network or, by `in_channels`, an extension network; `kind` for others of this layout."""
     return kind(
         sample_size=HEIGHT // 8,
         in_channels=in_channels,
@@ -54,6 +64,11 @@ def build_network(kind: type[VideoUNet] = BaseUNet, in_channels: int = LATENT_CH
         down_block_types=(ATTENTION_DOWN,) * 3,
         up_block_types=(ATTENTION_UP,) * 3,
     )
+
+
+def build_interpolation() -> InterpolationUNet:
+    """It sees four key frames around each frame, and their straight blend."""
+    return build_network(InterpolationUNet, LATENT_CHANNELS + beside_channels(NEIGHBOURS, LATENT_CHANNELS))
 
 
 def build_frame_vae() -> AutoencoderKL:

@@ -1,7 +1,7 @@
 """The recipe: every stage of Nano's training in order, each in a folder of its own under the work folder.
 
 Autoencoders first, since nothing after them can be better than they are; then text-to-image on stills,
-super-resolution (stills, then clips), joint image-video fine-tuning, interpolation from that, and the bundle. A stage
+super-resolution (stills, then clips), joint image-video fine-tuning, interpolation, extension, and the bundle. A stage
 that is done is skipped, one that was interrupted goes on from its checkpoint; so the whole can be run again any time.
 """
 
@@ -25,27 +25,19 @@ from lavie.bundle import (
     UPSCALER_VAE,
     VAE,
 )
+from lavie.key_frames import NEIGHBOURS, interpolated_frames
 from lavie.sampling import SAMPLE, VELOCITY
-from lavie.stages.interpolation import interpolated_frames
 from lavie.stages.super_resolution import SCALE
 from lavie.training.assemble import write_bundle
-from lavie.training.diffusion import (
-    LatentSet,
-    extension_loss,
-    interpolation_loss,
-    joint_loss,
-    still_loss,
-    super_resolution_loss,
-)
+from lavie.training.diffusion import extension_loss, interpolation_loss, joint_loss, still_loss, super_resolution_loss
 from lavie.training.loop import Plan, Progress, fit
-from lavie.training.media import Windows
+from lavie.training.media import LatentSet, Windows
 from lavie.training.nano import networks as nano
 from lavie.training.nano.data import encode_world, grey_latents, picture_batches, super_resolution_clips
 from lavie.training.nano.manifest import WINDOW, colours_of, manifest
-from lavie.training.nano.start import start_as_passing_on
+from lavie.training.nano.start import start_as_blending, start_as_passing_on
 from lavie.training.vae import normalise_latents, vae_loss
-from lavie.training.vocabulary import build_text_model, build_tokenizer
-from lavie.unet import InterpolationUNet
+from lavie.training.vocabulary import build_text_model, build_tokenizer, start_places
 
 STILLS, VIDEO = "stills", "video"
 SUPER_RESOLUTION_STILLS, UPSCALER_DECODER = "super_resolution_stills", "super_resolution_decoder"
@@ -63,7 +55,7 @@ class Amounts:
     upscaler_decoder_steps: int = 3000
     still_steps: int = 1400
     video_steps: int = 3000
-    interpolation_steps: int = 650
+    interpolation_steps: int = 1500
     extension_steps: int = 1500
     super_resolution_still_steps: int = 4000
     super_resolution_steps: int = 400
@@ -149,11 +141,13 @@ class Recipe:
         self._keep(STILLS, networks)
 
     def train_video(self) -> Iterator[Progress]:
-        """Joint image-video fine-tuning of the text-to-image network."""
+        """Joint image-video fine-tuning of the text-to-image network, each frame of a clip with a text of its own."""
         plan = Plan(self.amounts.video_steps, learning_rate=6e-4, matrix_learning_rate=3e-3, ema=0.995, seed=3)
         networks = self._text_and_network()
         networks.load_state_dict(load_file(self._model(STILLS)))
+        torch.manual_seed(plan.seed)
         nano.start_time_at_zero(networks["unet"])
+        start_places(networks["text_encoder"])
         clips = self.encoded("clips", self.amounts.clips, clips=True)
         stills = self.encoded(STILLS, self.amounts.stills, clips=False)
         with nano.quick_attention():
@@ -162,14 +156,15 @@ class Recipe:
         self._keep(VIDEO, networks)
 
     def train_interpolation(self) -> Iterator[Progress]:
-        plan = Plan(self.amounts.interpolation_steps, learning_rate=1e-3, matrix_learning_rate=4e-3, ema=0.98, seed=4)
-        text, parent = self._trained_text_and_weights()
-        network = nano.build_network(InterpolationUNet, in_channels=8)
-        nano.inherit(network, parent)
+        """What the straight blend of key frames misses, from scratch: little, so that bfloat16 would blur it."""
+        plan = Plan(self.amounts.interpolation_steps, 1e-3, 2e-3, warmup=30, ema=0.98, autocast=False, seed=4)
+        torch.manual_seed(plan.seed)
+        text = self._trained_text_and_weights()[0]
+        network = start_as_blending(nano.build_interpolation())
         frames = interpolated_frames(nano.FRAMES)
         clips = self.encoded("long_clips", self.amounts.long_clips, clips=True, frames=frames)
         with nano.quick_attention():
-            loss = interpolation_loss(network, text, clips, self.empty, 5, plan.seed, PIECE, VELOCITY)
+            loss = interpolation_loss(network, text, clips, self.empty, 5, plan.seed, PIECE, SAMPLE, NEIGHBOURS)
             yield from fit(network, loss, plan, self._run(INTERPOLATION))
         self._keep(INTERPOLATION, network)
 
@@ -227,7 +222,7 @@ class Recipe:
             VAE: self.autoencoder(VAE),
             UPSCALER_VAE: self.autoencoder(UPSCALER_DECODER),
             UPSCALER_TEXT: self._text_of_stills(),
-            INTERPOLATION: self._load(INTERPOLATION, nano.build_network(InterpolationUNet, in_channels=8)),
+            INTERPOLATION: self._load(INTERPOLATION, nano.build_interpolation()),
             EXTENSION: self._load(EXTENSION, nano.build_network(in_channels=9)),
             SUPER_RESOLUTION: self._load(SUPER_RESOLUTION, nano.build_super_resolution()),
         }
@@ -261,7 +256,7 @@ class Recipe:
         self._keep(name, vae)
 
     def _text_and_network(self) -> nn.ModuleDict:
-        text = build_text_model(self.tokenizer, nano.TEXT_WIDTH)
+        text = build_text_model(self.tokenizer, nano.TEXT_WIDTH, places=nano.FRAMES)
         return nn.ModuleDict({"unet": nano.build_network(), "text_encoder": text})
 
     def _trained_text_and_weights(self) -> tuple[nn.Module, dict[str, Tensor]]:

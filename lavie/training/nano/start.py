@@ -15,7 +15,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from lavie.unet import SuperResolutionUNet
+from lavie.unet import InterpolationUNet, SuperResolutionUNet
 
 LOUD = 4.0  # against colours of at most 1: their square moves the deviation by a per cent or two
 COLOURS = 3
@@ -63,6 +63,21 @@ def start_as_passing_on(network: SuperResolutionUNet, small: Tensor, latents: Te
     _let_pairs_through(network.conv_norm_out)
     network.conv_out.weight.zero_()
     _read_pairs(network.conv_out, network.conv_norm_out, fitted[:COLOURS].T, fitted[COLOURS])
+    return network
+
+
+@torch.no_grad()
+def start_as_blending(network: InterpolationUNet) -> InterpolationUNet:
+    """Begin by adding nothing to the straight blend of the key frames. In place.
+
+    And never listen to the noise, as long as this network is trained: four key frames say what lies between them. The
+    noisy latents say it too where noise is weak, but that is only a look at the answer, which nobody gives later.
+    """
+    heard = torch.ones_like(network.conv_in.weight)
+    heard[:, : network.config.out_channels] = 0
+    network.conv_in.weight.mul_(heard).register_hook(heard.mul)
+    nn.init.zeros_(network.conv_out.weight)
+    nn.init.zeros_(network.conv_out.bias)
     return network
 
 

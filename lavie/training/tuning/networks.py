@@ -7,11 +7,13 @@ from torch import nn
 
 from lavie.bundle import BASE, CLASSES, EXTENSION, INTERPOLATION, SUPER_RESOLUTION, Bundle
 from lavie.errors import TrainingError
+from lavie.key_frames import NEAREST, beside_channels
 from lavie.training.nano.networks import inherit, start_time_at_zero
 from lavie.training.tuning.settings import FROM_BUNDLE, FROM_LAYOUT
 from lavie.unet import VideoUNet
 
-INPUTS = {INTERPOLATION: 8, EXTENSION: 9}  # channels of the networks that are shown something beside the noise
+LATENT_CHANNELS = 4
+GUIDED_KINDS = (INTERPOLATION, EXTENSION)  # base networks that are shown something beside the noise
 
 
 def starting_network(bundle: Bundle, kind: str, origin: str, seed: int) -> tuple[VideoUNet, str]:
@@ -52,7 +54,7 @@ def _track_input(module: nn.Module, inputs: tuple) -> tuple:
 def _from_bundle(bundle: Bundle, kind: str) -> tuple[VideoUNet, str]:
     if (bundle.folder / kind / "config.json").is_file():
         return bundle.load(kind, torch.float32), f"{bundle.name}’s {kind}"
-    if kind not in INPUTS:
+    if kind not in GUIDED_KINDS:
         raise TrainingError(f"{bundle.folder} holds no {kind} to begin with: give --from scratch, or another --model")
     network = CLASSES[kind].from_config(_config(bundle, kind, FROM_BUNDLE))
     parent = bundle.load(BASE, torch.float32)
@@ -63,11 +65,19 @@ def _config(bundle: Bundle, kind: str, origin: str) -> dict:
     """The bundle's own layout of this network; that of its base network with more inputs; or the published one."""
     if origin != FROM_LAYOUT and (bundle.folder / kind / "config.json").is_file():
         return bundle.config(kind)
-    if origin != FROM_LAYOUT and kind in INPUTS:
-        return _plain(bundle.config(BASE)) | {"in_channels": INPUTS[kind]}
+    inputs = {"in_channels": _inputs(bundle, kind)} if kind in GUIDED_KINDS else {}
+    if origin != FROM_LAYOUT and inputs:
+        return _plain(bundle.config(BASE)) | inputs
     text = bundle.text_components(kind if kind == SUPER_RESOLUTION else BASE)[0]
-    inputs = {"in_channels": INPUTS[kind]} if kind in INPUTS else {}
     return {"cross_attention_dim": bundle.config(text)["hidden_size"], **inputs}
+
+
+def _inputs(bundle: Bundle, kind: str) -> int:
+    """Channels of noise and what stands beside it: for extension a mask and latents."""
+    if kind == EXTENSION:
+        return LATENT_CHANNELS + 1 + LATENT_CHANNELS
+    conditioning = bundle.defaults[kind].conditioning if kind in bundle.defaults else NEAREST
+    return LATENT_CHANNELS + beside_channels(conditioning, LATENT_CHANNELS)
 
 
 def _plain(config: dict) -> dict:

@@ -8,7 +8,7 @@ from pathlib import Path
 from lavie.bundle import EXTENSION
 from lavie.errors import TrainingError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
-from lavie.stages.interpolation import RATE
+from lavie.key_frames import RATE
 
 KINDS = (BASE, INTERPOLATION, SUPER_RESOLUTION, EXTENSION)
 JOINT, CONCAT, VIDEO_ONLY, STILLS = MODES = ("joint", "concat", "video-only", "stills")

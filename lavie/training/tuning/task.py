@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from lavie import vae as vae_module
 from lavie.bundle import BASE, EXTENSION, INTERPOLATION, MANIFEST, SUPER_RESOLUTION, UPSCALER_VAE, VAE, Bundle
 from lavie.errors import TrainingError
+from lavie.key_frames import RATE
 from lavie.latents import Whole, whole
 from lavie.stages.base import sample_base
-from lavie.stages.interpolation import RATE, interpolate
+from lavie.stages.interpolation import interpolate
 from lavie.stages.super_resolution import SCALE, super_resolve
 from lavie.text import unconditional_first
 from lavie.training.data.cuts import Cut
@@ -106,7 +107,8 @@ class Task:
         if kind == BASE:
             return joint_loss(self.networks, clips, stills, *common, prediction)
         if kind == INTERPOLATION:
-            return interpolation_loss(self.network, self.text_model, clips, *common, self.cut.frames, prediction)
+            arguments = (self.network, self.text_model, clips, *common, self.cut.frames, prediction)
+            return interpolation_loss(*arguments, self.defaults.conditioning)
         if kind == EXTENSION:
             return extension_loss(self.network, self.text_model, clips, self._grey(), *common, prediction)
         arguments = (self.network, self.text_model, clips, *common, self.cut.frames, prediction)
@@ -117,8 +119,9 @@ class Task:
         """What the network makes now of clip `number`: of its caption, and of what else the network is shown."""
         stored = clips.read(number)
         sampling = self.defaults.sampling
-        text = self._text(clips.caption(number), sampling.guidance)
         latents = stored[LATENTS].float()[None].to(self.device)
+        frames = latents.shape[2] if self.settings.kind == BASE else None
+        text = self._text(clips.caption(number), sampling.guidance, frames)
         grid = replace(self.defaults, windows=Windows(latents.shape[2], latents.shape[2]))
         if self.settings.kind == BASE:
             made = result_of(sample_base(self.network, text, latents.shape[1:], sampling, grid, SAMPLE_SEED))
@@ -172,11 +175,11 @@ class Task:
         frame = torch.zeros(1, 3, 1, self.cut.height, self.cut.width, device=self.device)
         return vae_module.encode(self.vae, frame)[0, :, 0]
 
-    def _text(self, caption: str, guidance: float) -> Tensor:
-        conditional = self.encoder.encode(self.text_model, [caption], self.device)
+    def _text(self, caption: str, guidance: float, frames: int | None) -> Tensor:
+        conditional = self.encoder.encode(self.text_model, [caption], self.device, frames)
         if guidance == 1.0:
             return conditional
-        negative = self.encoder.encode(self.text_model, [self.defaults.negative_prompt], self.device)
+        negative = self.encoder.encode(self.text_model, [self.defaults.negative_prompt], self.device, frames)
         return unconditional_first(negative, conditional)
 
 

@@ -7,9 +7,9 @@ import torch
 
 from lavie.bundle import Bundle, StageDefaults
 from lavie.events import INTERPOLATION, SUPER_RESOLUTION
+from lavie.key_frames import RATE
 from lavie.latents import whole
 from lavie.request import Sampling
-from lavie.stages.interpolation import RATE
 from lavie.stages.windowed import denoise_windows
 from lavie.windows import Windows
 from tests.extensions.long_video.videos import returned

@@ -8,14 +8,16 @@ from extensions.long_video.prompts import PromptTable, blend
 
 
 class Encoder:
-    """Embeds a prompt as its length, and counts."""
+    """Embeds a prompt as its length, in a clip with the frame's number beside it, and counts."""
 
     def __init__(self):
         self.read = []
 
-    def __call__(self, prompt: str) -> torch.Tensor:
+    def __call__(self, prompt: str, frames: int | None = None) -> torch.Tensor:
         self.read.append(prompt)
-        return torch.full((1, 2, 3), float(len(prompt)))
+        if frames is None:
+            return torch.full((1, 2, 3), float(len(prompt)))
+        return (len(prompt) + 100.0 * torch.arange(frames)).view(1, frames, 1, 1).expand(-1, -1, 2, 3)
 
 
 def _table(encoder=None, guidance: float = 1.0, ramp: int = 3, start: int = 0, prompts=("a", "bb", "bb", "cccc")):
@@ -31,6 +33,13 @@ def test_a_window_of_one_prompt_is_read_as_a_clip():
     table = _table()
     assert table.text(range(0, 16)).shape == (1, 2, 3)
     assert table.text(range(20, 36)) is table.text(range(24, 40))
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_a_clip_that_continues_nothing_is_read_frame_by_frame(guidance):
+    text = _table(guidance=guidance).free("bb", 3)
+    expected = [[2, 102, 202]] if guidance == 1 else [[8, 108, 208], [2, 102, 202]]
+    assert text[..., 0, 0].tolist() == expected
 
 
 def test_a_new_prompt_comes_in_over_the_ramp_and_never_before_its_segment():

@@ -15,7 +15,7 @@ from tests.oracle import PIXELS, GaussianDenoiser
 STEPS = 50
 
 
-def embed(prompt: str) -> Tensor:
+def embed(prompt: str, frames: int | None = None) -> Tensor:
     """1 L C, another one for each prompt."""
     return torch.full((1, 2, 3), float(len(prompt)))
 

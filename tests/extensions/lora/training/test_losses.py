@@ -1,6 +1,7 @@
 """What the losses weigh: masks, frames' differences, noise, and what must stay."""
 
 import copy
+from types import SimpleNamespace
 
 import torch
 
@@ -42,7 +43,7 @@ def test_min_snr_caps_the_error_of_the_clean_sample():
 class Words(torch.nn.Module):
     """A text model that knows one number a token."""
 
-    device = torch.device("cpu")
+    device, config = torch.device("cpu"), SimpleNamespace()
 
     def forward(self, tokens):
         self.last_hidden_state = tokens[..., None].float().expand(-1, -1, 32) / 10

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from app.status import disk_status
 from app.studio import Studio
@@ -42,8 +42,8 @@ def model_panel(studio: Studio, asked: Asked) -> str:
         files, free = published_files(studio.config.data / "models"), disk_status(studio).free
     except LavieError as error:
         return _section(said or alert(str(error)), say)
-    whole = any(one.asked == OFFICIAL and _is_whole(one) for one in known)
-    below = _published(files, studio.weights.standing, whole, free, say)
+    official = next(one for one in known if one.asked == OFFICIAL)
+    below = _published(files, studio.weights.standing, official, free, say)
     return _section(f'{said}<ul class="lv-models">{models}</ul>{below}', say)
 
 
@@ -93,11 +93,14 @@ def _model(known: Known, used: bool, say: Words) -> str:
     return f"<li><div><strong>{html.escape(name)}</strong>{about}</div>{end}</li>"
 
 
-def _published(files: Files, standing: Standing, whole: bool, free: int, say: Words) -> str:
+def _published(files: Files, standing: Standing, official: Known, free: int, say: Words) -> str:
     """The files as they were published: what there is of them, and what can be done next."""
+    whole = _runs(official, STAGES)
     parts = [f"<h3>{html.escape(say('weights_title'))}</h3>"] if not whole or files.files or standing.under_way else []
     if not whole:
         parts.append(_quiet(say("weights_about", free=of_bytes(free))))
+    elif not _extends(official):
+        parts.append(_quiet(say("weights_about_extension", free=of_bytes(free))))
     if standing.problem:
         parts.append(alert(standing.problem))
     parts += [f'<p class="lv-note">{html.escape(notice)}</p>' for notice in standing.notices]
@@ -108,15 +111,17 @@ def _published(files: Files, standing: Standing, whole: bool, free: int, say: Wo
     there = sum(files.files.values()) + files.begun
     if there and standing.state != RUNNING:
         parts.append(_quiet(say("weights_there", size=of_bytes(there))))
-    acts = "".join(button(act, say) for act in _acts(files, standing, whole))
+    acts = "".join(button(act, say) for act in _acts(files, standing, official))
     return f'{"".join(parts)}<div class="lv-actions">{acts}</div>{_table(files, say)}'
 
 
-def _acts(files: Files, standing: Standing, whole: bool) -> list[str]:
+def _acts(files: Files, standing: Standing, official: Known) -> list[str]:
     if standing.state == RUNNING:
         return ["weights_stop" if standing.work == CONVERT else "weights_pause"]
-    if standing.state == STOPPING or whole:
+    if standing.state == STOPPING:
         return []
+    if _runs(official, STAGES):
+        return [] if _extends(official) else ["weights_extension"]
     if not any(files.missing[stage] for stage in STAGES):
         return ["weights_convert"]
     begun = files.files or files.begun or standing.state != IDLE
@@ -145,8 +150,16 @@ def _lacks(known: Known) -> list[str]:
     return sorted({file for files in known.stages.values() for file in files})
 
 
-def _is_whole(known: Known) -> bool:
-    return known.name is not None and all(not known.stages.get(stage, [stage]) for stage in STAGES)
+def _runs(known: Known, stages: Sequence[str]) -> bool:
+    """Whether nothing is missing for any of these."""
+    return known.name is not None and all(not known.stages.get(stage, [stage]) for stage in stages)
+
+
+def _extends(known: Known) -> bool:
+    """Whether it goes on from given frames."""
+    from lavie.bundle import EXTENSION
+
+    return _runs(known, [EXTENSION])
 
 
 def _quiet(words: str) -> str:
@@ -159,6 +172,7 @@ def _state(words: str) -> str:
 
 _DOINGS: dict[str, Callable[[Studio, str], typing.Any]] = {
     "weights_fetch": lambda studio, _: studio.weights.fetch(),
+    "weights_extension": lambda studio, _: studio.weights.fetch(with_optional=True),
     "weights_resume": lambda studio, _: studio.weights.fetch(),
     "weights_convert": lambda studio, _: studio.weights.convert(),
     "weights_pause": lambda studio, _: studio.weights.pause(),

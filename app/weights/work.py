@@ -71,9 +71,12 @@ class WeightsWork:
         """How it stands now."""
         return self._standing
 
-    def fetch(self) -> None:
-        """Begin to fetch what is missing, or go on with it, and then to convert. Raises DownloadError at work."""
-        self._begin(DOWNLOAD)
+    def fetch(self, with_optional: bool = False) -> None:
+        """Begin to fetch what is missing, or go on with it, and then to convert. Raises DownloadError at work.
+
+        with_optional: also the network that extends videos.
+        """
+        self._begin(DOWNLOAD, with_optional)
 
     def convert(self) -> None:
         """Begin to make a model of what was fetched. Raises DownloadError at work."""
@@ -92,21 +95,22 @@ class WeightsWork:
         if self._thread is not None:
             self._thread.join(_STOP_SECONDS)
 
-    def _begin(self, work: str) -> None:
+    def _begin(self, work: str, with_optional: bool = False) -> None:
         with self._lock:
             if self._standing.under_way:
                 raise DownloadError("the weights are being fetched or converted already: wait for its end, or pause it")
             self._standing = Standing(work, RUNNING)
             self._stop.clear()
             # A daemon, so that a process that ends does not hang on a connection.
-            self._thread = threading.Thread(target=self._work, args=[work], name="studio weights", daemon=True)
+            arguments = [work, with_optional]
+            self._thread = threading.Thread(target=self._work, args=arguments, name="studio weights", daemon=True)
             self._thread.start()
 
-    def _work(self, work: str) -> None:
+    def _work(self, work: str, with_optional: bool) -> None:
         """All of it; how it ended is told when the folder is free again."""
         try:
             with alone(self._models):
-                end = {"state": DONE if self._all(work) else STOPPED}
+                end = {"state": DONE if self._all(work, with_optional) else STOPPED}
         except LavieError as error:
             end = {"state": FAILED, "problem": str(error)}
         except Exception as error:
@@ -115,10 +119,11 @@ class WeightsWork:
             end = {"state": FAILED, "problem": f"something went wrong inside ({reason}); the terminal shows where"}
         self._tell(comparing=False, rate=0.0, seconds_left=None, **end)
 
-    def _all(self, work: str) -> bool:
+    def _all(self, work: str, with_optional: bool) -> bool:
         """False where it was stopped. Imports torch for the conversion."""
         files = self._models / PUBLISHED
-        if work == DOWNLOAD and not self._follow(download(read_sources(self._models, os.environ), files)):
+        sources = read_sources(self._models, os.environ)
+        if work == DOWNLOAD and not self._follow(download(sources, files, with_optional)):
             return False
         from extensions.published.convert import convert
 

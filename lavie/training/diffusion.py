@@ -193,8 +193,8 @@ def interpolation_loss(
         clean, tokens = clips.draw(batch, generator)
         first = RATE * int(torch.randint(pieces, (), generator=generator))
         text = embed(text_model, tokens, empty, generator)
+        shown = show(Whole(clean[:, :, ::RATE].to(text.device)), range(first, first + frames), conditioning)
         clean = clean[:, :, first : first + frames].to(text.device)
-        shown = show(Whole(clean[:, :, ::RATE]), range(frames), conditioning)
         return noise_loss(network, clean, text, generator, prediction_type, shown.beside, shown.onto)
 
     return loss_at

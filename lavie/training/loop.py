@@ -33,15 +33,15 @@ CHECKPOINT = "checkpoint.safetensors"
 class Plan:
     """How long and how fast to train.
 
-    steps: optimiser steps in all. learning_rate, matrix_learning_rate: peaks for AdamW and for Muon (see `optimizer`),
-    after `warmup` steps of rise; both then fall to zero along a cosine over the last `decay` share of the steps. ema:
-    decay of the weights' moving average, which is what is kept. clip: largest norm of the gradient. autocast: whether
-    matrix work runs in bfloat16.
+    steps: optimiser steps in all. learning_rate, matrix_learning_rate: peaks for AdamW and for Muon (see `optimizer`;
+    None: AdamW alone), after `warmup` steps of rise; both then fall to zero along a cosine over the last `decay` share
+    of the steps. ema: decay of the weights' moving average, which is what is kept. clip: largest norm of the gradient.
+    autocast: whether matrix work runs in bfloat16.
     """
 
     steps: int
     learning_rate: float = 1e-3
-    matrix_learning_rate: float = 1e-2
+    matrix_learning_rate: float | None = 1e-2
     warmup: int = 50
     decay: float = 0.8
     ema: float = 0.998

@@ -17,10 +17,12 @@ BETAS = (0.9, 0.99)
 class MatrixOptimizer:
     """Optimises named parameters in place; its whole state is a flat dictionary of tensors."""
 
-    def __init__(self, parameters: dict[str, nn.Parameter], learning_rate: float, matrix_learning_rate: float):
-        """learning_rate: AdamW's peak; matrix_learning_rate: Muon's. `step` takes the share of both that applies."""
+    def __init__(self, parameters: dict[str, nn.Parameter], learning_rate: float, matrix_learning_rate: float | None):
+        """learning_rate: AdamW's peak; matrix_learning_rate: Muon's, None for AdamW alone. `step` takes the share of
+        both that applies."""
         self._peaks = (matrix_learning_rate, learning_rate)
-        self._matrices = {name: p for name, p in parameters.items() if _is_matrix(name, p)}
+        muon = matrix_learning_rate is not None
+        self._matrices = {name: p for name, p in parameters.items() if muon and _is_matrix(name, p)}
         # Muon takes 2-D parameters only: it gets views of the same memory.
         self._views = {name: nn.Parameter(p.data.view(len(p), -1)) for name, p in self._matrices.items()}
         self._others = {name: p for name, p in parameters.items() if name not in self._matrices}

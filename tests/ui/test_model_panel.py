@@ -12,6 +12,7 @@ from app.ui.model_panel import model_panel, under_way
 from app.ui.shell import Asked
 from app.weights.work import CONVERT, DOWNLOAD, FAILED, RUNNING, STOPPED, STOPPING, Standing
 from lavie.files import Kept, write_record
+from tests.cascades import with_extension
 from tests.extensions.published.toys import write_published
 
 LANGUAGES = Languages()
@@ -82,8 +83,24 @@ def test_a_whole_model_needs_no_download(studio, tiny_bundle):
     (studio.config.data / "models").mkdir()
     (studio.config.data / "models" / "official").symlink_to(tiny_bundle)
     page = shown(studio, act="model_use", value="official")
-    assert offers(page) == ["model_use"] and 'data-value="nano"' in page
+    assert offers(page) == ["model_use", "weights_extension"] and 'data-value="nano"' in page
+    assert "SEINE" in page and "12 GB" not in page
     assert studio.config.model == "official"
+
+
+def test_one_that_extends_too_needs_none_at_all(studio, tiny_bundle):
+    with_extension(tiny_bundle, studio.config.data / "models" / "official")
+    assert offers(shown(studio)) == ["model_use"]
+
+
+def test_the_network_that_extends_is_fetched_where_it_is_asked_for(studio):
+    asked = []
+    studio.weights = SimpleNamespace(
+        standing=Standing(), close=lambda: None, fetch=lambda with_optional=False: asked.append(with_optional)
+    )
+    for act in ("weights_fetch", "weights_resume", "weights_extension"):
+        shown(studio, act=act)
+    assert asked == [False, False, True]
 
 
 def test_a_broken_model_is_told_and_cannot_be_used(studio):

@@ -157,10 +157,10 @@ class Recipe:
 
     def train_interpolation(self) -> Iterator[Progress]:
         """What the straight blend of key frames misses, from scratch: little, so that bfloat16 would blur it."""
-        plan = Plan(self.amounts.interpolation_steps, 1e-3, 2e-3, warmup=30, ema=0.98, autocast=False, seed=4)
+        plan = Plan(self.amounts.interpolation_steps, 1e-3, None, warmup=30, ema=0.98, autocast=False, seed=4)
         torch.manual_seed(plan.seed)
         text = self._trained_text_and_weights()[0]
-        network = start_as_blending(nano.build_interpolation())
+        network = start_as_blending(nano.start_time_at_zero(nano.build_interpolation()))
         frames = interpolated_frames(nano.FRAMES)
         clips = self.encoded("long_clips", self.amounts.long_clips, clips=True, frames=frames)
         with nano.quick_attention():

@@ -70,6 +70,16 @@ def test_from_nothing_to_a_model(hub, open_work, tmp_path):
     assert files.sha256.keys() == files.files.keys() - {"weights.json"}
 
 
+def test_the_network_that_extends_comes_later_and_the_model_has_it_then(hub, open_work, tmp_path):
+    assert ended(open_work()).state == DONE
+    before = len(hub.requests)
+    work = open_work()
+    assert ended(work, begin=lambda: work.fetch(with_optional=True)).state == DONE
+    _, official = bundles(StudioConfig(tmp_path / "data"))
+    assert official.stages["extension"] == []
+    assert not hub.asked_for(BASE)[1:] and len(hub.requests) > before  # what was there is not fetched again
+
+
 def test_a_pause_keeps_what_came_and_another_start_goes_on_behind_it(hub, open_work, pieces, tmp_path):
     first = open_work()
     came = half_fetched(first, pieces)

@@ -34,7 +34,8 @@ _LEAST = 6  # digits of a hash that name an adapter
 @dataclass(frozen=True)
 class AdapterRow:
     """An adapter of the library. name: as prompts call it, unlike any other. path: of its file, which may be gone.
-    preview: of its picture, None where there is none. created: when it was let in, UTC, ISO 8601."""
+    preview: of its picture, None where there is none. created: when it was let in, UTC, ISO 8601. set_weight,
+    set_text_weight: as somebody has set them, None where nobody has."""
 
     sha256: str
     name: str
@@ -42,14 +43,19 @@ class AdapterRow:
     path: Path
     preview: Path | None
     created: str
+    set_weight: float | None = None
+    set_text_weight: float | None = None
 
     @property
     def weight(self) -> float:
-        """What to begin with: what its maker recommends, else 1."""
-        return 1.0 if self.card.preferred_weight is None else self.card.preferred_weight
+        """What to begin with: what was set, else what its maker recommends, else 1."""
+        known = (self.set_weight, self.card.preferred_weight)
+        return next((weight for weight in known if weight is not None), 1.0)
 
     def adapter(self, weight: float | None = None, text_weight: float | None = None) -> Adapter:
-        """It, at a weight [the recommended one]."""
+        """It, at weights [those to begin with]."""
+        if weight is None and text_weight is None:
+            text_weight = self.set_text_weight
         return Adapter(self.sha256, self.name, self.weight if weight is None else weight, text_weight)
 
 
@@ -117,6 +123,14 @@ class Adapters:
                 raise RequestError(f"another adapter is called {wanted!r}: choose another name")
             connection.execute("UPDATE adapters SET name = ? WHERE hash = ?", [wanted, sha256])
         return self.require(sha256)
+
+    def weigh(self, sha256: str, weight: float, text_weight: float | None) -> None:
+        """Keep the weights to begin with, −2 … 2; text_weight: None for the same. What prompts wear stays as it is."""
+        row = self.require(sha256)
+        Adapter(row.sha256, row.name, weight, text_weight)  # refuses what is none
+        values = [weight, text_weight, sha256]
+        with self._database.write() as connection:
+            connection.execute("UPDATE adapters SET weight = ?, text_weight = ? WHERE hash = ?", values)
 
     def remove(self, sha256: str) -> None:
         """Forget an adapter and delete its file. Clips stay; to make them again the same file has to be let in anew."""
@@ -186,7 +200,8 @@ class Adapters:
             return None
         path = self.folder.parent / row["path"]
         preview = self.folder / card.preview if card.preview else None
-        return AdapterRow(row["hash"], row["name"], card, path, preview, row["created"])
+        weights = row["weight"], row["text_weight"]
+        return AdapterRow(row["hash"], row["name"], card, path, preview, row["created"], *weights)
 
 
 def _kept_picture(path: str | None, place: Path) -> str | None:

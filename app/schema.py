@@ -243,3 +243,10 @@ def m007_owned(db: Database) -> None:
         ) STRICT""")
     db.execute("CREATE INDEX owned_by_owner ON owned (owner, id)")
     db.execute("CREATE INDEX owned_shared ON owned (shared, id) WHERE shared IS NOT NULL")
+
+
+@migrations()
+def m008_adapter_weights(db: Database) -> None:
+    """The weights that an adapter is next used with, as they were set on its card; NULL where they were not."""
+    for column in ("weight", "text_weight"):
+        db.execute(f"ALTER TABLE adapters ADD COLUMN {column} REAL")

@@ -120,6 +120,19 @@ def test_what_is_worn_changes_the_frames_and_leaves_no_trace(tiny_cascade, studi
         assert not any(module._forward_hooks for module in network.modules())
 
 
+def test_a_weight_that_was_set_is_the_one_to_begin_with_from_then_on(studio, row):
+    assert row.adapter() == Adapter(row.sha256, "plush", 0.7)
+    studio.adapters.weigh(row.sha256, -0.5, 1.25)
+    row = studio.adapters.require(row.sha256)
+    assert row.adapter() == Adapter(row.sha256, "plush", -0.5, 1.25)
+    assert row.adapter(0.3) == Adapter(row.sha256, "plush", 0.3)  # said here and now
+    studio.adapters.weigh(row.sha256, 0.0, None)
+    assert studio.adapters.require(row.sha256).adapter() == Adapter(row.sha256, "plush", 0.0)
+    with pytest.raises(RequestError, match="weight is 3"):
+        studio.adapters.weigh(row.sha256, 3.0, None)
+    assert studio.adapters.require(row.sha256).weight == 0.0
+
+
 def test_an_embedding_s_word_is_read_and_not_unknown(tiny_cascade, studio, tmp_path, tiny_bundle):
     width = targets_in(Bundle(tiny_bundle)).text_width
     save_file({"emb_params": torch.randn(2, width)}, tmp_path / "zkw.safetensors")

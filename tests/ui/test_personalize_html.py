@@ -94,7 +94,7 @@ def test_every_button_field_and_picture_has_a_name(name):
 
 
 def test_a_card_says_what_an_adapter_is():
-    html = cards.shelf(Shelf(View(weights={HASH: ("-0.5", "1.2")}), [adapter()], 1, 1), EN)
+    html = cards.shelf(Shelf(View(), [replace(adapter(), set_weight=-0.5, set_text_weight=1.2)], 1, 1), EN)
     text = " ".join(Reader(html).texts)
     assert "rank 4–16" in text and "3.0 MiB" in text and "2 not in this model" in text and "1, 8" in text
     assert f'title="{HASH}"' in html and f'src="studio/adapter/{HASH}.webp"' in html

@@ -104,6 +104,9 @@ def test_a_file_is_imported_used_and_found_again_in_its_clip(page, lora):
     expect(card(page, "Teddy").locator("output").first).to_have_text("0.8")
     expect(card(page, "Teddy").locator("details")).to_have_attribute("open", "")  # what was opened stays so
     expect(card(page, "Teddy").locator("details")).to_contain_text(HOSTILE)
+    page.reload()
+    opened(page)
+    expect(card(page, "Teddy").locator("output").first).to_have_text("0.8")
     button(page, "Use Teddy").click()
     expect(prompt(page)).to_have_value("<lora:Teddy:0.8> a plush")
     expect(page.locator(".lv-wear")).to_contain_text("Teddy × 0.8")

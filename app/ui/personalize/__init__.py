@@ -19,7 +19,7 @@ from app.ui import worn
 from app.ui.boards import QUICK, board, slot, turn, turn_board
 from app.ui.language import Words
 from app.ui.personalize import cards, look, media, settings, uploads, watching
-from app.ui.personalize.acts import act, refused, weights
+from app.ui.personalize.acts import act, refused
 from app.ui.personalize.scene import SHELF, View
 from app.ui.seat import Seat
 from app.ui.shell import Asked, Shell
@@ -123,7 +123,7 @@ def _act(studio: Studio, asked: Asked, seat: Seat, prompt: str | None) -> tuple:
     if told.get("act") not in _WEARS:
         return *_answer(studio, act, asked, seat), *stay
     try:
-        text = _with(studio, seat.view, prompt or "", told)
+        text = _with(studio, prompt or "", told)
     except LavieError as error:
         message = str(error)
         return *_answer(studio, lambda studio, asked, view: refused(view, message, SHELF), asked, seat), *stay
@@ -131,12 +131,12 @@ def _act(studio: Studio, asked: Asked, seat: Seat, prompt: str | None) -> tuple:
     return *shown, text, gr.Tabs(selected="create")
 
 
-def _with(studio: Studio, view: View, prompt: str, told: typing.Mapping[str, str]) -> str:
+def _with(studio: Studio, prompt: str, told: typing.Mapping[str, str]) -> str:
     """The prompt with an adapter and the first of the words that call it, or with one of its words."""
     if told["act"] == "word":
         return worn.with_word(prompt, told.get("word", ""))
     row = studio.adapters.require(told.get("id", ""))
-    return worn.put_on(prompt, row.adapter(*weights(view, row)), row.card.trigger_words[:1])
+    return worn.put_on(prompt, row.adapter(), row.card.trigger_words[:1])
 
 
 def _uploaded(answer: typing.Callable, doing: typing.Callable, asked: Asked, seat: Seat, files: list | None) -> tuple:

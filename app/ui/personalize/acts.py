@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
-from app.adapters import AdapterRow
 from app.studio import Studio
 from app.ui import queue
 from app.ui.boards import number_in
@@ -42,12 +41,6 @@ def refused(view: View, message: str, place: str) -> View:
     return replace(view, said=alert(message), place=place, refused=secrets.token_hex(4))
 
 
-def weights(view: View, row: AdapterRow) -> tuple[float, float | None]:
-    """The weights of an adapter as they were set on its card; the second one None for the first."""
-    weight, text = view.weights.get(row.sha256, (f"{row.weight:g}", ""))
-    return _weight(weight), _weight(text) if text else None
-
-
 def _find(studio: Studio, asked: Asked, view: View) -> View:
     return replace(view, find=asked.told.get("value", "")[:_MOST].strip(), page=0)
 
@@ -64,11 +57,10 @@ def _remove(studio: Studio, asked: Asked, view: View) -> View:
 
 def _weigh(studio: Studio, asked: Asked, view: View) -> View:
     """A slider was moved. It is for the next use: what prompts wear already stays as it is."""
-    row = studio.adapters.require(asked.told.get("id", ""))
-    weight, text = view.weights.get(row.sha256, (f"{row.weight:g}", ""))
-    value = f"{_weight(asked.told.get('value', '')):g}"
-    new = (weight, value) if asked.told.get("name") == "text" else (value, text)
-    return replace(view, weights={**view.weights, row.sha256: new})
+    row, value = studio.adapters.require(asked.told.get("id", "")), _weight(asked.told.get("value", ""))
+    new = (row.weight, value) if asked.told.get("name") == "text" else (value, row.set_text_weight)
+    studio.adapters.weigh(row.sha256, *new)
+    return view
 
 
 def _set(studio: Studio, asked: Asked, view: View) -> View:

@@ -75,7 +75,7 @@ def _card(row: AdapterRow, of: Shelf, say: Words) -> str:
     return (
         f'<li class="lv-card lv-adapter" data-id="{row.sha256}" aria-label="{name}">'
         f'<div class="lv-shot">{picture}</div>'
-        f"{rename}{_summary(row, say)}{gone}{_words(row, say)}{_weights(row, of, say)}"
+        f"{rename}{_summary(row, say)}{gone}{_words(row, say)}{_weights(row, say)}"
         f'<div class="lv-actions">{wear}{remove}</div>{_clips(of.clips.get(row.sha256, ()), say)}{_more(row, say)}</li>'
     )
 
@@ -111,8 +111,8 @@ def _words(row: AdapterRow, say: Words) -> str:
     return f'<div class="lv-words" role="group" aria-label="{html.escape(say("adapter_words"))}">{chips}</div>'
 
 
-def _weights(row: AdapterRow, of: Shelf, say: Words) -> str:
-    weight, text = of.view.weights.get(row.sha256, (f"{row.weight:g}", ""))
+def _weights(row: AdapterRow, say: Words) -> str:
+    weight, text = f"{row.weight:g}", "" if row.set_text_weight is None else f"{row.set_text_weight:g}"
     main = _slider("weight", row, weight, say("adapter_weight"), weight)
     return main + _slider("text", row, text or weight, say("adapter_text_weight"), text or "=", follows=not text)
 

@@ -27,16 +27,15 @@ SHELF, MEDIA, DRAFT, WATCHED = "shelf", "media", "draft", "watched"  # boards, w
 class View:
     """What one open page looks at: nothing of it is worth keeping.
 
-    find: what names of adapters hold. page, media_page: of the shelf and of the media. weights: sha256 → weight and
-    text weight as they were set here, texts; the latter may be empty. training: id of the one that is watched, empty
-    for the one that runs or came last. away: those that were put away. said: HTML of what happened last, on the board
-    `place`. refused: another text whenever what was asked for could not be done: fields then show again what is kept.
+    find: what names of adapters hold. page, media_page: of the shelf and of the media. training: id of the one that is
+    watched, empty for the one that runs or came last. away: those that were put away. said: HTML of what happened last,
+    on the board `place`. refused: another text whenever what was asked for could not be done: fields then show again
+    what is kept.
     """
 
     find: str = ""
     page: int = 0
     media_page: int = 0
-    weights: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     training: str = ""
     away: tuple[str, ...] = ()
     said: str = ""

@@ -51,7 +51,7 @@ def manifest(small: Preview, large: Preview) -> dict:
         EXTENSION: {
             "sampler": "ddim",
             "steps": 25,
-            "guidance": 2.5,
+            "guidance": 1.2,
             "prediction_type": VELOCITY,
             "preview": small,
         },

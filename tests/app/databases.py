@@ -3,6 +3,7 @@
 import contextlib
 from pathlib import Path
 
+from sqlite_utils import Database as Connection
 from sqlite_utils.utils import sqlite3
 
 from app.database import NAME, Database
@@ -27,10 +28,8 @@ def raw(folder: Path) -> sqlite3.Connection:
 
 def make_old(folder: Path) -> None:
     """A database as the version before the newest left it, with something in it."""
-    database = Database(folder)
-    store(database, "mine", "kept")
-    database.close()
-    with raw(folder) as connection:
-        connection.execute("DROP TABLE owned")  # of the last migration
-        connection.execute("DELETE FROM _sqlite_migrations WHERE name = ?", [LAST])
-        connection.commit()
+    folder.mkdir(parents=True, exist_ok=True)
+    with raw(folder) as file:
+        connection = Connection(file)
+        migrations.apply(connection, stop_before=LAST)
+        connection["settings"].insert({"name": "mine", "value": "kept"})

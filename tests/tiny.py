@@ -36,8 +36,8 @@ MANIFEST = {
 }
 
 
-def build_networks() -> dict[str, torch.nn.Module]:
-    """Every component with seeded random weights."""
+def build_networks(places: int = MANIFEST["frames"]) -> dict[str, torch.nn.Module]:
+    """Every component with seeded random weights. places: that the text encoder knows; the published ones know none."""
     torch.manual_seed(0)
     shared = {
         "sample_size": 4,
@@ -56,7 +56,7 @@ def build_networks() -> dict[str, torch.nn.Module]:
         "vae": _vae(levels=4),
         "super_resolution_vae": _vae(levels=3),
         "text_encoder": start_places(
-            build_text_model(build_tokenizer(), width=TEXT_WIDTH, layers=1, heads=1, places=MANIFEST["frames"])
+            build_text_model(build_tokenizer(), width=TEXT_WIDTH, layers=1, heads=1, places=places)
         ),
     }
 

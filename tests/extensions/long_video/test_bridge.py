@@ -147,7 +147,7 @@ def test_a_real_network_makes_one(strategy, channels):
         up_block_types=("CrossAttnUpBlock3D",) * 2,
     )
     model = ideal_model(network, steps=2, guidance=3.0, shape=(4, 4, 4))
-    model = replace(model, embed=lambda prompt: torch.full((1, 5, TEXT_WIDTH), float(len(prompt))))
+    model = replace(model, embed=lambda prompt, frames=None: torch.full((1, 5, TEXT_WIDTH), float(len(prompt))))
     ends = torch.ones(1, 4, 3, 4, 4), torch.zeros(1, 4, 1, 4, 4)
     made = returned(bridge(model, *ends, 6, "a", 5, strategy, negative_prompt="blurred"))
     assert made.shape == (1, 4, 6, 4, 4) and made.isfinite().all()

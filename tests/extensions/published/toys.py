@@ -35,7 +35,7 @@ _OLD_ATTENTION = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "
 @cache
 def networks() -> Mapping[str, torch.nn.Module]:
     """Component → network, of a whole family with SEINE. Not to be changed."""
-    made = tiny.build_networks()
+    made = tiny.build_networks(places=0)
     config = {name: value for name, value in made["base"].config.items() if not name.startswith("_")}
     return made | {UPSCALER_TEXT: made[TEXT_ENCODER], EXTENSION: BaseUNet(**{**config, "in_channels": 9})}
 

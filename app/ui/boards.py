@@ -51,7 +51,7 @@ def turn_board(name: str) -> gr.HTML:
     """The board of a tab whose answers change all of its boards: what it shows comes from `turn`. Nobody sees it."""
     import gradio as gr
 
-    return gr.HTML(js_on_load=_BOARD, elem_id=f"lv-{name}", elem_classes="lv-turn", apply_default_css=False)
+    return gr.HTML(js_on_load=_BOARD, elem_id=f"lv-{name}", elem_classes="lv-answers", apply_default_css=False)
 
 
 def turn(order: int) -> str:

@@ -52,7 +52,7 @@ def warm(bundle, tmp_path):
 
 def test_nothing_heavy_is_imported_for_it(tmp_path):
     done = subprocess.run([sys.executable, "-c", COLD, tmp_path], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.stdout.splitlines() == ["Nano 7 {} {}", "[]"], done.stderr
+    assert done.stdout.splitlines() == ["Nano 8 {} {}", "[]"], done.stderr
 
 
 def test_a_whole_bundle(warm, bundle):

@@ -9,6 +9,7 @@ Attribute names follow the published checkpoints. Knows nothing of samplers, pro
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ _KERNELS = {  # of torch's attention; the switches hold on every device, though 
 }
 ROTARY_CHANNELS = 32  # leading channels of a head that are rotated (RoFormer, arXiv 2104.09864)
 ROTARY_BASE = 10_000.0
+ACTIVATED_PIECES = 8  # in which a bfloat16 is normalised and activated
 BIAS_BUCKETS, BIAS_MAX_DISTANCE = 32, 32  # relative position buckets as in T5 (arXiv 1910.10683, section 2.1)
 
 
@@ -30,9 +32,28 @@ class VideoGroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor, frames: int = 1) -> Tensor:
         """(B F) C H W → the same shape; `frames=1` normalises each frame for itself."""
+        return self._by_clip(super().forward, x, frames)
+
+    def activated(self, x: Tensor, frames: int = 1) -> Tensor:
+        """Normalised, then SiLU: `silu(norm(x, frames))`, save that the 8 bits of a bfloat16 are rounded only once."""
+        if x.dtype != torch.bfloat16:
+            return F.silu(self(x, frames))
+        return self._by_clip(self._activated_in_float32, x, frames)
+
+    @staticmethod
+    def _by_clip(function: Callable[[Tensor], Tensor], x: Tensor, frames: int) -> Tensor:
         clip = x.unflatten(0, (-1, frames)).transpose(1, 2).flatten(2, 3)  # B C (F H) W, a view in channels-last
-        clip = F.group_norm(clip, self.num_groups, self.weight, self.bias, self.eps)
-        return clip.unflatten(2, (frames, -1)).transpose(1, 2).flatten(0, 1)
+        return function(clip).unflatten(2, (frames, -1)).transpose(1, 2).flatten(0, 1)
+
+    def _activated_in_float32(self, clip: Tensor) -> Tensor:
+        """Some groups at a time: the whole in float32 would double the memory at the peak."""
+        pieces = math.gcd(self.num_groups, ACTIVATED_PIECES)
+        weights, biases = self.weight.float().chunk(pieces), self.bias.float().chunk(pieces)
+        activated = []
+        for piece, weight, bias in zip(clip.chunk(pieces, 1), weights, biases, strict=True):
+            normalised = F.group_norm(piece.float(), self.num_groups // pieces, weight, bias, self.eps)
+            activated.append(F.silu(normalised, inplace=True).to(clip.dtype))
+        return torch.cat(activated, dim=1)
 
 
 class TemporalConv(nn.Conv3d):
@@ -70,10 +91,10 @@ class ResnetBlock(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor | None, frames: int) -> Tensor:
         """x: (B F) C H W. time: B T after its activation, or None for a block without it."""
-        h = self._convolve(self.conv1, F.silu(self.norm1(x, frames)), frames)
+        h = self._convolve(self.conv1, self.norm1.activated(x, frames), frames)
         if time is not None:
             h = h + self.time_emb_proj(time).repeat_interleave(frames, 0)[:, :, None, None]
-        h = self._convolve(self.conv2, F.silu(self.norm2(h, frames)), frames)
+        h = self._convolve(self.conv2, self.norm2.activated(h, frames), frames)
         return self.conv_shortcut(x) + h
 
 

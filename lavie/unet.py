@@ -138,7 +138,7 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
             time, frames, image_frames = time.repeat_interleave(frames, 0), 1, 1
         x = sample.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         x = self._levels(self.conv_in(x), time, context, frames, image_frames)
-        x = self.conv_out(nn.functional.silu(self.conv_norm_out(x, frames)))
+        x = self.conv_out(self.conv_norm_out.activated(x, frames))
         return x.unflatten(0, (batch, clip)).transpose(1, 2).contiguous()
 
     def _embed_time(self, sample: Tensor, timestep: Tensor | float, class_labels: Tensor | int | None) -> Tensor:

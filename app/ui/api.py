@@ -5,34 +5,27 @@ values or with one line that says what is wrong. A job does not hang on who wait
 """
 # No `from __future__ import annotations` here: gradio reads the types of endpoints, not their names.
 
-import asyncio
-import contextlib
 import functools
 import json
-import time
 import typing
-from collections.abc import Callable, Iterator
 from typing import Any
 
 from app.commands.options import with_options
 from app.gallery import Query
 from app.gallery.values import check_id
-from app.job_row import CANCELLED, FAILED, INTERRUPTED
 from app.snapshot import Snapshot
 from app.studio import Studio
 from app.ui.api_errors import answering, check_count
 from app.ui.api_facts import clip_facts, job_facts, proof_facts
-from app.ui.api_long import extend_from
+from app.ui.api_long import extend_from, join_from
+from app.ui.api_waiting import WaitedQueue
 from lavie.errors import RequestError, short
 from lavie.request import Request
 
 if typing.TYPE_CHECKING:
     import gradio as gr
 
-NAMES = ("render", "extend", "regenerate", "job", "cancel", "search", "clip")
-MOST_WAITING = 24  # clients at once; gradio works on 40 events, so that others are answered however many wait
-MOST_SECONDS = 3600.0  # of waiting: gradio does not tell whether a client is still there
-LOOK_SECONDS = 0.25  # between two looks at a job that is waited for
+NAMES = ("render", "extend", "join", "regenerate", "job", "cancel", "search", "clip")
 
 
 def create_api(page: "gr.Blocks", studio: Studio) -> None:
@@ -52,8 +45,7 @@ class Endpoints:
     """What each endpoint does. Raises LavieError with one line for the client."""
 
     def __init__(self, studio: Studio):
-        self._studio = studio
-        self._waiting = 0  # only changed in the server's event loop
+        self._studio, self._queue = studio, WaitedQueue(studio)
 
     async def render(
         self,
@@ -102,7 +94,7 @@ class Endpoints:
             interpolate=interpolate,
             upscale=upscale,
         )
-        return _given_out(await self._made(lambda: self._studio.submit(request), wait), wait)
+        return _given_out(await self._queue.made(lambda: self._studio.submit(request), wait), wait)
 
     async def extend(
         self,
@@ -146,7 +138,57 @@ class Endpoints:
         )
         given = {"steps": steps, "sampler": sampler, "guidance": guidance}
         given |= {"interpolate": interpolate or None, "upscale": upscale or None}
-        return _given_out(await self._made(lambda: begin(lambda request: with_options(request, **given)), wait), wait)
+        return _given_out(
+            await self._queue.made(lambda: begin(lambda request: with_options(request, **given)), wait), wait
+        )
+
+    async def join(
+        self,
+        sources: list[Any],
+        prompts: list[str] | None = None,
+        frames: int | None = None,
+        seed: int | None = None,
+        strategy: str | None = None,
+        fit: str = "crop",
+        steps: int | None = None,
+        sampler: str | None = None,
+        guidance: float | None = None,
+        interpolate: bool = False,
+        upscale: bool = False,
+        wait: bool = True,
+    ) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """Lead from one clip, video or picture to the next with new frames: one video of all of them.
+
+        Parameters:
+            sources: Two or more, in their order: ids of clips, or videos and pictures as handle_file of gradio_client gives them.
+            prompts: What happens between one and the next; the last one goes on. Left out: the prompt of the clip that it leads to.
+            frames: New frames from one to the next, 0 to 64, at most two fewer than the model sees at once; 0 for a cut. Left out: 8.
+            seed: 0 to 9007199254740991, of the new frames. Drawn where it is left out.
+            strategy: conditioned, corrected or repaint: how the new frames meet the clips. Left out: the best that the model has.
+            fit: crop or letterbox, for what has another shape than the model's frames.
+            steps: Denoising steps of every stage, 1 to 1000.
+            sampler: How the base stage denoises: ddpm, ddim, euler, dpm++ or unipc.
+            guidance: How close the base stage keeps to the prompts, 0 to 50.
+            interpolate: Four times the frame rate.
+            upscale: Four times the width and height.
+            wait: Answer when the video is there. False: answer at once with the job, to be asked for with /job.
+
+        Returns:
+            As /render: the clip and its file; or the job and null, where wait is false.
+        """  # noqa: E501 - gradio reads a parameter's description from one line
+        _check_switches(interpolate=interpolate, upscale=upscale, wait=wait)
+        request = with_options(
+            Request("any", seed=seed),  # its prompt is not read
+            steps=steps,
+            sampler=sampler,
+            guidance=guidance,
+            interpolate=interpolate,
+            upscale=upscale,
+        )
+        asked = {"frames": frames, "request": request, "fit": fit, "strategy": strategy}
+        return _given_out(
+            await self._queue.made(lambda: join_from(self._studio, sources, prompts, **asked), wait), wait
+        )
 
     async def regenerate(self, id: str, wait: bool = True) -> dict[str, Any]:
         """Make a stored clip again from its recipe and say whether it is the same, bit for bit, or what differs.
@@ -159,7 +201,7 @@ class Endpoints:
             The proof: identical, psnr (dB, null where identical), differences (name, was, now), summary; or the job.
         """
         _check_switches(wait=wait)
-        job = await self._made(lambda: self._studio.regenerate(check_id(id)), wait)
+        job = await self._queue.made(lambda: self._studio.regenerate(check_id(id)), wait)
         return {"job": job.row.id, **proof_facts(job)} if wait else job_facts(job)
 
     def job(self, id: str) -> dict[str, Any]:
@@ -172,7 +214,7 @@ class Endpoints:
             state (queued, running, paused, interrupted, done, failed, cancelled), stage, step, steps, notices, error,
             times, and the clip or the proof once it is done.
         """
-        return job_facts(self._job(id))
+        return job_facts(self._queue.job(id))
 
     def cancel(self, id: str) -> dict[str, Any]:
         """Take a waiting job out of the queue, or stop a running one behind its step. One that is over stays as it is.
@@ -183,9 +225,9 @@ class Endpoints:
         Returns:
             The job, as /job tells it. One that was running is stopping: its `asked` is cancel.
         """
-        self._job(id)
+        self._queue.job(id)
         self._studio.cancel(id)
-        return job_facts(self._job(id))
+        return job_facts(self._queue.job(id))
 
     def search(
         self, text: str = "", filters: dict[str, Any] | None = None, after: str | None = None, limit: int = 24
@@ -218,43 +260,6 @@ class Endpoints:
         stored = self._studio.gallery.require(check_id(id))
         return {**clip_facts(stored), "recipe": json.loads(stored.recipe_json)}
 
-    def _job(self, job_id: str) -> Snapshot:
-        snapshot = self._studio.job(check_id(job_id))
-        if snapshot is None:
-            raise RequestError(f"no job has the id {job_id}")
-        return snapshot
-
-    async def _made(self, submit: Callable[[], str], wait: bool) -> Snapshot:
-        """Queue a job; how it stands at its end or, where nobody waits, now. It goes on if its client leaves."""
-        from starlette.concurrency import run_in_threadpool
-
-        lent = self._studio.config.zero_gpu
-        if lent and not wait:
-            raise RequestError("the device is lent to a call for as long as it waits: ask with wait=true")
-        with self._place() if wait else contextlib.nullcontext():
-            job_id = await run_in_threadpool(submit)
-            if lent:
-                await run_in_threadpool(self._studio.work_off)
-            job, end = await run_in_threadpool(self._job, job_id), time.monotonic() + MOST_SECONDS
-            while wait and job.open and job.state != INTERRUPTED:
-                if time.monotonic() > end:
-                    raise RequestError(f"the job {job_id} takes long: it goes on, ask /job for it")
-                await asyncio.sleep(LOOK_SECONDS)
-                job = await run_in_threadpool(self._job, job_id)
-        if wait:
-            _check_made(job)
-        return job
-
-    @contextlib.contextmanager
-    def _place(self) -> Iterator[None]:
-        if self._waiting >= MOST_WAITING:
-            raise RequestError(f"{MOST_WAITING} clients wait for videos already: ask with wait=false, then with /job")
-        self._waiting += 1
-        try:
-            yield
-        finally:
-            self._waiting -= 1
-
 
 def _given_out(job: Snapshot, wait: bool) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """What is told of a job that makes a clip, and its file once it is there."""
@@ -264,16 +269,6 @@ def _given_out(job: Snapshot, wait: bool) -> tuple[dict[str, Any], dict[str, Any
         raise RequestError(f"the clip {job.row.id} was removed before it could be given out")
     file = {"path": job.clip.path, "orig_name": f"{job.clip.id}.mp4", "meta": {"_type": "gradio.FileData"}}
     return clip_facts(job.clip), file
-
-
-def _check_made(job: Snapshot) -> None:
-    row = job.row
-    if row.state == FAILED:
-        raise RequestError(row.error)
-    if row.state == CANCELLED:
-        raise RequestError(f"the job {row.id} was cancelled")
-    if row.state == INTERRUPTED:
-        raise RequestError(f"the job {row.id} was interrupted: {row.error}")
 
 
 def _check_switches(**values: bool) -> None:

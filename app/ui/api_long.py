@@ -1,4 +1,7 @@
-"""What `/extend` asks the studio for. What a client sends is data from outside: every value is looked at here."""
+"""What `/extend` and `/join` ask the studio for.
+
+What a client sends is data from outside: every value is looked at here.
+"""
 
 from __future__ import annotations
 
@@ -53,13 +56,38 @@ def extend_from(
     return studio.long.submit(request, plan, start=start)
 
 
+def join_from(studio: Studio, sources: Any, prompts: Any, **asked: Any) -> str:
+    """Queue one video of clips and uploaded files; the job's id. asked: see `joining.Asked`. Raises RequestError."""
+    if not isinstance(sources, list):
+        raise RequestError(f"sources are {short(sources)}: give a list of ids of clips and of uploaded files")
+    found = [_source(studio, source) for source in sources]
+    try:
+        return studio.long.join(found, _texts(prompts), **asked)
+    except LavieError as error:
+        files = (source for source in found if isinstance(source, Path))
+        raise RequestError(without_folders(str(error), *files)) from None
+
+
+def _source(studio: Studio, source: Any) -> str | Path:
+    """The id of a clip that is there, or where an uploaded file lies: a text is never the name of a file."""
+    return studio.gallery.require(check_id(source)).id if isinstance(source, str) else _uploaded(source)
+
+
 def _segments(prompts: Any, count: Any, last: str | None, seed: Any) -> list[Segment]:
     """last: the prompt where none is given; None where one has to be."""
-    if prompts is not None and not (isinstance(prompts, list) and all(isinstance(one, str) for one in prompts)):
-        raise RequestError(f"prompts are {short(prompts)}: give a list of texts")
-    if not prompts and last is None:
+    texts = _texts(prompts)
+    if not texts and last is None:
         raise RequestError("nothing says what the video goes on with: give prompts")
-    return segments_of(prompts or [last], count, seed)
+    return segments_of(texts or [last], count, seed)
+
+
+def _texts(prompts: Any) -> list[str]:
+    """None is none of them."""
+    if prompts is None:
+        return []
+    if not (isinstance(prompts, list) and all(isinstance(one, str) for one in prompts)):
+        raise RequestError(f"prompts are {short(prompts)}: give a list of texts")
+    return prompts
 
 
 def _uploaded(file: Any) -> Path:

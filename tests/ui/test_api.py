@@ -18,6 +18,7 @@ from app.config import ROOT, ConfigError, StudioConfig
 from app.database import Database
 from app.media import probe
 from app.ui import api
+from app.ui.api_waiting import MOST_WAITING
 from app.ui.server import check_mcp
 from extensions.lora.read import targets_in
 from lavie.bundle import Bundle
@@ -121,6 +122,41 @@ def test_what_cannot_be_extended_is_told_in_one_line(client, values, words):
     with pytest.raises(AppError) as caught:
         client.predict(**values, api_name="/extend")
     assert words in str(caught.value) and len(str(caught.value)) <= 500 and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"sources": "x"}, "sources are 'x': give a list of ids of clips and of uploaded files"),
+        ({"sources": None}, "sources are None: give a list"),
+        ({"sources": []}, "the number of clips and files to join is 0: give 2 to 1000"),
+        ({"sources": ["/etc/passwd", "/etc/passwd"]}, "is none of ours"),
+        ({"sources": ["nope", "nope"]}, "nope"),
+        ({"sources": [{"path": "/etc/passwd"}] * 2}, "'passwd' was not uploaded here"),
+        ({"sources": [5, ["x"]]}, "upload one, as with handle_file"),
+        ({"sources": [], "prompts": "a star"}, "prompts are 'a star': give a list of texts"),
+        ({"sources": [], "fit": "stretch"}, "fit is 'stretch'"),
+        ({"sources": [], "seed": -1}, "seed is -1"),
+        ({"sources": [], "upscale": 1}, "upscale is 1: give true or false"),
+    ],
+)
+def test_what_cannot_be_joined_is_told_in_one_line(client, values, words):
+    with pytest.raises(AppError) as caught:
+        client.predict(**values, api_name="/join")
+    assert words in str(caught.value) and len(str(caught.value)) <= 500 and "\n" not in str(caught.value)
+
+
+def test_what_is_to_be_joined_is_refused_by_its_name(tiny, tmp_path):
+    (tmp_path / "note.mp4").write_text("no video")
+    client, files = Client(tiny, verbose=False), [handle_file(tmp_path / "note.mp4")] * 2
+    for values, words in (
+        ({"prompts": ["a star"]}, r"^note\.mp4 is a text, not a video"),
+        ({}, r"^nothing says what leads to note\.mp4: give a prompt"),
+        ({"prompts": ["a star"], "frames": 2.5}, "frames is 2.5: give a whole number"),
+        ({"prompts": ["a star"], "strategy": ["x"]}, "choose one of conditioned"),
+    ):
+        with pytest.raises(AppError, match=words):
+            client.predict(files, **values, api_name="/join")
 
 
 def test_a_file_that_is_no_video_is_refused_by_its_name(tiny, tmp_path):
@@ -264,9 +300,7 @@ def test_many_who_wait_starve_nobody_and_outlive_their_clients(tmp_path):
     """More clients than may wait, on one long job; each has hung up when the studio closes."""
     with fake_studio(tmp_path, 0.05) as address:
         values = {"prompt": "a red star", "steps": 1000}
-        events = [
-            call(address, "call/v2/render", json.dumps(values)).json()["event_id"] for _ in range(api.MOST_WAITING)
-        ]
+        events = [call(address, "call/v2/render", json.dumps(values)).json()["event_id"] for _ in range(MOST_WAITING)]
         time.sleep(1)
         answer = call(
             address, "run/render", json.dumps({"data": ["late", *[None] * 4, "", False, False, *[None] * 4, True]})
@@ -277,7 +311,7 @@ def test_many_who_wait_starve_nobody_and_outlive_their_clients(tmp_path):
         found, _ = client.predict("at once", wait=False, api_name="/render")
         assert httpx.get(address).status_code == 200
         assert time.monotonic() - began < 5
-        assert len(events) == api.MOST_WAITING and found["state"] == "queued"
+        assert len(events) == MOST_WAITING and found["state"] == "queued"
     assert (tmp_path / "log").read_text().count("\n") == 1  # nothing but its address
 
 

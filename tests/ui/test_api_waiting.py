@@ -7,7 +7,7 @@ import pytest
 
 from app.config import ROOT, StudioConfig
 from app.studio import Studio
-from app.ui import api
+from app.ui import api, api_waiting
 from app.ui.api_errors import answering
 from lavie.errors import MediaError, RequestError
 from tests.app.studios import ENDLESS, ended, until
@@ -17,7 +17,7 @@ from tests.fakes import FakeCascade
 @pytest.fixture
 def make(tmp_path, monkeypatch):
     """Endpoints over a studio that works on a cascade; both."""
-    monkeypatch.setattr(api, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(api_waiting, "LOOK_SECONDS", 0.01)
     opened = []
 
     def make(cascade):
@@ -78,11 +78,11 @@ def test_the_job_goes_on_when_its_client_is_gone(make):
         waiting(endpoints, lambda task: (running(studio), task.get_loop().call_soon_threadsafe(task.cancel)))
     (job,) = [*studio.jobs.line(), *studio.jobs.recent(1)]
     assert ended(studio, job.id).clip is not None
-    assert endpoints._waiting == 0
+    assert endpoints._queue.waiting == 0
 
 
 def test_nobody_waits_for_ever(make, monkeypatch):
-    monkeypatch.setattr(api, "MOST_SECONDS", 0.1)
+    monkeypatch.setattr(api_waiting, "MOST_SECONDS", 0.1)
     endpoints, studio = make(FakeCascade(**ENDLESS))
     with pytest.raises(RequestError, match="takes long: it goes on, ask /job for it"):
         asyncio.run(endpoints.render("a red star"))
@@ -90,7 +90,7 @@ def test_nobody_waits_for_ever(make, monkeypatch):
 
 
 def test_who_comes_too_late_to_wait_has_stored_no_job(make, monkeypatch):
-    monkeypatch.setattr(api, "MOST_WAITING", 0)
+    monkeypatch.setattr(api_waiting, "MOST_WAITING", 0)
     endpoints, studio = make(FakeCascade())
     with pytest.raises(RequestError, match="0 clients wait for videos already"):
         asyncio.run(endpoints.render("a red star"))

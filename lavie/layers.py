@@ -48,12 +48,13 @@ class VideoGroupNorm(nn.GroupNorm):
     def _activated_in_float32(self, clip: Tensor) -> Tensor:
         """Some groups at a time: the whole in float32 would double the memory at the peak."""
         pieces = math.gcd(self.num_groups, ACTIVATED_PIECES)
-        weights, biases = self.weight.float().chunk(pieces), self.bias.float().chunk(pieces)
-        activated = []
-        for piece, weight, bias in zip(clip.chunk(pieces, 1), weights, biases, strict=True):
-            normalised = F.group_norm(piece.float(), self.num_groups // pieces, weight, bias, self.eps)
-            activated.append(F.silu(normalised, inplace=True).to(clip.dtype))
-        return torch.cat(activated, dim=1)
+
+        def activated(piece: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+            normalised = F.group_norm(piece.float(), self.num_groups // pieces, weight.float(), bias.float(), self.eps)
+            return F.silu(normalised, inplace=True).to(piece.dtype)
+
+        given = clip.chunk(pieces, 1), self.weight.chunk(pieces), self.bias.chunk(pieces)
+        return torch.cat(list(map(activated, *given)), dim=1)
 
 
 class TemporalConv(nn.Conv3d):

@@ -15,6 +15,7 @@ from lavie.errors import LavieError
 
 BENCHES = {  # name of the module in `bench` → what it measures
     "quality": "How often a bundle makes what it was asked for: colour, shape, motion, background.",
+    "ablations": "What the parts of the base network's training are for: the same steps without one of them.",
     "fidelity": "How true autoencoders, interpolation and super-resolution are, in dB.",
     "long": "How long videos hold together: seams, drift, what they show at their end, memory and time by length.",
     "lora": "What an adapter learns and what it leaves alone: a new subject, a new motion, ordinary prompts.",

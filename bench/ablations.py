@@ -1,0 +1,129 @@
+"""What the parts of the base network's training are for: the same few steps once more, each time without one of them.
+
+    python -m bench.ablations [--model assets/nano] [--steps 250] [--prompts 48] [--unseen 48] [--only NAME …]
+                              [--clips 600] [--stills 3000] [--work runs/ablations] [--threads 1]
+
+All variants begin with the bundle's own base network, and see the same clips with the same noise: `joint` as it was
+trained, `video only` without stills (LaVie, section 4.1: it forgets), `no temporal attention`, and `no positions`,
+where it knows neither rotation nor the bias by distance. The last two are nothing but weights: zeros, held there.
+Purple and hearts are in no clip. A training that is done is not done again. Prints a table, leaves
+results/ablations.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from bench.quality import ALL, RESULTS, UNSEEN, measure, show
+from lavie.bundle import BASE, MANIFEST, TEXT_ENCODER, VAE, Bundle
+from lavie.training.assemble import write_changed
+from lavie.training.diffusion import joint_loss
+from lavie.training.loop import Plan, fit
+from lavie.training.media import LatentSet
+from lavie.training.nano.data import encode_world
+from lavie.training.nano.networks import quick_attention
+
+JOINT, VIDEO_ONLY, NO_TIME, NO_POSITIONS = "joint", "video only", "no temporal attention", "no positions"
+BATCH, SEED = 8, 90
+
+
+def as_it_is(network: nn.Module) -> None:
+    """Nothing is taken from it."""
+
+
+def without_temporal_attention(network: nn.Module) -> None:
+    """Frames no longer see one another, but in the statistics of the group norms."""
+    for name, module in network.named_modules():
+        if name.endswith("attn_temp"):
+            module.requires_grad_(False)
+            for parameter in module.to_out[0].parameters():
+                parameter.zero_()
+
+
+def without_positions(network: nn.Module) -> None:
+    """Temporal attention sees a set of frames: no angle turns them, no distance is told apart."""
+    for name, module in network.named_modules():
+        if name.endswith("rotary_emb"):
+            module.freqs.zero_()
+        if name.endswith("time_rel_pos_bias"):
+            module.requires_grad_(False).relative_attention_bias.weight.zero_()
+
+
+# Name → what is taken from the network, and whether stills are trained on beside the clips.
+VARIANTS: dict[str, tuple[Callable[[nn.Module], None], bool]] = {
+    JOINT: (as_it_is, True),
+    VIDEO_ONLY: (as_it_is, False),
+    NO_TIME: (without_temporal_attention, True),
+    NO_POSITIONS: (without_positions, True),
+}
+
+
+def train(name: str, bundle: Bundle, clips: LatentSet, stills: LatentSet, steps: int, work: Path) -> Path:
+    """The bundle of a variant, trained unless it is there already."""
+    folder = work / name.replace(" ", "-")
+    if (folder / "bundle" / MANIFEST).is_file():
+        return folder / "bundle"
+    change, joint = VARIANTS[name]
+    network = bundle.load(BASE, torch.float32).requires_grad_(True).train()
+    text = bundle.load(TEXT_ENCODER, torch.float32)
+    with torch.no_grad():
+        change(network)
+    empty = bundle.text_encoder(BASE).tokens([""])[0]
+    networks = nn.ModuleDict({"unet": network, "text_encoder": text})
+    plan = Plan(steps, learning_rate=4e-4, matrix_learning_rate=1.5e-3, warmup=20, ema=0.98, seed=SEED)
+    with quick_attention():
+        prediction = bundle.defaults[BASE].prediction_type
+        loss = joint_loss(networks, clips, stills if joint else None, empty, BATCH, plan.seed, prediction)
+        for told in fit(networks, loss, plan, folder):
+            left = f"{told.eta_seconds:.0f} s left"
+            print(f"{name} {told.step}/{told.steps}  loss {told.loss:.4f}  {left}", file=sys.stderr, flush=True)
+    manifest = json.loads((bundle.folder / MANIFEST).read_text(encoding="utf-8"))
+    write_changed(folder / "bundle", bundle.folder, {BASE: network}, manifest)
+    return folder / "bundle"
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="bench ablations", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="assets/nano", help="folder of a bundle of the procedural world")
+    parser.add_argument("--steps", type=int, default=250, help="of each training")
+    parser.add_argument("--clips", type=int, default=600, help="that are trained on")
+    parser.add_argument("--stills", type=int, default=3000, help="that are trained on")
+    parser.add_argument("--prompts", type=int, default=48, help="drawn from all combinations")
+    parser.add_argument("--unseen", type=int, default=48, help="with purple or a heart")
+    parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME")
+    parser.add_argument("--work", type=Path, default=Path("runs/ablations"), help="folder of the trainings")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the figures")
+    parser.add_argument("--threads", type=int, default=1)
+    asked = parser.parse_args(argv)
+    if min(asked.steps, asked.clips, asked.stills, asked.prompts) < 1 or asked.unseen < 0:
+        parser.error("steps, clips, stills and prompts are 1 or more, unseen is 0 or more")
+    return asked
+
+
+def main(argv: list[str] | None = None) -> None:
+    asked = parse(argv)
+    torch.set_num_threads(asked.threads)
+    bundle = Bundle(asked.model)
+    vae, tokenizer = bundle.load(VAE, torch.float32).eval(), bundle.text_encoder(BASE).tokenizer
+    clips = encode_world(vae, tokenizer, asked.clips, SEED, clips=True)
+    stills = encode_world(vae, tokenizer, asked.stills, SEED, clips=False)
+    folders = {name: train(name, bundle, clips, stills, asked.steps, asked.work) for name in asked.only}
+    groups = {ALL: range(asked.prompts), UNSEEN: range(asked.unseen)}
+    results = {name: measure(str(folder), groups, None)[0] for name, folder in folders.items()}
+    show(results)
+    asked.results.mkdir(parents=True, exist_ok=True)
+    facts = {"steps": asked.steps, "batch": BATCH, "clips": asked.clips, "stills": asked.stills, "variants": results}
+    (asked.results / "ablations.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

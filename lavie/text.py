@@ -93,10 +93,15 @@ def embeddings(model, tokens: Tensor, frames: int | None = None) -> Tensor:
     places = frame_places(model)
     if not places or frames is None:
         return model(tokens).last_hidden_state
-    batch, length = tokens.shape
-    blocks = 1 + torch.linspace(0, places - 1, frames, device=tokens.device).round().long()
-    positions = length * blocks[:, None] + torch.arange(length, device=tokens.device)
-    read = model(tokens.repeat_interleave(frames, 0), position_ids=positions.repeat(batch, 1))
+    spread = torch.linspace(0, places - 1, frames, device=tokens.device).round().long()
+    return embeddings_at(model, tokens, spread.expand(len(tokens), -1))
+
+
+def embeddings_at(model, tokens: Tensor, places: Tensor) -> Tensor:
+    """How such a model reads captions B L in frames at these places B F of a clip, 0 … `frame_places` - 1: B F L C."""
+    (batch, length), frames = tokens.shape, places.shape[1]
+    positions = length * (1 + places.flatten())[:, None] + torch.arange(length, device=tokens.device)
+    read = model(tokens.repeat_interleave(frames, 0), position_ids=positions)
     return read.last_hidden_state.unflatten(0, (batch, frames))
 
 

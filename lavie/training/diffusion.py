@@ -16,11 +16,13 @@ from lavie.latents import Whole
 from lavie.noise import derive_seed
 from lavie.sampling import EPSILON, TRAIN_STEPS, VELOCITY, add_noise, training_target
 from lavie.stages.super_resolution import noised_low_res
-from lavie.text import embeddings, frame_places
+from lavie.text import embeddings, embeddings_at, frame_places
 from lavie.training.masks import beside_noise, draw_mask
 from lavie.training.media import LargeMedia, Media
 
-PLACELESS = 0.1  # share of batches of clips whose frames all read the caption alike, as those of a long video do
+# Where each frame of a clip reads a text of its own: share of batches of clips that are read so (the others as those of
+# a long video are), and of stills (a word that only stills have would else never be heard in a clip).
+PLACED_CLIPS, PLACED_STILLS = 0.9, 0.5
 CAPTION_DROPOUT = 0.1  # share of captions that are emptied, so that guidance has an unconditional half to lean on
 IMAGE_WEIGHT = 0.25  # α of L_V + α L_I: with M = 4 stills for 16 frames, every frame counts the same
 MAX_TRAINED_NOISE_LEVEL = 120  # of 350: what it takes to hide the base stage's slips
@@ -90,7 +92,7 @@ def still_loss(
 
     def loss_at(step: int) -> Tensor:
         generator = step_generator(seed, step)
-        return _one_batch(networks, stills, empty, batch, generator, prediction_type, image_frames=1)
+        return _one_batch(networks, stills, batch, empty, generator, prediction_type, image_frames=1, placed=0)
 
     return loss_at
 
@@ -112,10 +114,10 @@ def joint_loss(
 
     def loss_at(step: int) -> Tensor:
         generator = step_generator(seed, step)
-        loss = _one_batch(networks, clips, empty, batch, generator, prediction_type, image_frames=0)
+        how = (empty, generator, prediction_type)
+        loss = _one_batch(networks, clips, batch, *how, image_frames=0, placed=PLACED_CLIPS)
         if stills is not None:
-            count = batch * IMAGES_PER_CLIP
-            images = _one_batch(networks, stills, empty, count, generator, prediction_type, image_frames=1)
+            images = _one_batch(networks, stills, batch * IMAGES_PER_CLIP, *how, image_frames=1, placed=PLACED_STILLS)
             loss = loss + IMAGE_WEIGHT * images
         return loss
 
@@ -123,14 +125,34 @@ def joint_loss(
 
 
 def _one_batch(
-    networks, media: Media, empty: Tensor, batch: int, generator, prediction_type: str, image_frames: int
+    networks,
+    media: Media,
+    batch: int,
+    empty: Tensor,
+    generator,
+    prediction_type: str,
+    *,
+    image_frames: int,
+    placed: float,
 ) -> Tensor:
+    """The loss of a batch. placed: share of batches that read captions as frames of a clip do."""
     clean, tokens = media.draw(batch, generator)
     text_model = networks["text_encoder"]
-    alike = image_frames or (frame_places(text_model) and float(torch.rand((), generator=generator)) < PLACELESS)
-    text = embed(text_model, tokens, empty, generator, None if alike else clean.shape[2])
+    tokens = drop_captions(tokens, empty, generator).to(text_model.device)
+    if frame_places(text_model) and float(torch.rand((), generator=generator)) < placed:
+        text = _placed(text_model, tokens, clean.shape[2], generator)
+    else:
+        text = embeddings(text_model, tokens)
     clean = clean.to(text.device)
     return noise_loss(networks["unet"], clean, text, generator, prediction_type, image_frames=image_frames)
+
+
+def _placed(text_model: nn.Module, tokens: Tensor, frames: int, generator: torch.Generator) -> Tensor:
+    """Embeddings of captions B L as the frames of a clip read them (`text.embeddings`), a still as a frame anywhere."""
+    if frames > 1:
+        return embeddings(text_model, tokens, frames)
+    places = torch.randint(frame_places(text_model), (len(tokens), 1), generator=generator)
+    return embeddings_at(text_model, tokens, places.to(tokens.device))
 
 
 def concat_loss(

@@ -10,7 +10,8 @@ from lavie.sampling import EPSILON, PREDICTION_TYPES, SAMPLE, VELOCITY
 from lavie.training.diffusion import (
     CAPTION_DROPOUT,
     IMAGES_PER_CLIP,
-    PLACELESS,
+    PLACED_CLIPS,
+    PLACED_STILLS,
     concat_loss,
     drop_captions,
     extension_loss,
@@ -169,21 +170,35 @@ def test_extension_is_shown_nine_channels(networks):
     assert not (masked.movedim(1, -1)[mask == 0] == 5).any()
 
 
-def test_frames_of_a_clip_read_texts_of_their_own_now_and_then_alike_and_stills_always(networks):
-    read, seen = networks["text_encoder"], []
+def test_clips_and_stills_read_as_frames_of_a_clip_in_their_shares_of_the_batches(networks):
+    read, seen = networks["text_encoder"], {0: [], 1: []}
 
     def unet(noisy, timestep, text, image_frames):
-        seen.append((image_frames, text))
+        seen[image_frames].append(text)
         return noisy
 
     loss_at = joint_loss({"unet": unet, "text_encoder": read}, _media(4), _media(1), EMPTY, 2, 1)
     for step in range(200):
         loss_at(step)
-    of_clips = [text for stills, text in seen if not stills]
-    assert all(text.ndim == 3 for stills, text in seen if stills)
-    assert sum(text.ndim == 3 for text in of_clips) / 200 == pytest.approx(PLACELESS, abs=0.05)
-    shown = next(text for text in of_clips if text.ndim == 4)
-    assert shown.shape[:2] == (2, 4) and not torch.equal(shown[:, 0], shown[:, 1])
+    for stills, share in ((0, PLACED_CLIPS), (1, PLACED_STILLS)):
+        assert sum(text.ndim == 4 for text in seen[stills]) / 200 == pytest.approx(share, abs=0.08)
+    clip = next(text for text in seen[0] if text.ndim == 4)
+    assert clip.shape[:2] == (2, 4) and not torch.equal(clip[:, 0], clip[:, 1])
+    still = next(text for text in seen[1] if text.ndim == 4)
+    assert still.shape[:2] == (8, 1) and len(still.flatten(1).unique(dim=0)) > 2  # one caption, at many places
+
+
+def test_text_to_image_knows_no_places(networks):
+    seen = []
+
+    def unet(noisy, timestep, text, image_frames):
+        seen.append(text.ndim)
+        return noisy
+
+    loss_at = still_loss({"unet": unet, "text_encoder": networks["text_encoder"]}, _media(1), EMPTY, 2, 1)
+    for step in range(20):
+        loss_at(step)
+    assert set(seen) == {3}
 
 
 def test_only_a_clip_of_which_no_frame_is_given_has_places_in_extension(networks):

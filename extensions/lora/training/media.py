@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from extensions.lora.training.losses import WEIGHT
 from extensions.lora.training.pictures import MaskedCut
+from extensions.lora.training.presets import Preset
 from extensions.lora.training.settings import Settings, names_trigger
 from extensions.lora.training.sources import find_media, middle_frame
 from lavie import vae as vae_module
@@ -26,19 +27,19 @@ from lavie.training.data.report import reasons, summary
 
 
 def encoded_media(
-    settings: Settings, from_clips: bool, bundle: Bundle, vae: nn.Module, read: Reader
+    settings: Settings, preset: Preset, bundle: Bundle, vae: nn.Module, read: Reader
 ) -> Generator[Notice | Encoding, None, list[Encoded]]:
     """Find and encode media, telling how it goes; all that can be used.
 
     Args:
-        from_clips: whether clips are wanted, else pictures.
+        preset: says whether clips are wanted or pictures, and in how many views.
         vae: on the device where it shall run.
         read: a video's path → its frames.
 
     Raises TrainingError where nothing is usable, with the reasons.
     """
     items, faults = find_media(settings.images, settings.work / "unpacked", settings.caption)
-    encoder = _encoder(settings.work / "latents", from_clips, bundle, vae, read)
+    encoder, from_clips = _encoder(settings.work / "latents", preset, bundle, vae, read), preset.from_clips
     if from_clips:
         faults += [Fault(item.name, "a picture, a motion is learned from videos") for item in items if item.is_picture]
         items = [item for item in items if not item.is_picture]
@@ -65,11 +66,11 @@ def _told(settings: Settings, from_clips: bool, items: list[Item]) -> Iterator[s
         yield f"{len(silent)} of {len(items)} captions do not hold “{settings.trigger}” ({examples}): add it to them"
 
 
-def _encoder(folder: Path, from_clips: bool, bundle: Bundle, vae: nn.Module, read: Reader) -> Encoder:
+def _encoder(folder: Path, preset: Preset, bundle: Bundle, vae: nn.Module, read: Reader) -> Encoder:
     cut = Cut(bundle.frames, bundle.width, bundle.height)
-    still = MaskedCut(**vars(replace(cut, frames=1, most=1)))
+    still = MaskedCut(**vars(replace(cut, frames=1, most=1)), views=preset.views)
     factor = bundle.halvings(VAE)
-    shape = (cut, read) if from_clips else (still, middle_frame(read))
+    shape = (cut, read) if preset.from_clips else (still, middle_frame(read))
     return Encoder(folder, shape[1], shape[0], lambda clip: _encoded(vae, clip, factor), weights_mark(vae))
 
 

@@ -5,6 +5,8 @@ Transparent parts become mid-grey, which says nothing about any background. Know
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from lavie.training.data.cuts import Cut, Unusable
 MAX_PIXELS = 4096 * 4096
 MASK = ".mask.png"  # behind the stem of a picture's name
 GREY = 128
+MOVED, SCALED = 0.2, (0.7, 1.1)  # of a view: shares of a side, at most; sizes, against the picture's own
 _FORMATS = ("PNG", "JPEG", "WEBP")
 
 
@@ -81,9 +84,35 @@ def _check_size(width: int, height: int) -> None:
         raise Unusable("it has too many pixels", f"{width}×{height}, at most {MAX_PIXELS} are taken: scale it down")
 
 
+@dataclass(frozen=True)
 class MaskedCut(Cut):
-    """As `Cut`, of frames with a fourth plane, which is cut and resized like the picture and does not touch it."""
+    """As `Cut`, of frames with a fourth plane, which is cut and resized like the picture and does not touch it.
+
+    views: what each picture is seen as: as it is, and then moved and scaled, the same way every time.
+    """
+
+    views: int = 1
+
+    def clips(self, frames: Iterator[np.ndarray]) -> list[np.ndarray]:
+        return [_view(clip, number) for clip in super().clips(frames) for number in range(self.views)]
 
     def fit(self, frame: np.ndarray) -> np.ndarray:
         weight = np.repeat(frame[..., 3:], 3, axis=2)
         return np.concatenate([super().fit(frame[..., :3]), super().fit(weight)[..., :1]], axis=2)
+
+
+def _view(clip: np.ndarray, number: int) -> np.ndarray:
+    """View `number` of a clip uint8 F H W 4. Beyond its edges a picture goes on as they are, and counts for nothing."""
+    if number == 0:
+        return clip
+    rng = np.random.default_rng(number)
+    _, height, width, _ = clip.shape
+    size, margin = np.array([width, height]), (height // 2, width // 2)
+    centre = size * (0.5 + rng.uniform(-MOVED, MOVED, 2)) + margin[::-1]
+    half = size / rng.uniform(*SCALED) / 2
+    box = (*(centre - half), *(centre + half))
+    around = ((0, 0), *((side, side) for side in margin), (0, 0))
+    pixels = np.pad(clip[..., :3], around, mode="edge")
+    weight = np.pad(clip[..., 3], around[:3])
+    planes = [[Image.fromarray(plane).resize((width, height), box=box) for plane in each] for each in (pixels, weight)]
+    return np.stack([np.dstack([np.asarray(plane) for plane in frame]) for frame in zip(*planes, strict=True)])

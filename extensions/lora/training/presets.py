@@ -13,7 +13,8 @@ from lavie.errors import TrainingError, short
 SUBJECT, STYLE, MOTION = NAMES = ("subject", "style", "motion")
 FULL_WIDTH = 320  # channels of the published base network's first level
 SMALL = 0.5  # of that width: networks below it are taught by the small variant
-_ATTENTION, _TIME = (".attn1.", ".attn2."), (".attn_temp.",)
+_TEXT, _TIME = (".attn2.",), (".attn_temp.",)
+_ATTENTION = (".attn1.", *_TEXT)
 _MORE = (".ff.", ".proj_in", ".proj_out")
 _CONVOLUTIONS = (".conv1", ".conv2", ".conv_shortcut")
 
@@ -27,6 +28,7 @@ class Preset:
     batch: media a step. caption_dropout: share of captions that are emptied. ema: decay of the factors' average, which
     is what is kept. prior: weight of staying as it was on ordinary captions (self-distillation), 0 is off. snr: γ of
     min-SNR weighting, None is off. debiased: whether a loss on differences of frames is added (MotionDirector, eq. 7).
+    views: how many ways each picture is seen, moved and scaled (`pictures.MaskedCut`).
     """
 
     name: str
@@ -43,6 +45,7 @@ class Preset:
     prior: float = 0.0
     snr: float | None = None
     debiased: bool = False
+    views: int = 1
 
     @property
     def from_clips(self) -> bool:
@@ -59,11 +62,19 @@ _FULL = {
     MOTION: Preset(MOTION, _TIME, 16, 16, 3e-4, 60, 150, 500, batch=1, debiased=True),
 }
 # What a small network differs in. It has few channels to say anything in: the convolutions join in, and rates are
-# those of a tenth of the width.
+# those of a tenth of the width. Few pictures it learns by heart, each with its place: it sees them at many. And where
+# each frame reads a text of its own (`text.embeddings`), motion is heard as much as it is handed on over time.
 _SMALL = {
-    SUBJECT: {"layers": _ATTENTION + _MORE + _CONVOLUTIONS, "fewest": 400, "most": 400, "batch": 8, "prior": 0.3},
+    SUBJECT: {
+        "layers": _ATTENTION + _MORE + _CONVOLUTIONS,
+        "fewest": 400,
+        "most": 400,
+        "batch": 8,
+        "prior": 0.3,
+        "views": 24,
+    },
     STYLE: {"layers": _ATTENTION + _MORE + _CONVOLUTIONS, "fewest": 400, "most": 800, "batch": 8},
-    MOTION: {"fewest": 150, "most": 150, "batch": 2},
+    MOTION: {"layers": _TIME + _TEXT, "fewest": 400, "most": 400, "batch": 4},
 }
 
 

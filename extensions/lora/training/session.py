@@ -74,7 +74,7 @@ class LoraSession:
         settings, steps = self.settings, self.settings.steps
         self._load()
         yield from begin_work(settings.work, settings.resume, settings.decides())
-        media = yield from encoded_media(settings, self.preset.from_clips, self.bundle, self.vae, self._read)
+        media = yield from encoded_media(settings, self.preset, self.bundle, self.vae, self._read)
         plan = self._plan(steps or self.preset.steps(len(media)))
         yield from self._announce(len(media), plan.steps)
         with ExitStack() as inside:

@@ -65,6 +65,21 @@ def test_a_mask_beside_it_counts_and_is_no_picture(tmp_path):
     assert items[0].digest() != before
 
 
+def test_views_of_a_picture_are_moved_and_scaled_and_count_as_far_as_it_goes():
+    frame = np.zeros((32, 48, 4), np.uint8)
+    frame[...] = (*RED, 255)
+    frame[12:20, 20:28, :3] = 255
+    views = [clip[0] for clip in MaskedCut(1, 48, 32, most=1, views=12).clips(iter([frame]))]
+    assert len(views) == 12 and np.array_equal(views[0], frame)
+    again = MaskedCut(1, 48, 32, most=1, views=12).clips(iter([frame]))
+    assert all(np.array_equal(view, clip[0]) for view, clip in zip(views, again, strict=True))
+    white = [np.argwhere(view[..., 1] > 200) for view in views]
+    middles = {tuple(places.mean(0).round().astype(int)) for places in white}
+    assert len(middles) == 12 and len({len(places) for places in white}) > 4
+    beyond = next(view for view in views if not view[0, 0, 3])
+    assert beyond[0, 0, :3].tolist() == list(RED) and 0.3 < (beyond[..., 3] == 255).mean() < 1
+
+
 @pytest.mark.parametrize(("mask", "kind"), [((48, 31), "another size"), ((48, 32), "leaves nothing")])
 def test_masks_that_cannot_be(tmp_path, mask, kind):
     picture(tmp_path / "a.png")

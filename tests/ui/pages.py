@@ -90,7 +90,7 @@ def watched(browser, address: str | None = None, **context):
         page.goto(address)
     yield page
     opened.close()
-    assert complaints == []
+    assert not complaints, complaints
 
 
 def is_foreign(url: str) -> bool:

@@ -1,34 +1,24 @@
 """The named endpoints as scripts meet them: every example of docs/api.md, and what a client may do wrong."""
 
-import contextlib
-import io
 import json
-import re
 import shutil
 import subprocess
 import time
 
 import httpx
 import pytest
-from gradio_client import Client, handle_file
+from gradio_client import Client
 from gradio_client.exceptions import AppError
 
-from app.adapters import Adapters
 from app.config import ROOT, ConfigError, StudioConfig
-from app.database import Database
 from app.media import probe
 from app.ui import api
 from app.ui.api_waiting import MOST_WAITING
 from app.ui.server import check_mcp
-from extensions.lora.read import targets_in
-from lavie.bundle import Bundle
-from tests.extensions.lora.files import FAMILIES, Maker
-from tests.ui.pages import fake_studio, tiny_studio
+from tests.ui.api_page import ADDRESS, PAGE, blocks, run_python, section
+from tests.ui.pages import fake_studio
 
-PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
-ADDRESS = "http://127.0.0.1:7860"
 LOGIN, LONG, ADAPTERS = "## With a login", "## Long videos", "## Adapters"
-BEGIN = """```python\nfrom gradio_client import Client\nstudio = Client("http://127.0.0.1:7860")\n```\n"""
 
 
 @pytest.fixture(scope="module")
@@ -43,30 +33,10 @@ def client(fake, tmp_path_factory):
     return Client(fake, verbose=False, download_files=tmp_path_factory.mktemp("downloads"))
 
 
-def blocks(kind: str, section: str) -> list[str]:
-    return re.findall(rf"^```{kind}\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
-
-
-def section(title: str, page: str = PAGE) -> tuple[str, str]:
-    """The page without one of its parts, and that part."""
-    before, _, behind = page.partition(title)
-    part, _, after = behind.partition("\n## ")
-    return f"{before}\n## {after}", part
-
-
 def sections() -> tuple[str, str]:
     """The page without its parts about logins, long videos and adapters, and that about logins."""
     without, login = section(LOGIN)
     return section(ADAPTERS, section(LONG, without)[0])[0], login
-
-
-def run_python(section: str, address: str) -> None:
-    """All blocks one after another, as one script; what is printed is what the comments say."""
-    code = "\n".join(blocks("python", section))
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(code.replace(ADDRESS, address).replace("Client(", "Client(verbose=False, src="), {})
-    assert printed.getvalue().splitlines() == re.findall(r"^ *print\(.*\)  # (.*)$", code, re.MULTILINE)
 
 
 def run_bash(section: str, address: str, folder) -> str:
@@ -78,92 +48,6 @@ def run_bash(section: str, address: str, folder) -> str:
 
 def test_the_python_examples(fake):
     run_python(sections()[0], fake)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory, tiny_bundle):
-    """A studio that can make long videos, with an adapter called plush; its address."""
-    folder = tmp_path_factory.mktemp("long")
-    FAMILIES["kohya"](Maker(targets_in(Bundle(tiny_bundle))), folder / "plush.safetensors")
-    Adapters(Database(folder / "data"), folder / "data").add(folder / "plush.safetensors", tiny_bundle)
-    with tiny_studio(folder, tiny_bundle) as address:
-        yield address
-
-
-def test_the_examples_of_long_videos(tiny):
-    run_python(BEGIN + section(LONG)[1], tiny)
-
-
-def test_the_examples_of_adapters(tiny):
-    run_python(BEGIN + section(ADAPTERS)[1], tiny)
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        ({}, "give either the id of a clip or a file"),
-        ({"id": "x", "file": {"path": "/etc/passwd"}}, "give either the id of a clip or a file"),
-        ({"id": "../studio.db"}, "is none of ours"),
-        ({"id": "nope"}, "nope"),
-        ({"file": {"path": "/etc/passwd"}, "prompts": ["a"]}, "'passwd' was not uploaded here"),
-        ({"file": {"path": "../../etc/passwd"}, "prompts": ["a"]}, "'passwd' was not uploaded here"),
-        ({"file": {"path": "a\0b"}, "prompts": ["a"]}, "upload one, as with handle_file"),
-        ({"file": ["x"], "prompts": ["a"]}, "upload one, as with handle_file"),
-        ({"file": {"path": "/etc/passwd"}}, "nothing says what the video goes on with"),
-        ({"file": {"path": "x"}, "prompts": "a star"}, "prompts are 'a star': give a list of texts"),
-        ({"file": {"path": "x"}, "prompts": [" "]}, "prompt is empty"),
-        ({"file": {"path": "x"}, "prompts": ["a"], "segments": 10_000}, "give 1 to 1000"),
-        ({"file": {"path": "x"}, "prompts": ["a"], "segments": 0}, "give 1 to 1000"),
-        ({"file": {"path": "x"}, "prompts": ["a"], "seed": -1}, "seed is -1"),
-        ({"file": {"path": "x"}, "prompts": ["a"], "steps": 0}, "steps is 0"),
-    ],
-)
-def test_what_cannot_be_extended_is_told_in_one_line(client, values, words):
-    with pytest.raises(AppError) as caught:
-        client.predict(**values, api_name="/extend")
-    assert words in str(caught.value) and len(str(caught.value)) <= 500 and "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        ({"sources": "x"}, "sources are 'x': give a list of ids of clips and of uploaded files"),
-        ({"sources": None}, "sources are None: give a list"),
-        ({"sources": []}, "the number of clips and files to join is 0: give 2 to 1000"),
-        ({"sources": ["/etc/passwd", "/etc/passwd"]}, "is none of ours"),
-        ({"sources": ["nope", "nope"]}, "nope"),
-        ({"sources": [{"path": "/etc/passwd"}] * 2}, "'passwd' was not uploaded here"),
-        ({"sources": [5, ["x"]]}, "upload one, as with handle_file"),
-        ({"sources": [], "prompts": "a star"}, "prompts are 'a star': give a list of texts"),
-        ({"sources": [], "fit": "stretch"}, "fit is 'stretch'"),
-        ({"sources": [], "seed": -1}, "seed is -1"),
-        ({"sources": [], "upscale": 1}, "upscale is 1: give true or false"),
-    ],
-)
-def test_what_cannot_be_joined_is_told_in_one_line(client, values, words):
-    with pytest.raises(AppError) as caught:
-        client.predict(**values, api_name="/join")
-    assert words in str(caught.value) and len(str(caught.value)) <= 500 and "\n" not in str(caught.value)
-
-
-def test_what_is_to_be_joined_is_refused_by_its_name(tiny, tmp_path):
-    (tmp_path / "note.mp4").write_text("no video")
-    client, files = Client(tiny, verbose=False), [handle_file(tmp_path / "note.mp4")] * 2
-    for values, words in (
-        ({"prompts": ["a star"]}, r"^note\.mp4 is a text, not a video"),
-        ({}, r"^nothing says what leads to note\.mp4: give a prompt"),
-        ({"prompts": ["a star"], "frames": 2.5}, "frames is 2.5: give a whole number"),
-        ({"prompts": ["a star"], "strategy": ["x"]}, "choose one of conditioned"),
-    ):
-        with pytest.raises(AppError, match=words):
-            client.predict(files, **values, api_name="/join")
-
-
-def test_a_file_that_is_no_video_is_refused_by_its_name(tiny, tmp_path):
-    (tmp_path / "note.mp4").write_text("no video")
-    client = Client(tiny, verbose=False, download_files=tmp_path)
-    with pytest.raises(AppError, match=r"^note\.mp4 is a text, not a video"):
-        client.predict(file=handle_file(tmp_path / "note.mp4"), prompts=["a star"], api_name="/extend")
 
 
 def test_the_examples_with_a_login(tmp_path):

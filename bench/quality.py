@@ -88,10 +88,10 @@ def measure(folder: str, groups: dict[str, range], steps: int | None) -> tuple[d
             clips += [made] if len(judged) <= SHOWN else []
         if not judged:
             continue
-        seconds = (time.monotonic() - began) / len(judged)
-        print(f"{folder}: {group}, {len(judged)} prompts, {seconds:.1f} s each", file=sys.stderr, flush=True)
-        verdicts = [verdict for _, verdict in judged]
-        found[group] = {"prompts": len(judged), "seconds_a_clip": round(seconds, 2), "right": shares(verdicts)}
+        seconds, right = (time.monotonic() - began) / len(judged), shares([verdict for _, verdict in judged])
+        told = ", ".join(f"{attribute} {share:.0f} %" for attribute, share in right.items())
+        print(f"{folder}: {group}, {len(judged)} prompts, {seconds:.1f} s each: {told}", file=sys.stderr, flush=True)
+        found[group] = {"prompts": len(judged), "seconds_a_clip": round(seconds, 2), "right": right}
         of_one += judged if group == ALL else []
     return {"bundle": cascade.bundle.name, "groups": found, "by_value": by_value(of_one)}, clips
 

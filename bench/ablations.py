@@ -13,6 +13,7 @@ results/ablations.json.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Callable
@@ -66,8 +67,9 @@ VARIANTS: dict[str, tuple[Callable[[nn.Module], None], bool]] = {
 
 
 def train(name: str, bundle: Bundle, clips: LatentSet, stills: LatentSet, steps: int, work: Path) -> Path:
-    """The bundle of a variant, trained unless it is there already."""
-    folder = work / name.replace(" ", "-")
+    """The bundle of a variant, trained unless it is there already: from the same start, with the same amounts."""
+    decides = json.dumps([bundle.hashes(), len(clips), len(stills), steps])
+    folder = work / f"{name.replace(' ', '-')}-{hashlib.sha256(decides.encode()).hexdigest()[:12]}"
     if (folder / "bundle" / MANIFEST).is_file():
         return folder / "bundle"
     change, joint = VARIANTS[name]

@@ -73,11 +73,9 @@ def noise_loss(
     return F.mse_loss(prediction, training_target(clean, noise, timestep, prediction_type))
 
 
-def embed(
-    text_model: nn.Module, tokens: Tensor, empty: Tensor, generator: torch.Generator, frames: int | None = None
-) -> Tensor:
-    """Embeddings of captions (B L), some of them emptied, where the text model is. frames: see `text.embeddings`."""
-    return embeddings(text_model, drop_captions(tokens, empty, generator).to(text_model.device), frames)
+def embed(text_model: nn.Module, tokens: Tensor, empty: Tensor, generator: torch.Generator) -> Tensor:
+    """Embeddings of captions (B L), some of them emptied, where the text model is."""
+    return embeddings(text_model, drop_captions(tokens, empty, generator).to(text_model.device))
 
 
 def still_loss(

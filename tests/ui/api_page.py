@@ -7,6 +7,7 @@ import re
 from app.config import ROOT
 
 PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+LOGIN, LONG, ADAPTERS = "## With a login", "## Long videos", "## Adapters"
 ADDRESS = "http://127.0.0.1:7860"
 BEGIN = """```python\nfrom gradio_client import Client\nstudio = Client("http://127.0.0.1:7860")\n```\n"""
 

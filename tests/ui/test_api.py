@@ -15,10 +15,8 @@ from app.media import probe
 from app.ui import api
 from app.ui.api_waiting import MOST_WAITING
 from app.ui.server import check_mcp
-from tests.ui.api_page import ADDRESS, PAGE, blocks, run_python, section
+from tests.ui.api_page import ADAPTERS, ADDRESS, LOGIN, LONG, PAGE, blocks, run_python, section
 from tests.ui.pages import fake_studio
-
-LOGIN, LONG, ADAPTERS = "## With a login", "## Long videos", "## Adapters"
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from app.database import Database
 from extensions.lora.read import targets_in
 from lavie.bundle import Bundle
 from tests.extensions.lora.files import FAMILIES, Maker
-from tests.ui.api_page import BEGIN, run_python, section
+from tests.ui.api_page import ADAPTERS, BEGIN, LONG, run_python, section
 from tests.ui.pages import tiny_studio
 
 
@@ -24,11 +24,11 @@ def tiny(tmp_path_factory, tiny_bundle):
 
 
 def test_the_examples_of_long_videos(tiny):
-    run_python(BEGIN + section("## Long videos")[1], tiny)
+    run_python(BEGIN + section(LONG)[1], tiny)
 
 
 def test_the_examples_of_adapters(tiny):
-    run_python(BEGIN + section("## Adapters")[1], tiny)
+    run_python(BEGIN + section(ADAPTERS)[1], tiny)
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +84,9 @@ def test_what_cannot_be_joined_is_told_in_one_line(client, values, words):
     assert words in str(caught.value) and len(str(caught.value)) <= 500 and "\n" not in str(caught.value)
 
 
-def test_what_is_to_be_joined_is_refused_by_its_name(tiny, tmp_path):
+def test_what_is_to_be_joined_is_refused_by_its_name(client, tmp_path):
     (tmp_path / "note.mp4").write_text("no video")
-    client, files = Client(tiny, verbose=False), [handle_file(tmp_path / "note.mp4")] * 2
+    files = [handle_file(tmp_path / "note.mp4")] * 2
     for values, words in (
         ({"prompts": ["a star"]}, r"^note\.mp4 is a text, not a video"),
         ({}, r"^nothing says what leads to note\.mp4: give a prompt"),
@@ -97,8 +97,7 @@ def test_what_is_to_be_joined_is_refused_by_its_name(tiny, tmp_path):
             client.predict(files, **values, api_name="/join")
 
 
-def test_a_file_that_is_no_video_is_refused_by_its_name(tiny, tmp_path):
+def test_a_file_that_is_no_video_is_refused_by_its_name(client, tmp_path):
     (tmp_path / "note.mp4").write_text("no video")
-    client = Client(tiny, verbose=False, download_files=tmp_path)
     with pytest.raises(AppError, match=r"^note\.mp4 is a text, not a video"):
         client.predict(file=handle_file(tmp_path / "note.mp4"), prompts=["a star"], api_name="/extend")

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lavie.key_frames import NEAREST, RATE, show
@@ -17,7 +16,7 @@ from lavie.noise import derive_seed
 from lavie.sampling import EPSILON, TRAIN_STEPS, VELOCITY, add_noise, training_target
 from lavie.stages.super_resolution import noised_low_res
 from lavie.text import embeddings, embeddings_at, frame_places
-from lavie.training.masks import beside_noise, draw_mask
+from lavie.training.masks import beside_noise, draw_mask, seam_weights
 from lavie.training.media import LargeMedia, Media
 
 # Where each frame of a clip reads a text of its own: share of batches of clips that are read so (the others as those of
@@ -57,12 +56,13 @@ def noise_loss(
     prediction_type: str = EPSILON,
     beside: Tensor | None = None,
     onto: Tensor | None = None,
+    weights: Tensor | None = None,
     **conditions,
 ) -> Tensor:
     """Mean squared error of the network's prediction at random timesteps (Ho et al., arXiv 2006.11239, eq. 14).
 
     clean: B C F H W, on the network's device. text: B L C or B F L C. beside: B c F H W channels put behind the noisy
-    ones. onto: like `clean`, what the prediction is added to.
+    ones. onto: like `clean`, what the prediction is added to. weights: B F, how much each frame counts; None: alike.
     """
     noisy, timestep, noise = noised(clean, generator)
     if beside is not None:
@@ -70,7 +70,8 @@ def noise_loss(
     prediction = network(noisy, timestep, text, **conditions).float()
     if onto is not None:
         prediction = onto + prediction
-    return F.mse_loss(prediction, training_target(clean, noise, timestep, prediction_type))
+    error = (prediction - training_target(clean, noise, timestep, prediction_type)).square()
+    return (error if weights is None else error * weights[:, None, :, None, None]).mean()
 
 
 def embed(text_model: nn.Module, tokens: Tensor, empty: Tensor, generator: torch.Generator) -> Tensor:
@@ -79,12 +80,7 @@ def embed(text_model: nn.Module, tokens: Tensor, empty: Tensor, generator: torch
 
 
 def still_loss(
-    networks: nn.ModuleDict,
-    stills: Media,
-    empty: Tensor,
-    batch: int,
-    seed: int,
-    prediction_type: str = EPSILON,
+    networks: nn.ModuleDict, stills: Media, empty: Tensor, batch: int, seed: int, prediction_type: str = EPSILON
 ) -> Callable[[int], Tensor]:
     """Text-to-image: stills alone, past all that mixes time. `networks` has "unet" and "text_encoder"."""
 
@@ -137,16 +133,18 @@ def _one_batch(
     clean, tokens = media.draw(batch, generator)
     text_model = networks["text_encoder"]
     tokens = drop_captions(tokens, empty, generator).to(text_model.device)
-    if frame_places(text_model) and float(torch.rand((), generator=generator)) < placed:
-        text = _placed(text_model, tokens, clean.shape[2], generator)
-    else:
-        text = embeddings(text_model, tokens)
+    text = placed_at_times(text_model, tokens, clean.shape[2], placed, generator)
     clean = clean.to(text.device)
     return noise_loss(networks["unet"], clean, text, generator, prediction_type, image_frames=image_frames)
 
 
-def _placed(text_model: nn.Module, tokens: Tensor, frames: int, generator: torch.Generator) -> Tensor:
-    """Embeddings of captions B L as the frames of a clip read them (`text.embeddings`), a still as a frame anywhere."""
+def placed_at_times(
+    text_model: nn.Module, tokens: Tensor, frames: int, share: float, generator: torch.Generator
+) -> Tensor:
+    """Embeddings of captions B L, in a `share` of the calls as frames of a clip read them, B F L C, stills as frames
+    anywhere in it; else, and by a model that knows no places, all alike, B L C (`text.embeddings`)."""
+    if not frame_places(text_model) or float(torch.rand((), generator=generator)) >= share:
+        return embeddings(text_model, tokens)
     if frames > 1:
         return embeddings(text_model, tokens, frames)
     places = torch.randint(frame_places(text_model), (len(tokens), 1), generator=generator)
@@ -232,7 +230,7 @@ def extension_loss(
 ) -> Callable[[int], Tensor]:
     """The rest of a clip of which some frames are given (SEINE, section 3.2): 9 channels, noise, mask, masked latents.
 
-    A mask of its own for each clip. The loss is the mean over all frames, given ones too. grey: as `beside_noise`.
+    A mask of its own for each clip; the frames beside those that are given count most. grey: as `beside_noise`.
     """
 
     def loss_at(step: int) -> Tensor:
@@ -242,7 +240,8 @@ def extension_loss(
         mask = torch.stack([draw_mask(clips.frames, generator) for _ in range(batch)])
         text, clean = _placed_where_free(text_model, tokens, mask), clean.to(tokens.device)
         beside = beside_noise(clean, grey, mask)
-        return noise_loss(network, clean, text, generator, prediction_type, beside=beside)
+        weights = torch.stack([seam_weights(each) for each in mask]).to(clean)
+        return noise_loss(network, clean, text, generator, prediction_type, beside=beside, weights=weights)
 
     return loss_at
 

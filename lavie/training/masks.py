@@ -8,8 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-ALL_MADE, ENDS_GIVEN = 0.25, 0.15  # shares of clips of which extension is given no frame, or frames at both ends
-GIVEN_FRAMES = (1, 2, 4, 8)  # how many first frames the other clips give
+ALL_MADE, ENDS_GIVEN = 0.12, 0.13  # shares of clips of which extension is given no frame, or frames at both ends
+GIVEN_FRAMES = {1: 1, 2: 1, 4: 6, 8: 2}  # how many first frames the other clips give, and how often: 4 is the default
+GIVEN, BESIDE, NEXT = 0.25, 3.0, 2.0  # weights in the loss: of given frames, new ones beside them, those behind these
 
 
 def frame_mask(kind: str, frames: int) -> Tensor:
@@ -29,11 +30,23 @@ def frame_mask(kind: str, frames: int) -> Tensor:
 def draw_mask(frames: int, generator: torch.Generator) -> Tensor:
     """A mask (F) at random; at least half of the frames are to be made."""
     kind = float(torch.rand((), generator=generator))
-    choices = [count for count in GIVEN_FRAMES if 2 * count <= frames]
+    choices = [count for count, often in GIVEN_FRAMES.items() for _ in range(often) if 2 * count <= frames]
     count = choices[int(torch.randint(len(choices), (), generator=generator))]
     if kind < ALL_MADE:
         return frame_mask("all", frames)
     return frame_mask("onelast 1" if kind < ALL_MADE + ENDS_GIVEN and frames >= 4 else f"first {count}", frames)
+
+
+def seam_weights(mask: Tensor) -> Tensor:
+    """How much each frame counts in the loss, F with a mean of 1: new frames beside given ones make the seam."""
+    given = mask == 0
+    near = torch.full_like(mask, torch.inf)  # frames to the nearest given one
+    if given.any():
+        places = torch.arange(len(mask), device=mask.device)
+        near = (places[:, None] - places[given]).abs().amin(1).to(mask)
+    weights = torch.where(near == 1, BESIDE, torch.where(near == 2, NEXT, 1.0))
+    weights = torch.where(given, GIVEN, weights)
+    return weights / weights.mean()
 
 
 def beside_noise(clean: Tensor, grey: Tensor, mask: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lavie.training.masks import ALL_MADE, beside_noise, draw_mask, frame_mask
+from lavie.training.masks import ALL_MADE, beside_noise, draw_mask, frame_mask, seam_weights
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,15 @@ def test_what_is_not_given_is_grey_and_the_mask_comes_first():
     torch.testing.assert_close(beside[0, 1:, 0], clean[0, :, 0])
     for clip, frame in [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]:
         torch.testing.assert_close(beside[clip, 1:, frame], grey)
+
+
+def test_new_frames_beside_given_ones_count_most():
+    assert seam_weights(frame_mask("all", 5)).tolist() == [1, 1, 1, 1, 1]
+    shares = seam_weights(frame_mask("first 2", 6))
+    assert (shares / shares[-1]).tolist() == pytest.approx([0.25, 0.25, 3, 2, 1, 1])
+    shares = seam_weights(frame_mask("onelast 1", 7))
+    assert (shares / shares[3]).tolist() == pytest.approx([0.25, 3, 2, 1, 2, 3, 0.25])
+    assert float(shares.mean()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("frames", [2, 3, 4, 16])

@@ -13,7 +13,7 @@ from extensions.lora.training.presets import Preset
 from lavie.sampling import EPSILON, SAMPLE, training_alphas, training_target
 from lavie.text import embeddings
 from lavie.training.data.encoded import LATENTS, StoredClips
-from lavie.training.diffusion import drop_captions, noised, step_generator
+from lavie.training.diffusion import PLACED_STILLS, drop_captions, noised, placed_at_times, step_generator
 
 WEIGHT = "weight"  # of each latent pixel, stored beside the latents of pictures
 DEBIAS = 1.0  # β of MotionDirector
@@ -57,8 +57,9 @@ class Lesson:
     def shown(self, generator: torch.Generator) -> Tensor:
         """The loss of the media alone: stills past all that mixes time, clips through it."""
         latents, tokens, weights = self.media.draw(self.preset.batch, generator)
-        frames = latents.shape[2] if self.preset.from_clips else None
-        text = self._embed(drop_captions(tokens, self.empty, generator, self.preset.caption_dropout), frames)
+        tokens = drop_captions(tokens, self.empty, generator, self.preset.caption_dropout).to(self.text_model.device)
+        share = 1 if self.preset.from_clips else PLACED_STILLS
+        text = placed_at_times(self.text_model, tokens, latents.shape[2], share, generator)
         clean, weights = latents.to(text.device), weights.to(text.device)
         noisy, timestep, noise = noised(clean, generator)
         said = self.network(noisy, timestep, text, image_frames=0 if self.preset.from_clips else 1).float()
@@ -73,21 +74,15 @@ class Lesson:
 
     def _kept(self, generator: torch.Generator) -> Tensor:
         """How far it is from what the network says without the adapter, on what must stay as it is."""
-        clean, named, called, least = self.ordinary.draw(generator)
-        tokens = torch.cat([named, called])
-        if float(torch.rand((), generator=generator)) < self.preset.caption_dropout:  # teacher and pupil read the same
-            tokens = self.empty.expand_as(tokens)
-        both = self._embed(tokens, clean.shape[2])
-        noisy, timestep, _ = noised(clean.to(both.device), generator, least)
+        clean, tokens = self.ordinary.draw(generator)
+        tokens = drop_captions(tokens, self.empty, generator, self.preset.caption_dropout).to(self.text_model.device)
+        text = embeddings(self.text_model, tokens, clean.shape[2])
+        noisy, timestep, _ = noised(clean.to(text.device), generator)
         with torch.no_grad():
             weigh(self.network, 0.0)
-            before = self.network(noisy, timestep, both[:1]).float()
+            before = self.network(noisy, timestep, text).float()
             weigh(self.network, 1.0)
-        return (self.network(noisy, timestep, both[1:]).float() - before).square().mean()
-
-    def _embed(self, tokens: Tensor, frames: int | None) -> Tensor:
-        """Embeddings of captions B L, see `lavie.text.embeddings`."""
-        return embeddings(self.text_model, tokens.to(self.text_model.device), frames)
+        return (self.network(noisy, timestep, text).float() - before).square().mean()
 
 
 def weighted_error(said: Tensor, target: Tensor, weights: Tensor) -> Tensor:

@@ -1,9 +1,8 @@
-"""What must stay as it is: what the network makes of ordinary captions, and the way in which a new subject moves.
+"""What must stay as it is: what the network makes of ordinary captions, and with it how things move.
 
 No data of anyone's is needed for it: on clips that the network made before anything was trained, the network without
-the adapter is the teacher (self-distillation). Of ordinary captions it teaches everything. Of captions in which the
-trigger stands for what it began as, such as "blue star", it teaches strong noise alone: there place and way are
-decided, and neither colour nor outline can be seen yet. Pictures teach nothing of that, and would let it decay.
+the adapter is the teacher (self-distillation). A trigger moves as ordinary words do, also where pictures alone taught
+it. (Clips of what it began as, such as "blue star", under its name would hold that outline too, even in strong noise.)
 """
 
 from __future__ import annotations
@@ -29,9 +28,8 @@ from lavie.errors import TrainingError
 from lavie.events import Notice
 from lavie.noise import derive_seed
 
-CLIPS, OWN_CLIPS = 12, 8  # of ordinary captions, and of what the trigger began as
+CLIPS = 12
 STEPS = 10  # of each clip: it is noised again, fine detail does not matter
-STRONG = 850  # timestep from which on noise hides what a thing looks like (a signal-to-noise ratio of 0.0007)
 THING = ("colour", "shape")  # kinds of words that name a thing together, in a bundle that lists its words
 _PLAIN = (
     "a dog running on a beach",
@@ -51,19 +49,16 @@ _PLAIN = (
 
 @dataclass(frozen=True)
 class Ordinary:
-    """Clips N C F h w of captions, whose tokens are N L: `named` as the teacher reads them, `called` as the network in
-    training does. least: N, the weakest noise at which each is shown, a timestep."""
+    """Clips N C F h w of captions, whose tokens are N L."""
 
     latents: Tensor
-    named: Tensor
-    called: Tensor
-    least: Sequence[int]
+    tokens: Tensor
 
-    def draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, int]:
-        """One clip: float32 latents 1 C F h w, both tokens 1 L, and its least timestep."""
+    def draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """One clip: float32 latents 1 C F h w and tokens 1 L."""
         chosen = int(torch.randint(len(self.latents), (), generator=generator))
         one = slice(chosen, chosen + 1)
-        return self.latents[one].float(), self.named[one], self.called[one], self.least[chosen]
+        return self.latents[one].float(), self.tokens[one]
 
 
 def phrases_for(bundle: Bundle, preset: str) -> list[str]:
@@ -84,50 +79,30 @@ def ordinary_captions(bundle: Bundle, count: int, seed: int) -> list[str]:
 
 
 def ordinary_media(
-    bundle: Bundle,
-    sampler: Sampler,
-    tokens: Callable[[list[str]], Tensor],
-    folder: Path,
-    seed: int,
-    begun: tuple[str, str] | None,
+    bundle: Bundle, sampler: Sampler, tokens: Callable[[list[str]], Tensor], folder: Path, seed: int
 ) -> Generator[Notice, None, Ordinary]:
     """Clips from `folder`, made there where they are not yet, which is told.
 
     Args:
         sampler: of the network without the adapter.
         tokens: captions → N L.
-        begun: the trigger, and the phrase that it began as; None where there is none.
 
     Raises TrainingError: the disk is full.
     """
-    named = ordinary_captions(bundle, CLIPS, seed)
-    called, least = list(named), [0] * len(named)
-    if begun is not None:
-        trigger, phrase = begun
-        with_phrase = [_renamed(bundle, text, phrase) for text in ordinary_captions(bundle, OWN_CLIPS, seed + 1)]
-        named += with_phrase
-        called += [text.replace(phrase, trigger) for text in with_phrase]
-        least += [STRONG] * len(with_phrase)
-    key = json.dumps([named, STEPS, bundle.hashes(), seed])
+    captions = ordinary_captions(bundle, CLIPS, seed)
+    key = json.dumps([captions, STEPS, bundle.hashes(), seed])
     file = folder / f"ordinary_{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
     latents = _stored(file)
     if latents is None:
-        yield Notice(f"makes {len(named)} clips without the adapter, by which it is kept from changing all else")
-        made = [sampler.latents(text, derive_seed(seed, "ordinary", n), STEPS) for n, text in enumerate(named)]
+        yield Notice(f"makes {len(captions)} clips without the adapter, by which it is kept from changing all else")
+        made = [sampler.latents(text, derive_seed(seed, "ordinary", n), STEPS) for n, text in enumerate(captions)]
         latents = torch.cat(made).half().cpu()
         _store(file, latents)
-    return Ordinary(latents, tokens(named), tokens(called), least)
+    return Ordinary(latents, tokens(captions))
 
 
 def _manifest(bundle: Bundle) -> dict:
     return json.loads((bundle.folder / MANIFEST).read_text(encoding="utf-8"))
-
-
-def _renamed(bundle: Bundle, text: str, phrase: str) -> str:
-    """A caption with `phrase` for the thing that it names."""
-    words = _manifest(bundle).get("words", {})
-    kinds = ("|".join(map(re.escape, words[kind])) for kind in THING)
-    return re.sub(r"\b" + " ".join(f"(?:{kind})" for kind in kinds) + r"\b", phrase, text)
 
 
 def _exchanged(text: str, kinds: Sequence[Sequence[str]], draws: random.Random) -> str:

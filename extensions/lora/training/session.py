@@ -20,7 +20,7 @@ from extensions.lora.training.losses import Lesson, MaskedSet
 from extensions.lora.training.media import encoded_media
 from extensions.lora.training.memory import frames_a_step, free, needed
 from extensions.lora.training.ordinary import Ordinary, ordinary_captions, ordinary_media, phrases_for
-from extensions.lora.training.presets import SUBJECT, Preset, preset_for
+from extensions.lora.training.presets import Preset, preset_for
 from extensions.lora.training.samples import Sampler
 from extensions.lora.training.settings import Settings
 from extensions.lora.training.trigger import TriggerWord, needs_vector, ordinary_word
@@ -86,7 +86,7 @@ class LoraSession:
             if self.trigger is not None and is_fresh:
                 yield Notice(f"“{settings.trigger}” begins as {f'“{begun}”' if begun else 'the mean of all words'}")
             if self.preset.prior:
-                lesson = replace(lesson, ordinary=(yield from self._ordinary(begun)))
+                lesson = replace(lesson, ordinary=(yield from self._ordinary()))
             if settings.samples_every and is_fresh:
                 yield self._samples(0)
             visits, stop = self._visits(captions), lambda done: self._stop(done, plan.steps)
@@ -136,11 +136,10 @@ class LoraSession:
         phrases = phrases_for(self.bundle, self.preset.name)
         return self.trigger.begin_as(phrases, lambda: lesson.shown(step_generator(self.settings.seed, 0)))
 
-    def _ordinary(self, begun: str | None) -> Generator[Notice, None, Ordinary]:
+    def _ordinary(self) -> Generator[Notice, None, Ordinary]:
         """The clips that must stay as they are. The factors have not moved yet: they change nothing."""
-        own = (self.settings.trigger, begun) if begun and self.preset.name == SUBJECT else None
-        arguments = (self._tokens, self.settings.work, self.settings.seed, own)
-        return (yield from ordinary_media(self.bundle, self._sampler, *arguments))
+        where = (self.settings.work, self.settings.seed)
+        return (yield from ordinary_media(self.bundle, self._sampler, self._tokens, *where))
 
     def _lesson(self, media: list[Encoded]) -> Lesson:
         frames = self.bundle.frames if self.preset.from_clips else 1

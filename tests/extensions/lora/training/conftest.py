@@ -33,7 +33,7 @@ def notices(events: list) -> str:
 @pytest.fixture(autouse=True)
 def few_ordinary_clips(monkeypatch):
     """Of two steps each: what they show does not matter here."""
-    for name, value in {"CLIPS": 2, "OWN_CLIPS": 2, "STEPS": 2}.items():
+    for name, value in {"CLIPS": 2, "STEPS": 2}.items():
         monkeypatch.setattr(ordinary, name, value)
 
 

@@ -34,7 +34,7 @@ class MaskedSet(StoredClips):
 class Lesson:
     """Everything that a loss looks at. network: the base network, its factors hung. empty: L, the tokens of no words.
 
-    ordinary: what must stay as it is, None where nothing is asked to.
+    ordinary: what must stay as it is, None where nothing is asked to. moved: pictures in motion, None without any.
     """
 
     network: nn.Module
@@ -45,24 +45,32 @@ class Lesson:
     prediction_type: str
     seed: int
     ordinary: Ordinary | None = None
+    moved: MaskedSet | None = None
 
     def loss_at(self, step: int) -> Tensor:
         """The loss of step number `step`, a scalar."""
         generator = step_generator(self.seed, step)
         loss = self.shown(generator)
+        if self.moved is not None:
+            loss = loss + self._seen(self.moved, self.preset.moved, generator)
         if self.ordinary is not None:
             loss = loss + self.preset.prior * self._kept(generator)
         return loss
 
     def shown(self, generator: torch.Generator) -> Tensor:
-        """The loss of the media alone: stills past all that mixes time, clips through it."""
-        latents, tokens, weights = self.media.draw(self.preset.batch, generator)
+        """The loss of the media alone."""
+        return self._seen(self.media, self.preset.batch, generator)
+
+    def _seen(self, media: MaskedSet, count: int, generator: torch.Generator) -> Tensor:
+        """The loss of some of a set: stills past all that mixes time, clips through it."""
+        latents, tokens, weights = media.draw(count, generator)
+        are_clips = latents.shape[2] > 1
         tokens = drop_captions(tokens, self.empty, generator, self.preset.caption_dropout).to(self.text_model.device)
-        share = 1 if self.preset.from_clips else PLACED_STILLS
+        share = 1 if are_clips else PLACED_STILLS
         text = placed_at_times(self.text_model, tokens, latents.shape[2], share, generator)
         clean, weights = latents.to(text.device), weights.to(text.device)
         noisy, timestep, noise = noised(clean, generator)
-        said = self.network(noisy, timestep, text, image_frames=0 if self.preset.from_clips else 1).float()
+        said = self.network(noisy, timestep, text, image_frames=0 if are_clips else 1).float()
         target = training_target(clean, noise, timestep, self.prediction_type)
         error = weighted_error(said, target, weights)
         if self.preset.debiased:

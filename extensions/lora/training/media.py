@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from extensions.lora.training.losses import WEIGHT
+from extensions.lora.training.moving import MovedCut
 from extensions.lora.training.pictures import MaskedCut
 from extensions.lora.training.presets import Preset
 from extensions.lora.training.settings import Settings, names_trigger
@@ -39,7 +39,9 @@ def encoded_media(
     Raises TrainingError where nothing is usable, with the reasons.
     """
     items, faults = find_media(settings.images, settings.work / "unpacked", settings.caption)
-    encoder, from_clips = _encoder(settings.work / "latents", preset, bundle, vae, read), preset.from_clips
+    from_clips = preset.from_clips
+    cut = _cut(bundle) if from_clips else _still_cut(MaskedCut, bundle, views=preset.views)
+    encoder = _encoder(settings, cut, bundle, vae, read if from_clips else middle_frame(read))
     if from_clips:
         faults += [Fault(item.name, "a picture, a motion is learned from videos") for item in items if item.is_picture]
         items = [item for item in items if not item.is_picture]
@@ -51,6 +53,15 @@ def encoded_media(
     yield Notice(summary(faults, len(found)))
     yield from map(Notice, _told(settings, from_clips, [each.item for each in found]))
     return found
+
+
+def moved_media(
+    found: list[Encoded], settings: Settings, bundle: Bundle, vae: nn.Module, read: Reader, ways: Sequence[str]
+) -> Generator[Encoding, None, list[Encoded]]:
+    """Pictures that were found, in motion (`moving.MovedCut`), telling how it goes."""
+    cut = _still_cut(MovedCut, bundle, length=bundle.frames, ways=tuple(ways))
+    encoder = _encoder(settings, cut, bundle, vae, middle_frame(read))
+    return (yield from collect(encoder, [each.item for each in found], []))
 
 
 def _told(settings: Settings, from_clips: bool, items: list[Item]) -> Iterator[str]:
@@ -66,12 +77,17 @@ def _told(settings: Settings, from_clips: bool, items: list[Item]) -> Iterator[s
         yield f"{len(silent)} of {len(items)} captions do not hold “{settings.trigger}” ({examples}): add it to them"
 
 
-def _encoder(folder: Path, preset: Preset, bundle: Bundle, vae: nn.Module, read: Reader) -> Encoder:
-    cut = Cut(bundle.frames, bundle.width, bundle.height)
-    still = MaskedCut(**vars(replace(cut, frames=1, most=1)), views=preset.views)
+def _cut(bundle: Bundle) -> Cut:
+    return Cut(bundle.frames, bundle.width, bundle.height)
+
+
+def _still_cut(kind: type[MaskedCut], bundle: Bundle, **how) -> MaskedCut:
+    return kind(**vars(replace(_cut(bundle), frames=1, most=1)), **how)
+
+
+def _encoder(settings: Settings, cut: Cut, bundle: Bundle, vae: nn.Module, read: Reader) -> Encoder:
     factor = bundle.halvings(VAE)
-    shape = (cut, read) if preset.from_clips else (still, middle_frame(read))
-    return Encoder(folder, shape[1], shape[0], lambda clip: _encoded(vae, clip, factor), weights_mark(vae))
+    return Encoder(settings.work / "latents", read, cut, lambda clip: _encoded(vae, clip, factor), weights_mark(vae))
 
 
 @torch.no_grad()

@@ -26,10 +26,10 @@ def needed(bundle: Bundle, frames: int, trained: int, checkpointing: bool) -> in
 
 
 def frames_a_step(bundle: Bundle, preset: Preset) -> int:
-    """Frames that a step shows. The prior's clip and the media are in it together: their losses are added before the
-    backward pass."""
-    shown = preset.batch * (bundle.frames if preset.from_clips else 1)
-    return shown + (bundle.frames if preset.prior else 0)
+    """Frames that a step shows, at most. The prior's clip and the media are in it together: their losses are added
+    before the backward pass."""
+    clips = preset.moved + bool(preset.prior)
+    return preset.batch * (bundle.frames if preset.from_clips else 1) + clips * bundle.frames
 
 
 def free(device: torch.device) -> int:

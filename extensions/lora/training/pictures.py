@@ -101,18 +101,27 @@ class MaskedCut(Cut):
         return np.concatenate([super().fit(frame[..., :3]), super().fit(weight)[..., :1]], axis=2)
 
 
+class Pane:
+    """A picture uint8 H W 4, seen from elsewhere. Beyond its edges it goes on as they are, and counts for nothing."""
+
+    def __init__(self, picture: np.ndarray):
+        height, width = picture.shape[:2]
+        self._size, self._margin = np.array([width, height]), np.array([width, height])
+        around = ((height, height), (width, width))
+        colours = np.pad(picture[..., :3], (*around, (0, 0)), mode="edge")
+        self._planes = [Image.fromarray(plane) for plane in (colours, np.pad(picture[..., 3], around))]
+
+    def seen(self, aside: np.ndarray, scale: float) -> np.ndarray:
+        """uint8 H W 4. aside: by how much the middle of what is seen lies beside the picture's, in shares of its sides;
+        scale: how much larger it is seen. Nothing further than one picture's size beside it can be seen."""
+        centre, half = self._size * (0.5 + aside) + self._margin, self._size / scale / 2
+        box = (*(centre - half), *(centre + half))
+        return np.dstack([np.asarray(plane.resize(tuple(self._size), box=box)) for plane in self._planes])
+
+
 def _view(clip: np.ndarray, number: int) -> np.ndarray:
-    """View `number` of a clip uint8 F H W 4. Beyond its edges a picture goes on as they are, and counts for nothing."""
+    """View `number` of a picture, a clip uint8 1 H W 4."""
     if number == 0:
         return clip
     rng = np.random.default_rng(number)
-    _, height, width, _ = clip.shape
-    size, margin = np.array([width, height]), (height // 2, width // 2)
-    centre = size * (0.5 + rng.uniform(-MOVED, MOVED, 2)) + margin[::-1]
-    half = size / rng.uniform(*SCALED) / 2
-    box = (*(centre - half), *(centre + half))
-    around = ((0, 0), *((side, side) for side in margin), (0, 0))
-    pixels = np.pad(clip[..., :3], around, mode="edge")
-    weight = np.pad(clip[..., 3], around[:3])
-    planes = [[Image.fromarray(plane).resize((width, height), box=box) for plane in each] for each in (pixels, weight)]
-    return np.stack([np.dstack([np.asarray(plane) for plane in frame]) for frame in zip(*planes, strict=True)])
+    return Pane(clip[0]).seen(rng.uniform(-MOVED, MOVED, 2), rng.uniform(*SCALED))[None]

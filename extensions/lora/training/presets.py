@@ -28,7 +28,8 @@ class Preset:
     batch: media a step. caption_dropout: share of captions that are emptied. ema: decay of the factors' average, which
     is what is kept. prior: weight of staying as it was on ordinary captions (self-distillation), 0 is off. snr: γ of
     min-SNR weighting, None is off. debiased: whether a loss on differences of frames is added (MotionDirector, eq. 7).
-    views: how many ways each picture is seen, moved and scaled (`pictures.MaskedCut`).
+    views: how many ways each picture is seen, moved and scaled (`pictures.MaskedCut`). moved: clips a step of pictures
+    in motion, where the model has words for that (`moving`).
     """
 
     name: str
@@ -46,6 +47,7 @@ class Preset:
     snr: float | None = None
     debiased: bool = False
     views: int = 1
+    moved: int = 0
 
     @property
     def from_clips(self) -> bool:
@@ -62,16 +64,20 @@ _FULL = {
     MOTION: Preset(MOTION, _TIME, 16, 16, 3e-4, 60, 150, 500, batch=1, debiased=True),
 }
 # What a small network differs in. It has few channels to say anything in: the convolutions join in, and rates are
-# those of a tenth of the width. Few pictures it learns by heart, each with its place: it sees them at many. And where
-# each frame reads a text of its own (`text.embeddings`), motion is heard as much as it is handed on over time.
+# those of a tenth of the width. Few pictures it learns by heart, each with its place: it sees them at many, and in
+# motion. And where each frame reads a text of its own (`text.embeddings`), motion is heard as much as it is handed on
+# over time.
+_FASTEST = {SUBJECT: 1e-2, STYLE: 3e-3, MOTION: 3e-3}
 _SMALL = {
     SUBJECT: {
         "layers": _ATTENTION + _MORE + _CONVOLUTIONS,
-        "fewest": 400,
-        "most": 400,
+        "learning_rate": 4e-4,
+        "fewest": 750,
+        "most": 750,
         "batch": 8,
-        "prior": 0.3,
+        "prior": 0.5,
         "views": 24,
+        "moved": 2,
     },
     STYLE: {"layers": _ATTENTION + _MORE + _CONVOLUTIONS, "fewest": 400, "most": 800, "batch": 8},
     MOTION: {"layers": _TIME + _TEXT, "fewest": 400, "most": 400, "batch": 4},
@@ -82,13 +88,13 @@ def preset_for(name: str, width: int) -> Preset:
     """The preset `name` for a base network whose first level has `width` channels.
 
     A narrow network gets the small variant: the rank is a quarter of the width at most, and the rate grows with the
-    square of what the width lacks, up to 3e-3. Raises TrainingError for a name that is none.
+    square of what the width lacks, up to `_FASTEST`. Raises TrainingError for a name that is none.
     """
     if name not in NAMES:
         raise TrainingError(f"preset is {short(name)}: choose one of {', '.join(NAMES)}")
     full = _FULL[name]
     if width >= SMALL * FULL_WIDTH:
         return full
-    rank = min(full.rank, max(1, width // 4))
-    rate = min(3e-3, full.learning_rate * (FULL_WIDTH / width) ** 2)
-    return replace(full, rank=rank, alpha=rank, learning_rate=rate, **_SMALL[name])
+    small, rank = replace(full, **_SMALL[name]), min(full.rank, max(1, width // 4))
+    rate = min(_FASTEST[name], small.learning_rate * (FULL_WIDTH / width) ** 2)
+    return replace(small, rank=rank, alpha=rank, learning_rate=rate)

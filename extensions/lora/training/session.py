@@ -17,10 +17,11 @@ from extensions.lora.read import Changes, targets_in, targets_of
 from extensions.lora.training.about import metadata
 from extensions.lora.training.factors import Factors, parameters_of
 from extensions.lora.training.losses import Lesson, MaskedSet
-from extensions.lora.training.media import encoded_media
+from extensions.lora.training.media import encoded_media, moved_media
 from extensions.lora.training.memory import frames_a_step, free, needed
+from extensions.lora.training.moving import WAYS, MovedSet
 from extensions.lora.training.ordinary import Ordinary, ordinary_captions, ordinary_media, phrases_for
-from extensions.lora.training.presets import Preset, preset_for
+from extensions.lora.training.presets import MOTION, Preset, preset_for
 from extensions.lora.training.samples import Sampler
 from extensions.lora.training.settings import Settings
 from extensions.lora.training.trigger import TriggerWord, needs_vector, ordinary_word
@@ -28,7 +29,7 @@ from lavie.bundle import BASE, TEXT_ENCODER, VAE, Bundle
 from lavie.errors import TrainingError
 from lavie.events import Notice
 from lavie.residency import pick_device
-from lavie.training.data.encoded import Encoded, Reader
+from lavie.training.data.encoded import Encoded, Encoding, Reader
 from lavie.training.diffusion import step_generator
 from lavie.training.loop import CHECKPOINT, Plan, Visit, fit
 from lavie.training.nano.networks import quick_attention
@@ -81,6 +82,8 @@ class LoraSession:
             inside.enter_context(known_words(self._encoder, self.text_model, self._words))
             inside.enter_context(quick_attention() if self._is_short else nullcontext())
             lesson = self._lesson(media)
+            if self.preset.moved:
+                lesson = replace(lesson, moved=(yield from self._moved(media)))
             captions, begun = lesson.media.captions, self._begin_trigger(lesson)
             is_fresh = not (settings.work / CHECKPOINT).exists()
             if self.trigger is not None and is_fresh:
@@ -148,6 +151,14 @@ class LoraSession:
         prediction = self.bundle.defaults[BASE].prediction_type
         seed = self.settings.seed
         return Lesson(self.network, self.text_model, shown, empty, self.preset, prediction, seed)
+
+    def _moved(self, media: list[Encoded]) -> Generator[Encoding, None, MovedSet | None]:
+        """The pictures in motion; None where the bundle lists no word that says how."""
+        ways = [word for word in phrases_for(self.bundle, MOTION) if word in WAYS]
+        if not ways:
+            return None
+        found = yield from moved_media(media, self.settings, self.bundle, self.vae, self._read, ways)
+        return MovedSet(found, self._tokens, self.bundle.frames, ways, self.settings.trigger)
 
     def _tokens(self, captions: list[str]) -> torch.Tensor:
         """N L, with a token for each vector of the trigger."""

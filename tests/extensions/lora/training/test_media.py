@@ -5,14 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from extensions.lora.training import archives
 from extensions.lora.training.archives import unpack
+from extensions.lora.training.moving import ROUNDS, MovedCut, MovedSet
 from extensions.lora.training.pictures import GREY, MaskedCut, read_picture
 from extensions.lora.training.sources import find_media, middle_frame
 from lavie.errors import TrainingError
 from lavie.training.data.cuts import Unusable
+from lavie.training.data.encoded import Encoded
+from lavie.training.data.items import Item
 from tests.extensions.lora.training.conftest import TRIGGER, notices, read, run
 from tests.training.folders import write_clip, write_picture, write_table
 
@@ -78,6 +83,33 @@ def test_views_of_a_picture_are_moved_and_scaled_and_count_as_far_as_it_goes():
     assert len(middles) == 12 and len({len(places) for places in white}) > 4
     beyond = next(view for view in views if not view[0, 0, 3])
     assert beyond[0, 0, :3].tolist() == list(RED) and 0.3 < (beyond[..., 3] == 255).mean() < 1
+
+
+def test_a_picture_goes_the_ways_that_there_are_words_for():
+    frame = np.zeros((32, 48, 4), np.uint8)
+    frame[...] = (*RED, 255)
+    frame[12:20, 20:28, :3] = 255
+    clips = MovedCut(1, 48, 32, most=1, length=5, ways=("moving up", "moving left", "growing")).clips(iter([frame]))
+    assert len(clips) == 3 * ROUNDS and all(clip.shape == (5, 32, 48, 4) for clip in clips)
+    seen = [[np.argwhere(each[..., 1] > 200) for each in clip] for clip in clips]
+    for up, left, growing in zip(seen[::3], seen[1::3], seen[2::3], strict=True):
+        down, across = (np.array([places.mean(0) for places in way]).T for way in (up, left))
+        assert (np.diff(down[0]) < -1).all() and np.ptp(down[1]) < 1
+        assert (np.diff(across[1]) < -1).all() and np.ptp(across[0]) < 1
+        assert len(growing[-1]) > 3 * len(growing[0]) > 0
+    assert all(clip[..., 3].min() == 0 for clip in clips)  # what is beyond the picture's edges counts for nothing
+
+
+def test_a_picture_in_motion_says_how_it_moves(tmp_path):
+    file = tmp_path / "a.safetensors"
+    save_file({"latents": torch.zeros(4, 4, 2, 2, 2)}, file)
+    media = [Encoded(Item(f"{n}.png", text, tmp_path), "00", file, 4) for n, text in enumerate(("a zkw", "no word"))]
+    moved = MovedSet(media, lambda texts: torch.arange(len(texts))[:, None], 2, ("growing", "moving up"), "zkw")
+    assert [moved.caption(n) for n in range(4)] == ["a zkw growing", "a zkw moving up"] * 2
+    assert {moved.caption(n) for n in range(4, 8)} == {"no word"}
+    latents, tokens, weights = moved.draw(64, torch.Generator().manual_seed(0))
+    assert latents.shape == (64, 4, 2, 2, 2) and weights.shape == (64, 1, 2, 2, 2)
+    assert set(tokens.flatten().tolist()) == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize(("mask", "kind"), [((48, 31), "another size"), ((48, 32), "leaves nothing")])

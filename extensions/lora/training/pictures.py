@@ -94,7 +94,7 @@ class MaskedCut(Cut):
     views: int = 1
 
     def clips(self, frames: Iterator[np.ndarray]) -> list[np.ndarray]:
-        return [_view(clip, number) for clip in super().clips(frames) for number in range(self.views)]
+        return [view for clip in super().clips(frames) for view in _views(clip, self.views)]
 
     def fit(self, frame: np.ndarray) -> np.ndarray:
         weight = np.repeat(frame[..., 3:], 3, axis=2)
@@ -106,7 +106,7 @@ class Pane:
 
     def __init__(self, picture: np.ndarray):
         height, width = picture.shape[:2]
-        self._size, self._margin = np.array([width, height]), np.array([width, height])
+        self._size = np.array([width, height])
         around = ((height, height), (width, width))
         colours = np.pad(picture[..., :3], (*around, (0, 0)), mode="edge")
         self._planes = [Image.fromarray(plane) for plane in (colours, np.pad(picture[..., 3], around))]
@@ -114,14 +114,15 @@ class Pane:
     def seen(self, aside: np.ndarray, scale: float) -> np.ndarray:
         """uint8 H W 4. aside: by how much the middle of what is seen lies beside the picture's, in shares of its sides;
         scale: how much larger it is seen. Nothing further than one picture's size beside it can be seen."""
-        centre, half = self._size * (0.5 + aside) + self._margin, self._size / scale / 2
+        centre, half = self._size * (0.5 + aside) + self._size, self._size / scale / 2
         box = (*(centre - half), *(centre + half))
         return np.dstack([np.asarray(plane.resize(tuple(self._size), box=box)) for plane in self._planes])
 
 
-def _view(clip: np.ndarray, number: int) -> np.ndarray:
-    """View `number` of a picture, a clip uint8 1 H W 4."""
-    if number == 0:
-        return clip
-    rng = np.random.default_rng(number)
-    return Pane(clip[0]).seen(rng.uniform(-MOVED, MOVED, 2), rng.uniform(*SCALED))[None]
+def _views(clip: np.ndarray, count: int) -> Iterator[np.ndarray]:
+    """A picture, a clip uint8 1 H W 4, as it is, and then as it is seen from elsewhere: `count` in all."""
+    yield clip
+    pane = Pane(clip[0]) if count > 1 else None
+    for number in range(1, count):
+        rng = np.random.default_rng(number)
+        yield pane.seen(rng.uniform(-MOVED, MOVED, 2), rng.uniform(*SCALED))[None]

@@ -80,7 +80,7 @@ def without_seeds(plan: SegmentPlan | Reel) -> SegmentPlan | Reel:
 
 
 def fitted(plan: SegmentPlan | Reel, window: int) -> SegmentPlan | Reel:
-    """As a model that sees so many frames will have it, as far as lengths go (`film.resolve_plan`)."""
+    """As a model that sees so many frames will have it, as far as lengths go (`resolving.resolve_plan`)."""
     if isinstance(plan, Reel):
         return replace(plan, window=window)
     room = min(plan.overlap, window // 2)

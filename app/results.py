@@ -109,7 +109,7 @@ def _resolved(job: Job, model: Model) -> Job:
     """The job with every value decided."""
     if job.long is None:
         return Job(model.cascade.resolve(job.request), job.model, adapters=job.adapters)
-    from extensions.long_video.film import resolve
+    from extensions.long_video.resolving import resolve
 
     request, long = resolve(model.cascade, job.request, job.long)
     which = {"reel": long} if job.reel else {"plan": long}

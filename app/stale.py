@@ -33,7 +33,8 @@ def stale_segments(studio: Studio, project: Project) -> set[int]:
 
 
 def _missing(studio: Studio, project: Project) -> set[int]:
-    from extensions.long_video.film import Film, resolve
+    from extensions.long_video.film import Film
+    from extensions.long_video.resolving import resolve
 
     model = studio.loaded
     request = replace(project.request, interpolation=None, super_resolution=None)

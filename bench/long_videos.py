@@ -10,9 +10,10 @@ import numpy as np
 
 from bench.long_figures import Judged, of_videos
 from bench.quality import ALL, scene_of
-from extensions.long_video.film import Film, resolve
+from extensions.long_video.film import Film
 from extensions.long_video.meters import Meter
 from extensions.long_video.plan import CONDITIONED, CORRECTED, STRATEGIES, Layout, Segment, SegmentPlan
+from extensions.long_video.resolving import resolve
 from lavie import Cascade, Request, Sampling
 from lavie.bundle import EXTENSION
 from lavie.training.judge import matches, read

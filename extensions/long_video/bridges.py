@@ -35,7 +35,7 @@ class Bridges:
             raise RequestError(f"{len(clips)} clips are given for a video of {len(reel.shots)}: give one for each")
         self._reel, self._clips = reel, clips
         self.layout = reel
-        self.network = network_of(reel.strategy)
+        self.network, self.opened_by = network_of(reel.strategy), None
         self.prompts = [reel.transitions[number].prompt for number in reel.bridges]
 
     def keys(self, made_with: str) -> list[str]:
@@ -75,7 +75,7 @@ class Bridges:
         missing = [place for place, key in enumerate(keys) if not _is_there(kept, key)]
         if not missing:
             return
-        with opened() as model:
+        with opened(self.network) as model:
             for place in missing:
                 yield from self._make(model, place, kept, keys[place])
 

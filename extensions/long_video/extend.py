@@ -51,6 +51,7 @@ def extend(
     start: Tensor | None = None,
     done: Iterable[Tensor] = (),
     state: Mapping[str, Tensor] | None = None,
+    opening: Tensor | None = None,
 ) -> Iterator[Event]:
     """Make the segments of a plan that are not done yet; the last event is the last segment's.
 
@@ -59,6 +60,7 @@ def extend(
         start: 1 C N h w, latents of frames to continue; None to begin from nothing.
         done: latents of the first segments as `SegmentDone` gave them, read one at a time.
         state: that of the last of them.
+        opening: of `opening_clip`, where the first segment is to begin with that.
 
     Closing the generator cancels: at most one evaluation of the network is finished after that.
 
@@ -66,8 +68,28 @@ def extend(
     """
     _check(model, plan, start)
     layout = Layout(plan, 0 if start is None else start.shape[2])
-    make = _denoised_together if plan.strategy == CODENOISE else _one_by_one
-    yield from make(model, layout, start, done, state or {})
+    if plan.strategy == CODENOISE:
+        yield from _denoised_together(model, layout, done, state or {})
+    else:
+        yield from _one_by_one(model, layout, start, done, opening)
+
+
+@torch.inference_mode()
+def opening_clip(model: Model, plan: SegmentPlan) -> Generator[Step, None, Tensor]:
+    """The first window of a plan that continues nothing, 1 C F h w: the clip that the base stage makes of its prompt.
+
+    model: of the base network, with as many steps as the one that goes on. Its steps are the first of the plan's.
+    """
+    layout = Layout(plan)
+    making = _free_clip(model, PromptTable(layout, model.embed, model.sampling.guidance))
+    done, steps = 0, total_steps(layout, model.sampling.steps)
+    while True:
+        try:
+            told = next(making)
+        except StopIteration as end:
+            return end.value
+        done += 1
+        yield Step(BASE, done, steps, preview(told.clean, model.defaults.preview))
 
 
 def total_steps(layout: Layout, steps: int) -> int:
@@ -81,7 +103,7 @@ def total_steps(layout: Layout, steps: int) -> int:
 
 def _check(model: Model, plan: SegmentPlan, start: Tensor | None) -> None:
     if plan.strategy is None:
-        raise RequestError("the plan's strategy is None: decide on one, or have `film.resolve_plan` do it")
+        raise RequestError("the plan's strategy is None: decide on one, or have `resolving.resolve_plan` do it")
     open_seeds = [number for number in range(len(plan.segments)) if plan.seed_of(number) is None]
     if plan.seed is None and (open_seeds or plan.strategy == CODENOISE):
         raise RequestError("the plan's seed is None: draw one, so that the video can be made again")
@@ -110,7 +132,7 @@ def _checked(latents: Tensor, layout: Layout, number: int, shape: tuple[int, int
 
 
 def _one_by_one(
-    model: Model, layout: Layout, start: Tensor | None, done: Iterable[Tensor], _state: Mapping[str, Tensor]
+    model: Model, layout: Layout, start: Tensor | None, done: Iterable[Tensor], opening: Tensor | None
 ) -> Iterator[Event]:
     """Each segment from the last frames of the one before it."""
     count = len(layout.plan.segments)
@@ -121,8 +143,10 @@ def _one_by_one(
         chain.add(made, _checked(latents, layout, made, model.shape))
         made += 1
     for number in range(made, count):
+        begun = None if number else opening
         before, most = sum(steps[:number]), sum(steps[: number + 1])
-        attempts = _attempts(model, prompts, chain, number)
+        before += 0 if begun is None else model.sampling.steps
+        attempts = _attempts(model, prompts, chain, number, begun)
         while True:
             try:
                 told = next(attempts)
@@ -137,12 +161,12 @@ def _one_by_one(
 
 
 def _attempts(
-    model: Model, prompts: PromptTable, chain: Chain, number: int
+    model: Model, prompts: PromptTable, chain: Chain, number: int, opening: Tensor | None
 ) -> Generator[Denoised, None, tuple[Tensor, dict]]:
     """A segment, made again with fewer known frames and other noise while it stands still and the plan is guarded."""
     tried: list[tuple[Tensor, dict]] = []
     for attempt, overlap in enumerate(chain.overlaps(number)):
-        latents, facts = yield from _segment(model, prompts, chain, number, overlap, attempt)
+        latents, facts = yield from _segment(model, prompts, chain, number, overlap, attempt, opening)
         latents, anchoring = chain.anchored(number, latents)
         motion = chain.motion(latents)
         tried.append((latents, {"overlap": overlap, "motion": motion, "windows": facts, **anchoring}))
@@ -154,9 +178,18 @@ def _attempts(
 
 
 def _segment(
-    model: Model, prompts: PromptTable, chain: Chain, number: int, overlap: int, attempt: int
+    model: Model,
+    prompts: PromptTable,
+    chain: Chain,
+    number: int,
+    overlap: int,
+    attempt: int,
+    opening: Tensor | None,
 ) -> Generator[Denoised, None, tuple[Tensor, list[dict]]]:
-    """The new frames of a segment, 1 C n h w in float32 on the CPU, window by window; and facts of each window."""
+    """The new frames of a segment, 1 C n h w in float32 on the CPU, window by window; and facts of each window.
+
+    opening: its first window, where that is there.
+    """
     plan, last = chain.layout.plan, chain.layout.frames_of(number)[-1]
     seed = plan.seed_of(number)
     new, tail, facts = [], chain.tail, []
@@ -167,7 +200,9 @@ def _segment(
         text = prompts.text(read) if count else prompts.free(plan.segments[number].prompt, len(frames))
         window = Window(frames, text, seed, attempt)
         known = tail[:, :, -count:].to(window.text.device) if count else None
-        if plan.strategy == CONDITIONED:
+        if not new and opening is not None:
+            made, said = opening, {}
+        elif plan.strategy == CONDITIONED:
             made, said = yield from conditioned.continue_frames(model, window, known)
         else:
             covariance = None
@@ -193,7 +228,7 @@ def _free_clip(model: Model, prompts: PromptTable) -> Generator[Denoised, None, 
 
 
 def _denoised_together(
-    model: Model, layout: Layout, _start: None, done: Iterable[Tensor], state: Mapping[str, Tensor]
+    model: Model, layout: Layout, done: Iterable[Tensor], state: Mapping[str, Tensor]
 ) -> Iterator[Event]:
     """All segments at once. Without a state the work begins anew: to the same bits, segments that are done included."""
     plan = layout.plan

@@ -24,78 +24,27 @@ from extensions.long_video.extend import SegmentDone
 from extensions.long_video.footage import Footage
 from extensions.long_video.model import Model, no_preparation
 from extensions.long_video.parts import Kept, Part, WindowParts
-from extensions.long_video.plan import CONDITIONED, OVERLAPS, Segment, SegmentPlan, default_strategy
+from extensions.long_video.plan import SegmentPlan
 from extensions.long_video.prompts import PromptTable
 from extensions.long_video.reel import Reel
 from extensions.long_video.segments import Segments
 from lavie import vae
-from lavie.bundle import EXTENSION, NEEDED, VAE, Bundle
+from lavie.bundle import EXTENSION, NEEDED, VAE
 from lavie.cascade import Cascade, decoder
-from lavie.errors import RequestError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Notice, OnRung, StageDone, StageStarted, Step
 from lavie.key_frames import RATE, interpolated_frames, keys_of, nearest_key
 from lavie.ladder import Ladder
 from lavie.latents import Blended, Latents
 from lavie.planning import Size
 from lavie.plans import DECODING, PLAIN, Rung
-from lavie.request import Request
+from lavie.request import Request, Sampling
 from lavie.stages import windowed
 from lavie.stages.super_resolution import SCALE
 from lavie.windows import Windows
 
-__all__ = ["Event", "Film", "Part", "SegmentDone", "resolve", "resolve_plan"]
+__all__ = ["Event", "Film", "Part", "SegmentDone"]
 
 Event = Notice | OnRung | StageStarted | Step | SegmentDone | StageDone
-
-
-def resolve(cascade: Cascade, request: Request, plan: SegmentPlan | Reel) -> tuple[Request, SegmentPlan | Reel]:
-    """Both with every value decided; the sampling is that of the network which the plan's strategy needs.
-
-    Raises as `Cascade.resolve` and `resolve_plan` do.
-    """
-    conditioned = _strategy(cascade.bundle, plan.strategy) == CONDITIONED
-    request = cascade.resolve(request, network=EXTENSION if conditioned else BASE)
-    return request, resolve_plan(cascade, request, plan)
-
-
-def resolve_plan(cascade: Cascade, request: Request, plan: SegmentPlan | Reel | None = None) -> SegmentPlan | Reel:
-    """The plan with every value decided. Resolving it once more changes nothing.
-
-    A strategy of None becomes `conditioned` where the bundle has such a network, else `corrected`; a seed of None is
-    the request's, and so is the negative prompt; the window is the request's frames, the overlap at most half of it.
-    Without a plan it is one segment of the request's prompt.
-
-    Args:
-        request: resolved.
-
-    Raises RequestError for a request of one frame, and for a transition that is longer than the window has room for;
-    BundleError for a strategy whose network is missing.
-    """
-    window = request.frames
-    if window < 2:
-        raise RequestError(f"frames is {window}: a long video is made from windows of at least 2, such as 16")
-    plan = plan or SegmentPlan((Segment(request.prompt),))
-    decided = {
-        "strategy": _strategy(cascade.bundle, plan.strategy),
-        "seed": request.seed if plan.seed is None else plan.seed,
-        "negative_prompt": request.negative_prompt,
-        "window": window,
-    }
-    if isinstance(plan, Reel):
-        return replace(plan, **decided)
-    overlap = max(overlap for overlap in OVERLAPS if overlap <= min(plan.overlap, window // 2))
-    return replace(plan, **decided, overlap=overlap)
-
-
-def _strategy(bundle: Bundle, asked: str | None) -> str:
-    """What is asked for, or the best that the bundle has a network for."""
-    strategy = asked
-    if strategy is None:
-        network = BASE if bundle.missing(EXTENSION) else EXTENSION
-        strategy = default_strategy(bundle.config(network).get("in_channels"))
-    if strategy == CONDITIONED:
-        bundle.require(EXTENSION)
-    return strategy
 
 
 class Film:
@@ -128,7 +77,7 @@ class Film:
         self.request = replace(request, seed=plan.seed)
         self.footage: Footage = Bridges(plan, start) if isinstance(plan, Reel) else Segments(plan, start)
         self.layout = self.footage.layout
-        for stage in (self.footage.network, *request.stages[1:]):
+        for stage in (*self._networks, *request.stages[1:]):
             cascade.bundle.require(stage)
         self._provenance = cascade.provenance() if provenance is None else provenance
 
@@ -191,12 +140,14 @@ class Film:
         """What its stages run on. The base stage runs everything at once: it may only be offloaded."""
         asked, layout = self.request, self.layout
         begun = Size(layout.frames, asked.height, asked.width, asked.stages, self.footage.network, self.plan.window)
+        samplings = map(self._sampling, self._networks)  # a network that is guided needs more
+        asked = replace(asked, base=max(samplings, key=lambda sampling: sampling.guidance))
         return self.cascade.ladder(asked, begun, {**self._memory, BASE: PLAIN})
 
     @cached_property
     def keys(self) -> list[str]:
         """Of the segments or bridges."""
-        return self.footage.keys(self._made_with(BASE, self.footage.network))
+        return self.footage.keys("".join(self._made_with(BASE, network) for network in self._networks))
 
     def window_keys(self, stage: str) -> list[str]:
         """Of the windows of a later stage."""
@@ -224,6 +175,16 @@ class Film:
         components = {*NEEDED[network], *bundle.text_components(stage)}
         rung = PLAIN if stage == BASE else self.ladder.rungs[stage]
         return keys.made_with(stage, self.request, bundle.defaults[network], self._provenance, components, rung)
+
+    @property
+    def _networks(self) -> list[str]:
+        """Components that do the base stage."""
+        return [self.footage.network] + ([self.footage.opened_by] if self.footage.opened_by else [])
+
+    def _sampling(self, network: str) -> Sampling:
+        """Of a network of the base stage."""
+        base = self.request.base
+        return replace(base, guidance=self.plan.opening) if network == self.footage.opened_by else base
 
     @property
     def _interpolated(self) -> bool:
@@ -262,18 +223,18 @@ class Film:
         return self.footage.make(self._opened, self.kept, self.keys)
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[Model]:
-        """The network of the base stage on its device."""
+    def _opened(self, component: str) -> Iterator[Model]:
+        """A network of the base stage on its device."""
         request, bundle = self.request, self.cascade.bundle
         factor = bundle.halvings(VAE)
-        with self.cascade.residency.on_device(self.footage.network) as network:
+        with self.cascade.residency.on_device(component) as network:
             picture = torch.zeros(1, 3, 1, request.height, request.width)
-            grey = self.cascade.encode(picture) if self.footage.network == EXTENSION else None
+            grey = self.cascade.encode(picture) if component == EXTENSION else None
             yield Model(
                 network,
                 partial(self.cascade.embed, BASE),
-                request.base,
-                bundle.defaults[self.footage.network],
+                self._sampling(component),
+                bundle.defaults[component],
                 (network.config.out_channels, request.height // factor, request.width // factor),
                 grey,
                 self._prepare,

@@ -17,7 +17,8 @@ from lavie.bundle import EXTENSION
 from lavie.events import BASE, Step
 from lavie.latents import Latents
 
-Opened = Callable[[], AbstractContextManager[Model]]  # the model on its device, for as long as it is needed
+# A component of the bundle → the model on its device, for as long as it is needed.
+Opened = Callable[[str], AbstractContextManager[Model]]
 
 
 class Timeline(Protocol):
@@ -35,10 +36,12 @@ class Timeline(Protocol):
 
 
 class Footage(Protocol):
-    """layout: where what lies. network: component of the bundle that makes the parts. prompts: that these read."""
+    """layout: where what lies. network: component of the bundle that makes the parts. opened_by: the one that makes the
+    first clip, where that is another. prompts: that the parts read."""
 
     layout: Timeline
     network: str
+    opened_by: str | None
     prompts: Sequence[str]
 
     def keys(self, made_with: str) -> list[str]:

@@ -21,7 +21,7 @@ if typing.TYPE_CHECKING:
 
     from lavie.bundle import StageDefaults
 
-VERSION = 1  # one more whenever the code gives other bits for the same values
+VERSION = 2  # one more whenever the code gives other bits for the same values
 # Of what `Cascade.provenance` says; offloading moves weights and changes no bit, another number of threads only last
 # ones: no reason to make a whole video anew.
 RUNS_ON = ("device", "dtype", "attention", "versions")
@@ -33,7 +33,7 @@ def segment_keys(plan: SegmentPlan, start_hash: str | None, made_with: str) -> l
     So a change of a segment changes its key and all behind it. With `codenoise` every key stands on the whole plan.
 
     Args:
-        plan: with seed and strategy decided (`film.resolve_plan`).
+        plan: with seed and strategy decided (`resolving.resolve_plan`).
         start_hash: `latents_hash` of the frames that are continued, None for none.
         made_with: see there, for the base stage.
     """

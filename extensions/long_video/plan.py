@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 
-from lavie.request import MAX_FRAMES
+from lavie.request import MAX_FRAMES, MAX_GUIDANCE
 from lavie.values import MAX_SEED, check, check_kind, check_number, check_prompt, check_whole, from_json, to_json
 
 SCHEMA_VERSION = 1
@@ -51,11 +51,12 @@ class Segment:
 class SegmentPlan:
     """A whole video.
 
-    strategy: one of `STRATEGIES`, None for the best that the bundle has networks for (`film.resolve_plan`). overlap:
-    known frames a window begins with, one of `OVERLAPS`. ramp: new frames over which a prompt gives way to the next, 0
-    for at once. window: frames the network sees. anchored: hold contrast and brightness at the first clip's
+    strategy: one of `STRATEGIES`, None for the best that the bundle has networks for (`resolving.resolve_plan`).
+    overlap: known frames a window begins with, one of `OVERLAPS`. ramp: new frames over which a prompt gives way to the
+    next, 0 for at once. window: frames the network sees. anchored: hold contrast and brightness at the first clip's
     (`statistics.anchored`). guarded: make a segment that stands still again. strength: 0 … 1 of the correction of
-    `corrected` (`corrected.KnownFrames`).
+    `corrected` (`corrected.KnownFrames`). opening: of `conditioned`, the guidance of the base network, which makes the
+    first clip of a video that continues nothing; None where the network that is told known frames makes it too.
 
     Raises RequestError on any value outside its limits.
     """
@@ -70,6 +71,7 @@ class SegmentPlan:
     anchored: bool = False
     guarded: bool = False
     strength: float = 1.0
+    opening: float | None = None
 
     def __post_init__(self):
         whole = isinstance(self.segments, tuple) and all(isinstance(segment, Segment) for segment in self.segments)
@@ -91,6 +93,7 @@ class SegmentPlan:
         check_kind("guarded", self.guarded, bool)
         check(self.strength is not None, "strength is None: give a number from 0 to 1")
         check_number("strength", self.strength, 0.0, 1.0)
+        check_number("opening", self.opening, 0.0, MAX_GUIDANCE)
 
     def to_json(self) -> str:
         """One line of JSON with the schema's version."""

@@ -74,7 +74,7 @@ class Piece:
 @dataclass(frozen=True)
 class Reel:
     """A whole video. transitions: one between each clip and the next. strategy: one of `BRIDGING`, None for the best
-    that the bundle has networks for (`film.resolve_plan`). window: frames the network sees. strength: as in
+    that the bundle has networks for (`resolving.resolve_plan`). window: frames the network sees. strength: as in
     `SegmentPlan`. Raises RequestError on any value outside its limits."""
 
     shots: tuple[Shot, ...]

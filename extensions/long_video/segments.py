@@ -13,7 +13,7 @@ from extensions.long_video.footage import Opened, network_of
 from extensions.long_video.keys import latents_hash, segment_keys
 from extensions.long_video.model import Model
 from extensions.long_video.parts import Kept, Part, latents_at
-from extensions.long_video.plan import Layout, SegmentPlan
+from extensions.long_video.plan import CONDITIONED, Layout, SegmentPlan
 from lavie.events import BASE, Step
 from lavie.latents import Latents, Parts
 
@@ -26,6 +26,8 @@ class Segments:
         self._plan, self._start = plan, start
         self.layout = Layout(plan, 0 if start is None else start.shape[2])
         self.network = network_of(plan.strategy)
+        opens = start is None and plan.strategy == CONDITIONED and plan.opening is not None
+        self.opened_by = BASE if opens else None
         self.prompts = [segment.prompt for segment in plan.segments]
 
     def keys(self, made_with: str) -> list[str]:
@@ -52,18 +54,28 @@ class Segments:
         there, state = _reached(kept, keys, 0)
         if there == len(keys):
             return
-        with opened() as model:
+        opening = None
+        if there == 0 and self.opened_by is not None:  # before the other network comes: memory holds one at a time
+            with opened(self.opened_by) as model:
+                opening = yield from extend.opening_clip(model, self._plan)
+        with opened(self.network) as model:
             while there < len(keys):
-                made = yield from self._go_on(model, kept, keys, there, state)
+                made = yield from self._go_on(model, kept, keys, there, state, opening)
                 there, state = _reached(kept, keys, made)
 
     def _go_on(
-        self, model: Model, kept: Kept, keys: Sequence[str], there: int, state: Mapping[str, Tensor]
+        self,
+        model: Model,
+        kept: Kept,
+        keys: Sequence[str],
+        there: int,
+        state: Mapping[str, Tensor],
+        opening: Tensor | None,
     ) -> Generator[Step | SegmentDone, None, int]:
         """Make segments from number `there` to the next one that is kept; returns the last one's number."""
         done = (latents_at(kept, key) for key in keys[:there])
         made = there
-        for event in extend.extend(model, self._plan, self._start, done, state):
+        for event in extend.extend(model, self._plan, self._start, done, state, opening):
             if isinstance(event, SegmentDone):
                 made = event.number
                 kept[keys[made]] = Part(BASE, made, event.latents, event.facts, event.state)

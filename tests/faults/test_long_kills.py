@@ -12,8 +12,9 @@ from app.job_row import DONE, INTERRUPTED
 from app.media import is_partial, read_recipe
 from app.recipe import Recipe
 from app.studio import Studio
-from extensions.long_video.film import Film, resolve_plan
+from extensions.long_video.film import Film
 from extensions.long_video.plan import Segment, SegmentPlan
+from extensions.long_video.resolving import resolve_plan
 from lavie.request import Interpolation, Request
 from tests.app.long.videos import frame_hash
 from tests.faults.test_kills import PATIENCE, config, start, work_to_the_end

@@ -10,8 +10,9 @@ from app.gallery import Query
 from app.job_row import CANCELLED, PAUSED, QUEUED
 from app.media import read_recipe, write_mp4
 from app.recipe import Recipe
-from extensions.long_video.film import Film, resolve_plan
+from extensions.long_video.film import Film
 from extensions.long_video.plan import Segment
+from extensions.long_video.resolving import resolve_plan
 from lavie.errors import RequestError
 from lavie.events import BASE
 from lavie.video import Video

@@ -17,7 +17,7 @@ from tests.app.studios import ended, until
 
 def whole(cascade, asked, wanted, start=None):
     """The hash of the frames as the extension makes them, without a studio."""
-    from extensions.long_video.film import resolve_plan
+    from extensions.long_video.resolving import resolve_plan
 
     resolved = cascade.resolve(asked)
     return frame_hash(Film(cascade, resolved, resolve_plan(cascade, resolved, wanted), start, {}))

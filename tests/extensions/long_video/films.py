@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from extensions.long_video.film import Film, resolve_plan
+from extensions.long_video.film import Film
 from extensions.long_video.plan import Segment, SegmentPlan
+from extensions.long_video.resolving import resolve_plan
 from lavie import Cascade, Request
 from lavie.video import FrameHash
 from tests.cascades import request

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from extensions.long_video.extend import SegmentDone
-from extensions.long_video.film import Film, resolve_plan
+from extensions.long_video.film import Film
 from extensions.long_video.plan import CODENOISE, CONDITIONED, CORRECTED, REPAINT, Segment, SegmentPlan
+from extensions.long_video.resolving import resolve_plan
 from lavie import Cascade, vae
 from lavie.errors import BundleError, RequestError, StorageError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Notice, StageDone, StageStarted, Step

@@ -2,7 +2,8 @@
 
 import pytest
 
-from extensions.long_video.film import Film, resolve_plan
+from extensions.long_video.film import Film
+from extensions.long_video.resolving import resolve_plan
 from lavie import plans
 from lavie.errors import OutOfMemory
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from extensions.long_video.extend import SegmentDone
-from extensions.long_video.film import Film, resolve_plan
+from extensions.long_video.film import Film
 from extensions.long_video.plan import CONDITIONED, CORRECTED, REPAINT
 from extensions.long_video.reel import Reel, Shot, Transition
+from extensions.long_video.resolving import resolve_plan
 from lavie import vae
 from lavie.cascade import Cascade
 from lavie.errors import RequestError

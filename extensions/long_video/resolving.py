@@ -1,0 +1,71 @@
+"""What a request and a plan leave open, decided: by a bundle's networks and what it says of them. Runs no network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from extensions.long_video.footage import network_of
+from extensions.long_video.plan import CONDITIONED, OVERLAPS, Segment, SegmentPlan, default_strategy
+from extensions.long_video.reel import Reel
+from lavie.bundle import EXTENSION, Bundle
+from lavie.cascade import Cascade
+from lavie.errors import RequestError
+from lavie.events import BASE
+from lavie.request import Request
+
+
+def resolve(cascade: Cascade, request: Request, plan: SegmentPlan | Reel) -> tuple[Request, SegmentPlan | Reel]:
+    """Both with every value decided; the sampling is that of the network which the plan's strategy needs.
+
+    A video of segments that the conditioned network makes opens with a clip of the base network: with the guidance
+    that is asked for, else with that network's own.
+
+    Raises as `Cascade.resolve` and `resolve_plan` do.
+    """
+    asked, strategy = request.base.guidance, _strategy(cascade.bundle, plan.strategy)
+    request = cascade.resolve(request, network=network_of(strategy))
+    plan = resolve_plan(cascade, request, plan)
+    if strategy == CONDITIONED and isinstance(plan, SegmentPlan) and plan.opening is None:
+        own = cascade.bundle.defaults[BASE].sampling.guidance
+        plan = replace(plan, opening=own if asked is None else asked)
+    return request, plan
+
+
+def resolve_plan(cascade: Cascade, request: Request, plan: SegmentPlan | Reel | None = None) -> SegmentPlan | Reel:
+    """The plan with every value decided. Resolving it once more changes nothing.
+
+    A strategy of None becomes `conditioned` where the bundle has such a network, else `corrected`; a seed of None is
+    the request's, and so is the negative prompt; the window is the request's frames, the overlap at most half of it.
+    Without a plan it is one segment of the request's prompt.
+
+    Args:
+        request: resolved.
+
+    Raises RequestError for a request of one frame, and for a transition that is longer than the window has room for;
+    BundleError for a strategy whose network is missing.
+    """
+    window = request.frames
+    if window < 2:
+        raise RequestError(f"frames is {window}: a long video is made from windows of at least 2, such as 16")
+    plan = plan or SegmentPlan((Segment(request.prompt),))
+    decided = {
+        "strategy": _strategy(cascade.bundle, plan.strategy),
+        "seed": request.seed if plan.seed is None else plan.seed,
+        "negative_prompt": request.negative_prompt,
+        "window": window,
+    }
+    if isinstance(plan, Reel):
+        return replace(plan, **decided)
+    overlap = max(overlap for overlap in OVERLAPS if overlap <= min(plan.overlap, window // 2))
+    return replace(plan, **decided, overlap=overlap)
+
+
+def _strategy(bundle: Bundle, asked: str | None) -> str:
+    """What is asked for, or the best that the bundle has a network for."""
+    strategy = asked
+    if strategy is None:
+        network = BASE if bundle.missing(EXTENSION) else EXTENSION
+        strategy = default_strategy(bundle.config(network).get("in_channels"))
+    if strategy == CONDITIONED:
+        bundle.require(EXTENSION)
+    return strategy

@@ -51,11 +51,6 @@ class Factors(nn.Module):
         rack_of(network).hold(KEY, self.changes())
 
 
-def weigh(network: nn.Module, weight: float) -> None:
-    """How much the trained factors count at the next call: 0 is the network as it was."""
-    rack_of(network).weights[KEY] = weight
-
-
 def _spread(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Uniform, as kohya-ss and peft begin the lower factor (He et al., arXiv 1502.01852, with a slope of √5)."""
     bound = 1 / math.sqrt(math.prod(shape[1:]))

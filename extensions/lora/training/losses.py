@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from extensions.lora.training.factors import weigh
 from extensions.lora.training.ordinary import Ordinary
 from extensions.lora.training.presets import Preset
 from lavie.sampling import EPSILON, SAMPLE, training_alphas, training_target
@@ -81,16 +80,10 @@ class Lesson:
         return error.mean()
 
     def _kept(self, generator: torch.Generator) -> Tensor:
-        """How far it is from what the network says without the adapter, on what must stay as it is."""
-        clean, tokens = self.ordinary.draw(generator)
-        tokens = drop_captions(tokens, self.empty, generator, self.preset.caption_dropout).to(self.text_model.device)
-        text = embeddings(self.text_model, tokens, clean.shape[2])
-        noisy, timestep, _ = noised(clean.to(text.device), generator)
-        with torch.no_grad():
-            weigh(self.network, 0.0)
-            before = self.network(noisy, timestep, text).float()
-            weigh(self.network, 1.0)
-        return (self.network(noisy, timestep, text).float() - before).square().mean()
+        """How far it is from what the network said without the adapter, on what must stay as it is."""
+        noisy, timestep, tokens, said = (each.to(self.text_model.device) for each in self.ordinary.draw(generator))
+        text = embeddings(self.text_model, tokens, noisy.shape[2])
+        return (self.network(noisy, timestep, text).float() - said).square().mean()
 
 
 def weighted_error(said: Tensor, target: Tensor, weights: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
 """What must stay as it is: what the network makes of ordinary captions, and with it how things move.
 
-No data of anyone's is needed for it: on clips that the network made before anything was trained, the network without
-the adapter is the teacher (self-distillation). A trigger moves as ordinary words do, also where pictures alone taught
-it. (Clips of what it began as, such as "blue star", under its name would hold that outline too, even in strong noise.)
+No data of anyone's is needed for it: before anything is trained the network makes clips, and what it was asked and what
+it said on the way to each is kept (self-distillation). So it is held where ordinary clips come by, with no second look
+at the network as it was. A trigger moves as ordinary words do, also where pictures alone taught it. (Clips of what it
+began as, such as "blue star", under its name would hold that outline too, even in strong noise.)
 """
 
 from __future__ import annotations
@@ -28,8 +29,7 @@ from lavie.errors import TrainingError
 from lavie.events import Notice
 from lavie.noise import derive_seed
 
-CLIPS = 12
-STEPS = 10  # of each clip: it is noised again, fine detail does not matter
+STEPS = (10, 11, 12)  # of the clips in turn: other numbers of steps come by other timesteps
 THING = ("colour", "shape")  # kinds of words that name a thing together, in a bundle that lists its words
 _PLAIN = (
     "a dog running on a beach",
@@ -49,16 +49,21 @@ _PLAIN = (
 
 @dataclass(frozen=True)
 class Ordinary:
-    """Clips N C F h w of captions, whose tokens are N L."""
+    """What the network was asked on the way to ordinary clips, and what it said.
 
-    latents: Tensor
+    noisy: N C F h w. timesteps: N. tokens: N L, of each one's caption. said: predictions like `noisy`.
+    """
+
+    noisy: Tensor
+    timesteps: Tensor
     tokens: Tensor
+    said: Tensor
 
-    def draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """One clip: float32 latents 1 C F h w and tokens 1 L."""
-        chosen = int(torch.randint(len(self.latents), (), generator=generator))
+    def draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One of each, the tensors of numbers in float32."""
+        chosen = int(torch.randint(len(self.noisy), (), generator=generator))
         one = slice(chosen, chosen + 1)
-        return self.latents[one].float(), self.tokens[one]
+        return self.noisy[one].float(), self.timesteps[one], self.tokens[one], self.said[one].float()
 
 
 def phrases_for(bundle: Bundle, preset: str) -> list[str]:
@@ -79,26 +84,42 @@ def ordinary_captions(bundle: Bundle, count: int, seed: int) -> list[str]:
 
 
 def ordinary_media(
-    bundle: Bundle, sampler: Sampler, tokens: Callable[[list[str]], Tensor], folder: Path, seed: int
+    bundle: Bundle, sampler: Sampler, tokens: Callable[[list[str]], Tensor], folder: Path, seed: int, clips: int
 ) -> Generator[Notice, None, Ordinary]:
-    """Clips from `folder`, made there where they are not yet, which is told.
+    """What is in `folder`, made there where it is not yet, which is told.
 
     Args:
         sampler: of the network without the adapter.
         tokens: captions → N L.
+        clips: how many are made.
 
     Raises TrainingError: the disk is full.
     """
-    captions = ordinary_captions(bundle, CLIPS, seed)
+    captions = ordinary_captions(bundle, clips, seed)
     key = json.dumps([captions, STEPS, bundle.hashes(), seed])
     file = folder / f"ordinary_{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
-    latents = _stored(file)
-    if latents is None:
+    stored = _stored(file)
+    if stored is None:
         yield Notice(f"makes {len(captions)} clips without the adapter, by which it is kept from changing all else")
-        made = [sampler.latents(text, derive_seed(seed, "ordinary", n), STEPS) for n, text in enumerate(captions)]
-        latents = torch.cat(made).half().cpu()
-        _store(file, latents)
-    return Ordinary(latents, tokens(captions))
+        stored = _made(sampler, captions, seed)
+        _store(file, stored)
+    read = tokens([sampler.negative_prompt, *captions])
+    return Ordinary(stored["noisy"], stored["timesteps"], read[stored["captions"]], stored["said"])
+
+
+def _made(sampler: Sampler, captions: Sequence[str], seed: int) -> dict[str, Tensor]:
+    """Tensors as in `Ordinary`; `captions` are numbers, of which 0 is the negative prompt."""
+    found: dict[str, list[Tensor]] = {"noisy": [], "timesteps": [], "captions": [], "said": []}
+    for number, caption in enumerate(captions):
+        for noisy, timestep, said in sampler.calls(
+            caption, derive_seed(seed, "ordinary", number), STEPS[number % len(STEPS)]
+        ):
+            halves = len(noisy)  # the unconditional one first, where guidance needs it
+            found["noisy"].append(noisy.half().cpu())
+            found["said"].append(said.half().cpu())
+            found["timesteps"].append(torch.full((halves,), timestep))
+            found["captions"].append(torch.tensor([0, number + 1][-halves:]))
+    return {name: torch.cat(each) for name, each in found.items()}
 
 
 def _manifest(bundle: Bundle) -> dict:
@@ -112,18 +133,18 @@ def _exchanged(text: str, kinds: Sequence[Sequence[str]], draws: random.Random) 
     return text
 
 
-def _stored(file: Path) -> Tensor | None:
+def _stored(file: Path) -> dict[str, Tensor] | None:
     try:
         with safe_open(file, "pt") as stored:
-            return stored.get_tensor("latents")
+            return {name: stored.get_tensor(name) for name in stored.keys()}
     except (OSError, SafetensorError):  # not there, or cut short: it is made again
         return None
 
 
-def _store(file: Path, latents: Tensor) -> None:
+def _store(file: Path, tensors: dict[str, Tensor]) -> None:
     partial = file.with_suffix(".partial")
     try:
-        save_file({"latents": latents.contiguous()}, partial)
+        save_file(tensors, partial)
         partial.replace(file)
     except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)

@@ -47,6 +47,25 @@ class Sampler:
         shape = (self._network.config.out_channels, bundle.frames, bundle.height // factor, bundle.width // factor)
         return result_of(sample_base(self._network, text, shape, sampling, defaults, seed))
 
+    @property
+    def negative_prompt(self) -> str:
+        return self._bundle.defaults[BASE].negative_prompt
+
+    def calls(self, prompt: str, seed: int, steps: int) -> list[tuple[Tensor, int, Tensor]]:
+        """What the network is asked on the way to a clip, and what it says: of each step the noisy latents B C F h w,
+        the timestep, and the prediction. B is 2 where guidance is on, the unconditional half first."""
+        told = []
+
+        def note(_network: nn.Module, inputs: tuple, said: Tensor) -> None:
+            told.append((inputs[0], int(inputs[1]), said))
+
+        handle = self._network.register_forward_hook(note)
+        try:
+            self.latents(prompt, seed, steps)
+        finally:
+            handle.remove()
+        return told
+
     @torch.no_grad()
     def video(self, vae: nn.Module, prompt: str) -> Video:
         """The clip of a prompt, from the seed that all samples have."""

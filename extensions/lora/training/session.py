@@ -141,8 +141,8 @@ class LoraSession:
 
     def _ordinary(self) -> Generator[Notice, None, Ordinary]:
         """The clips that must stay as they are. The factors have not moved yet: they change nothing."""
-        where = (self.settings.work, self.settings.seed)
-        return (yield from ordinary_media(self.bundle, self._sampler, self._tokens, *where))
+        how = (self.settings.work, self.settings.seed, self.preset.ordinary)
+        return (yield from ordinary_media(self.bundle, self._sampler, self._tokens, *how))
 
     def _lesson(self, media: list[Encoded]) -> Lesson:
         frames = self.bundle.frames if self.preset.from_clips else 1

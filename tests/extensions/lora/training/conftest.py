@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from app.media import UPLOAD_LIMITS, frames_of
-from extensions.lora.training import ordinary
+from extensions.lora.training import ordinary, presets
 from extensions.lora.training.session import LoraSession
 from extensions.lora.training.settings import Settings
 from lavie.events import Notice
@@ -32,9 +33,10 @@ def notices(events: list) -> str:
 
 @pytest.fixture(autouse=True)
 def few_ordinary_clips(monkeypatch):
-    """Of two steps each: what they show does not matter here."""
-    for name, value in {"CLIPS": 2, "STEPS": 2}.items():
-        monkeypatch.setattr(ordinary, name, value)
+    """Two, of two steps each: what they show does not matter here."""
+    monkeypatch.setattr(ordinary, "STEPS", (2,))
+    full = {name: replace(preset, ordinary=2) for name, preset in presets._FULL.items()}
+    monkeypatch.setattr(presets, "_FULL", full)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ from extensions.lora.training.factors import Factors, parameters_of
 from extensions.lora.training.losses import Lesson, debiased, min_snr, weighted_error
 from extensions.lora.training.ordinary import Ordinary, ordinary_captions, ordinary_media, phrases_for
 from extensions.lora.training.presets import preset_for
-from lavie.bundle import Bundle
+from extensions.lora.training.samples import Sampler
+from lavie.bundle import BASE, TEXT_ENCODER, Bundle
 from lavie.sampling import EPSILON, SAMPLE, VELOCITY, training_alphas
 from tests.tiny import build_networks
 
@@ -72,8 +73,11 @@ def taught(prior: float, steps: int = 12) -> float:
     )
     factors.hang(network)
     noise = torch.Generator().manual_seed(3)
-    tokens = torch.arange(9).reshape(3, 3)
-    ordinary = Ordinary(torch.randn(3, 4, 2, 4, 4, generator=noise), tokens)
+    tokens, asked = torch.arange(9).reshape(3, 3), torch.randn(3, 4, 2, 4, 4, generator=noise)
+    timesteps = torch.tensor([900, 500, 100])
+    with torch.no_grad():
+        before = network(asked, timesteps, Words()(tokens).last_hidden_state)
+    ordinary = Ordinary(asked, timesteps, tokens, before)
     lesson = Lesson(
         network, Words(), Pictures(), torch.zeros(3, dtype=torch.long), preset, VELOCITY, 0, ordinary if prior else None
     )
@@ -84,8 +88,7 @@ def taught(prior: float, steps: int = 12) -> float:
         optimizer.step()
     with torch.no_grad():
         text = Words()(tokens).last_hidden_state
-        clips = ordinary.latents.float()
-        return float((network(clips, 500, text) - plain(clips, 500, text)).square().mean())
+        return float((network(asked, 500, text) - plain(asked, 500, text)).square().mean())
 
 
 def test_the_prior_pulls_back():
@@ -103,19 +106,27 @@ def test_ordinary_captions_are_of_the_bundles_own_world(tiny_bundle):
 class Nothing:
     """Makes clips of nothing, and remembers of what."""
 
+    negative_prompt = "dull"
+
     def __init__(self):
         self.asked = []
 
-    def latents(self, prompt, seed, steps):
+    def calls(self, prompt, seed, steps):
         self.asked.append(prompt)
-        return torch.zeros(1, 4, 2, 2, 2)
+        number = len(self.asked)
+        return [
+            (torch.full((2, 4, 2, 2, 2), number), 100 * step, torch.full((2, 4, 2, 2, 2), -number)) for step in (2, 1)
+        ]
 
 
 def test_ordinary_clips_are_made_once(tmp_path):
     nano, sampler = Bundle("assets/nano"), Nothing()
 
     def media():
-        making = ordinary_media(nano, sampler, lambda texts: texts, tmp_path, 0)
+        def tokens(captions):
+            return torch.tensor([[0 if text == "dull" else sampler.asked.index(text) + 1] for text in captions])
+
+        making = ordinary_media(nano, sampler, tokens, tmp_path, 0, clips=3)
         told = []
         while True:
             try:
@@ -124,8 +135,27 @@ def test_ordinary_clips_are_made_once(tmp_path):
                 return told, end.value
 
     told, found = media()
-    assert len(told) == 1 and sampler.asked == found.tokens and len(found.latents) == len(found.tokens) > 1
-    assert media()[0] == [] and sampler.asked == found.tokens  # the clips are there already
+    assert len(told) == 1 and len(sampler.asked) == 3
+    assert found.timesteps.tolist() == [200, 200, 100, 100] * 3
+    assert found.tokens[:, 0].tolist() == [0, 1, 0, 1, 0, 2, 0, 2, 0, 3, 0, 3]  # each half with its own caption
+    assert found.noisy[:, 0, 0, 0, 0].tolist() == (-found.said)[:, 0, 0, 0, 0].tolist() == [1] * 4 + [2] * 4 + [3] * 4
+    again = media()
+    assert again[0] == [] and len(sampler.asked) == 3  # they are there already
+    assert torch.equal(again[1].said, found.said)
+
+
+def test_what_the_network_is_asked_on_the_way_to_a_clip(tiny_bundle):
+    bundle = Bundle(tiny_bundle)
+    network, text = bundle.load(BASE, torch.float32).eval(), bundle.load(TEXT_ENCODER, torch.float32).eval()
+    sampler = Sampler(bundle, network, text, bundle.text_encoder(BASE), {})
+    calls = sampler.calls("a red star", 1, 3)
+    assert [timestep for _, timestep, _ in calls] == sorted((timestep for _, timestep, _ in calls), reverse=True)
+    assert len(calls) == 3 and not network._forward_hooks
+    noisy, timestep, said = calls[1]
+    encoder = bundle.text_encoder(BASE)
+    read = encoder.encode(text, [sampler.negative_prompt, "a red star"][-len(noisy) :], text.device, noisy.shape[2])
+    with torch.no_grad():
+        torch.testing.assert_close(network(noisy, timestep, read), said)
 
 
 def test_what_a_trigger_could_begin_as(tiny_bundle):

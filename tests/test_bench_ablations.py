@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.ablations import without_positions, without_temporal_attention
+from bench.ablations import without_positions, without_temporal_attention, without_time
 from lavie.bundle import BASE, Bundle
 
 
@@ -40,3 +40,13 @@ def test_without_positions_frames_are_a_set(network):
     without_positions(network)
     assert attention(x, 4).abs().max() > 0.1
     torch.testing.assert_close(attention(x[order], 4), attention(x, 4)[order])
+
+
+def test_time_that_is_learned_from_nothing_begins_at_nothing_and_may_learn(network):
+    attention = temporal_attention_of(network)
+    x = torch.randn(4, 3, attention.to_q.in_features, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        without_time(network)
+    assert attention(x, 4).abs().max() == 0
+    attention.requires_grad_(True)(x, 4).sum().backward()
+    assert attention.to_out[0].weight.grad.abs().max() > 0

@@ -1,7 +1,7 @@
 """What an adapter learns and what it leaves alone: a subject and a motion that Nano has never seen, judged from frames.
 
     python -m bench.lora [--model assets/nano] [--videos 50] [--ordinary 50] [--steps N] [--only subject|motion]
-                         [--adapter FILE] [--work runs/bench-lora] [--threads 1]
+                         [--adapter FILE] [--work runs/bench-lora] [--threads 2]
 
 Subject: eight pictures of a cyan plus under a reserved word; then videos of the word with the world's motions and
 backgrounds. How many show the plus, how many of those move as told; and how much of what the bundle did right on
@@ -27,6 +27,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from app.commands.threads import threads_for
 from app.media import UPLOAD_LIMITS, frames_of, write_mp4
 from bench.lora_world import (
     MOTIONS,
@@ -67,10 +68,11 @@ def train(name: str, asked: argparse.Namespace) -> tuple[Path, float]:
     model, output, work = Path(asked.model), folder / f"{name}.safetensors", folder / "run"
     settings = Settings((images,), TRIGGER, name, model, output, work, steps=asked.steps, samples_every=0, resume=True)
     began = time.monotonic()
-    for event in LoraSession(settings, lambda path: frames_of(path, UPLOAD_LIMITS)).run():
-        if isinstance(event, Progress):
-            left = f"{event.eta_seconds:.0f} s left"
-            print(f"{name} {event.step}/{event.steps}  loss {event.loss:.4f}  {left}", file=sys.stderr, flush=True)
+    with threads_for(asked.threads):
+        for event in LoraSession(settings, lambda path: frames_of(path, UPLOAD_LIMITS)).run():
+            if isinstance(event, Progress):
+                left = f"{event.eta_seconds:.0f} s left"
+                print(f"{name} {event.step}/{event.steps}  loss {event.loss:.4f}  {left}", file=sys.stderr, flush=True)
     return output, time.monotonic() - began
 
 
@@ -180,7 +182,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--adapter", type=Path, help="a file that is trained already")
     parser.add_argument("--work", type=Path, default=Path("runs/bench-lora"), help="folder of the trainings")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the figures")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2, help="of the trainings")
     asked = parser.parse_args(argv)
     if asked.videos < 1 or asked.ordinary < 0:
         parser.error(f"videos is {asked.videos}, ordinary is {asked.ordinary}: give 1 or more, and 0 or more")
@@ -191,7 +193,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     asked = parse(argv)
-    torch.set_num_threads(asked.threads)
+    torch.set_num_threads(1)  # clips are judged that are the same everywhere
     plain = shares(ordinary(Cascade.from_bundle(asked.model), asked.ordinary)) if asked.ordinary else {}
     results, shown = {}, []
     for name in (asked.only,) if asked.only else (SUBJECT, MOTION):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -43,16 +44,16 @@ def known_words(encoder: TextEncoder, model: nn.Module, words: Mapping[str, Tens
     added = [_add(tokenizer, token) for word, rows in words.items() for token in _tokens(word, rows)]
     table = model.get_input_embeddings()
     numbers = torch.tensor(added, dtype=torch.long)
-    seen: list[Tensor] = []  # the ids of the call that is on its way
+    seen = threading.local()  # the ids of the call that is on its way, in each thread that calls
 
     def hide(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        seen.append(inputs[0])
+        seen.ids = inputs[0]
         return (inputs[0].masked_fill(torch.isin(inputs[0], numbers.to(inputs[0].device)), 0),)
 
     def put_in(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-        ids, rows = seen.pop(), (row for vectors in words.values() for row in vectors)
+        rows = (row for vectors in words.values() for row in vectors)
         for number, row in zip(added, rows, strict=True):
-            output = torch.where((ids == number)[..., None], row.to(output), output)
+            output = torch.where((seen.ids == number)[..., None], row.to(output), output)
         return output
 
     hooks = [table.register_forward_pre_hook(hide), table.register_forward_hook(put_in)]

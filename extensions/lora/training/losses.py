@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 from extensions.lora.training.ordinary import Ordinary
 from extensions.lora.training.presets import Preset
+from extensions.lora.training.side_by_side import summed
+from lavie.noise import derive_seed
 from lavie.sampling import EPSILON, SAMPLE, training_alphas, training_target
 from lavie.text import embeddings
 from lavie.training.data.encoded import LATENTS, StoredClips
@@ -34,6 +37,7 @@ class Lesson:
     """Everything that a loss looks at. network: the base network, its factors hung. empty: L, the tokens of no words.
 
     ordinary: what must stay as it is, None where nothing is asked to. moved: pictures in motion, None without any.
+    parameters: what is trained, where the parts of a loss are computed at the same time; none: one after the other.
     """
 
     network: nn.Module
@@ -45,16 +49,22 @@ class Lesson:
     seed: int
     ordinary: Ordinary | None = None
     moved: MaskedSet | None = None
+    parameters: Sequence[Tensor] = ()
 
     def loss_at(self, step: int) -> Tensor:
         """The loss of step number `step`, a scalar."""
-        generator = step_generator(self.seed, step)
-        loss = self.shown(generator)
+        parts = [lambda: self.shown(step_generator(self.seed, step))]
         if self.moved is not None:
-            loss = loss + self._seen(self.moved, self.preset.moved, generator)
+            parts.append(lambda: self._seen(self.moved, self.preset.moved, self._generator("moved", step)))
         if self.ordinary is not None:
-            loss = loss + self.preset.prior * self._kept(generator)
-        return loss
+            parts.append(lambda: self.preset.prior * self._kept(self._generator("ordinary", step)))
+        if self.parameters and len(parts) > 1:
+            return summed(parts, self.parameters)
+        return torch.stack([part() for part in parts]).sum()
+
+    def _generator(self, part: str, step: int) -> torch.Generator:
+        """Each part draws by itself: in which order they come is not known."""
+        return step_generator(derive_seed(self.seed, part), step)
 
     def shown(self, generator: torch.Generator) -> Tensor:
         """The loss of the media alone."""

@@ -108,15 +108,17 @@ def ordinary_media(
 
 
 def _made(sampler: Sampler, captions: Sequence[str], seed: int) -> dict[str, Tensor]:
-    """Tensors as in `Ordinary`; `captions` are numbers, of which 0 is the negative prompt."""
+    """Tensors as in `Ordinary`; `captions` are numbers, of which 0 is the negative prompt.
+
+    Guidance takes more of the conditional half than of the other: that is kept of every second step.
+    """
     found: dict[str, list[Tensor]] = {"noisy": [], "timesteps": [], "captions": [], "said": []}
     for number, caption in enumerate(captions):
-        for noisy, timestep, said in sampler.calls(
-            caption, derive_seed(seed, "ordinary", number), STEPS[number % len(STEPS)]
-        ):
-            halves = len(noisy)  # the unconditional one first, where guidance needs it
-            found["noisy"].append(noisy.half().cpu())
-            found["said"].append(said.half().cpu())
+        calls = sampler.calls(caption, derive_seed(seed, "ordinary", number), STEPS[number % len(STEPS)])
+        for place, (noisy, timestep, said) in enumerate(calls):
+            halves = 1 if place % 2 else len(noisy)  # the unconditional one first, where guidance needs it
+            found["noisy"].append(noisy[-halves:].half().cpu())
+            found["said"].append(said[-halves:].half().cpu())
             found["timesteps"].append(torch.full((halves,), timestep))
             found["captions"].append(torch.tensor([0, number + 1][-halves:]))
     return {name: torch.cat(each) for name, each in found.items()}

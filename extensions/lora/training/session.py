@@ -150,7 +150,10 @@ class LoraSession:
         empty = self._encoder.tokens([""])[0]
         prediction = self.bundle.defaults[BASE].prediction_type
         seed = self.settings.seed
-        return Lesson(self.network, self.text_model, shown, empty, self.preset, prediction, seed)
+        # A GPU takes the parts of a loss as fast one after the other.
+        parameters = tuple(self.trained.parameters()) if self.device.type == "cpu" else ()
+        model = (self.network, self.text_model)
+        return Lesson(*model, shown, empty, self.preset, prediction, seed, parameters=parameters)
 
     def _moved(self, media: list[Encoded]) -> Generator[Encoding, None, MovedSet | None]:
         """The pictures in motion; None where the bundle lists no word that says how."""

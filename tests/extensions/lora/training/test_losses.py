@@ -136,9 +136,9 @@ def test_ordinary_clips_are_made_once(tmp_path):
 
     told, found = media()
     assert len(told) == 1 and len(sampler.asked) == 3
-    assert found.timesteps.tolist() == [200, 200, 100, 100] * 3
-    assert found.tokens[:, 0].tolist() == [0, 1, 0, 1, 0, 2, 0, 2, 0, 3, 0, 3]  # each half with its own caption
-    assert found.noisy[:, 0, 0, 0, 0].tolist() == (-found.said)[:, 0, 0, 0, 0].tolist() == [1] * 4 + [2] * 4 + [3] * 4
+    assert found.timesteps.tolist() == [200, 200, 100] * 3
+    assert found.tokens[:, 0].tolist() == [0, 1, 1, 0, 2, 2, 0, 3, 3]  # each half with its own caption
+    assert found.noisy[:, 0, 0, 0, 0].tolist() == (-found.said)[:, 0, 0, 0, 0].tolist() == [1] * 3 + [2] * 3 + [3] * 3
     again = media()
     assert again[0] == [] and len(sampler.asked) == 3  # they are there already
     assert torch.equal(again[1].said, found.said)

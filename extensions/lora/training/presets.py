@@ -72,13 +72,15 @@ _FASTEST = {SUBJECT: 1e-2, STYLE: 3e-3, MOTION: 3e-3}
 _SMALL = {
     SUBJECT: {
         "layers": _ATTENTION + _MORE + _CONVOLUTIONS,
+        "rank": 8,
         "learning_rate": 4e-4,
-        "fewest": 750,
-        "most": 750,
-        "batch": 8,
-        "prior": 0.5,
+        "fewest": 720,
+        "most": 720,
+        "batch": 4,
+        "prior": 1.5,
+        "ordinary": 32,
         "views": 24,
-        "moved": 2,
+        "moved": 3,
     },
     STYLE: {"layers": _ATTENTION + _MORE + _CONVOLUTIONS, "fewest": 400, "most": 800, "batch": 8},
     MOTION: {"layers": _TIME + _TEXT, "fewest": 400, "most": 400, "batch": 4},
@@ -96,6 +98,7 @@ def preset_for(name: str, width: int) -> Preset:
     full = _FULL[name]
     if width >= SMALL * FULL_WIDTH:
         return full
-    small, rank = replace(full, **_SMALL[name]), min(full.rank, max(1, width // 4))
+    small = replace(full, **_SMALL[name])
+    rank = min(small.rank, max(1, width // 4))
     rate = min(_FASTEST[name], small.learning_rate * (FULL_WIDTH / width) ** 2)
     return replace(small, rank=rank, alpha=rank, learning_rate=rate)

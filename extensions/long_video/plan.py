@@ -29,6 +29,13 @@ def default_strategy(in_channels: int) -> str:
     return CONDITIONED if in_channels == GIVEN_CHANNELS else CORRECTED
 
 
+def anchors(strategy: str | None) -> bool:
+    """Whether anchoring helps where nobody says: with `conditioned` there is less drift, and joins are no worse
+    (`bench.long`). A strategy of None is `conditioned` in most models.
+    """
+    return strategy in (None, CONDITIONED)
+
+
 @dataclass(frozen=True)
 class Segment:
     """prompt: what it shows. seed: 0 … 2^53 − 1, None for the video's. frames: how many it adds, None for as many as
@@ -54,9 +61,10 @@ class SegmentPlan:
     strategy: one of `STRATEGIES`, None for the best that the bundle has networks for (`resolving.resolve_plan`).
     overlap: known frames a window begins with, one of `OVERLAPS`. ramp: new frames over which a prompt gives way to the
     next, 0 for at once. window: frames the network sees. anchored: hold contrast and brightness at the first clip's
-    (`statistics.anchored`). guarded: make a segment that stands still again. strength: 0 … 1 of the correction of
-    `corrected` (`corrected.KnownFrames`). opening: of `conditioned`, the guidance of the base network, which makes the
-    first clip of a video that continues nothing; None where the network that is told known frames makes it too.
+    (`statistics.anchored`), None for where it helps (`anchors`). guarded: make a segment that stands still again.
+    strength: 0 … 1 of the correction of `corrected` (`corrected.KnownFrames`). opening: of `conditioned`, the guidance
+    of the base network, which makes the first clip of a video that continues nothing; None where the network that is
+    told known frames makes it too.
 
     Raises RequestError on any value outside its limits.
     """
@@ -68,7 +76,7 @@ class SegmentPlan:
     overlap: int = 4
     ramp: int = 12
     window: int = 16
-    anchored: bool = False
+    anchored: bool | None = None
     guarded: bool = False
     strength: float = 1.0
     opening: float | None = None
@@ -89,7 +97,8 @@ class SegmentPlan:
             check_whole(name, value, low, high)
         room = f"overlap is {self.overlap} of the {self.window} frames that the network sees: choose a smaller one"
         check(self.overlap < self.window, room)
-        check_kind("anchored", self.anchored, bool)
+        if self.anchored is not None:
+            check_kind("anchored", self.anchored, bool)
         check_kind("guarded", self.guarded, bool)
         check(self.strength is not None, "strength is None: give a number from 0 to 1")
         check_number("strength", self.strength, 0.0, 1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from extensions.long_video.footage import network_of
-from extensions.long_video.plan import CONDITIONED, OVERLAPS, Segment, SegmentPlan, default_strategy
+from extensions.long_video.plan import CONDITIONED, OVERLAPS, Segment, SegmentPlan, anchors, default_strategy
 from extensions.long_video.reel import Reel
 from lavie.bundle import EXTENSION, Bundle
 from lavie.cascade import Cascade
@@ -35,7 +35,8 @@ def resolve_plan(cascade: Cascade, request: Request, plan: SegmentPlan | Reel | 
     """The plan with every value decided. Resolving it once more changes nothing.
 
     A strategy of None becomes `conditioned` where the bundle has such a network, else `corrected`; a seed of None is
-    the request's, and so is the negative prompt; the window is the request's frames, the overlap at most half of it.
+    the request's, and so is the negative prompt; the window is the request's frames, the overlap at most half of it;
+    anchored where that helps.
     Without a plan it is one segment of the request's prompt.
 
     Args:
@@ -57,7 +58,8 @@ def resolve_plan(cascade: Cascade, request: Request, plan: SegmentPlan | Reel | 
     if isinstance(plan, Reel):
         return replace(plan, **decided)
     overlap = max(overlap for overlap in OVERLAPS if overlap <= min(plan.overlap, window // 2))
-    return replace(plan, **decided, overlap=overlap)
+    anchored = anchors(decided["strategy"]) if plan.anchored is None else plan.anchored
+    return replace(plan, **decided, overlap=overlap, anchored=anchored)
 
 
 def _strategy(bundle: Bundle, asked: str | None) -> str:

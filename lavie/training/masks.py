@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Shares of clips of which extension is given no frame (a video from nothing is begun by the base network), or both ends.
+# Shares of clips of which extension is given no frame (a video is begun by the base network), or both ends.
 ALL_MADE, ENDS_GIVEN = 0.04, 0.1
 GIVEN_FRAMES = {1: 1, 2: 1, 4: 6, 8: 2}  # how many first frames the other clips give, and how often: 4 is the default
 GIVEN, BESIDE, NEXT = 0.25, 3.0, 2.0  # weights in the loss: of given frames, new ones beside them, those behind these

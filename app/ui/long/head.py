@@ -16,7 +16,7 @@ from app.ui.form import Form
 from app.ui.language import Words
 from app.ui.long.scene import Scene
 from app.ui.present import actions, alert, button, duration, job_words, media
-from extensions.long_video.plan import CODENOISE, MAX_RAMP, OVERLAPS, STRATEGIES
+from extensions.long_video.plan import CODENOISE, MAX_RAMP, OVERLAPS, STRATEGIES, anchors
 from lavie.request import SAMPLERS
 
 if typing.TYPE_CHECKING:
@@ -155,6 +155,7 @@ def advanced(scene: Scene, say: Words) -> str:
     known = [name for name in STRATEGIES if name != CODENOISE or scene.layout.start == 0]
     strategies = [("", say("long_as_model")), *((name, say(f"strategy_{name}")) for name in known)]
     does = say(f"strategy_{plan.strategy}_does") if plan.strategy else say("long_as_model_does")
+    anchored = anchors(plan.strategy) if plan.anchored is None else plan.anchored
     joining = [
         _select(scene, "plan", "strategy", strategies, plan.strategy or "", say("long_strategy"), does),
         _select(
@@ -165,7 +166,7 @@ def advanced(scene: Scene, say: Words) -> str:
             scene, "plan", "ramp", str(plan.ramp), say("long_ramp"), say("long_ramp_hint"),
             f'type="number" min="0" max="{MAX_RAMP}"',
         ),
-        _switch(scene, "plan", "anchored", plan.anchored, say("long_anchored"), say("long_anchored_hint")),
+        _switch(scene, "plan", "anchored", anchored, say("long_anchored"), say("long_anchored_hint")),
         _switch(scene, "plan", "guarded", plan.guarded, say("long_guarded"), say("long_guarded_hint")),
     ]  # fmt: skip
     samplers = [("", "–"), *((name, name) for name in SAMPLERS)]

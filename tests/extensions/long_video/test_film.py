@@ -262,9 +262,11 @@ def test_what_is_left_open_is_decided_once(tiny_cascade, extending):
     asked = tiny_cascade.resolve(request(negative_prompt="a blue circle"))
     plan = resolve_plan(tiny_cascade, asked, plan_of(2))
     assert (plan.strategy, plan.seed, plan.negative_prompt) == (CORRECTED, 7, "a blue circle")
-    assert (plan.window, plan.overlap) == (4, 2)
+    assert (plan.window, plan.overlap, plan.anchored) == (4, 2, False)
     assert resolve_plan(tiny_cascade, asked, plan) == plan
-    assert resolve_plan(extending, asked, plan_of(2)).strategy == CONDITIONED
+    conditioned = resolve_plan(extending, asked, plan_of(2))
+    assert (conditioned.strategy, conditioned.anchored) == (CONDITIONED, True)
+    assert not resolve_plan(extending, asked, plan_of(2, anchored=False)).anchored
     assert resolve_plan(extending, asked, plan).strategy == CORRECTED
     assert resolve_plan(tiny_cascade, asked, plan_of(2, seed=9, overlap=1)).seed == 9
     assert resolve_plan(tiny_cascade, asked).segments == (Segment("a red star"),)

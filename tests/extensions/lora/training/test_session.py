@@ -141,7 +141,7 @@ def test_every_factor_is_trained(settings):
 
 def test_what_is_told_before_the_start(settings, pictures, tmp_path):
     said = notices(run(settings(steps=1)))
-    assert "subject: 2 media, 1 steps of 8" in said and "GiB of memory" in said
+    assert "subject: 2 media, 1 steps of 4" in said and "GiB of memory" in said
     assert f"“{TRIGGER}” gets vectors" in said and "ordinary word" not in said
     said = notices(run(settings(steps=1, trigger="circle", images=(pictures / "0.png",), work=tmp_path / "other")))
     assert "“circle” is an ordinary word of this model" in said and "there is one medium only" in said

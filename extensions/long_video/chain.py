@@ -21,9 +21,10 @@ class Chain:
     A function of the latents added to it: a resumed chain is the same as one that was never interrupted.
     """
 
-    def __init__(self, layout: Layout, start: Tensor | None):
-        """start: 1 C N h w, frames that are there already."""
+    def __init__(self, layout: Layout, start: Tensor | None, opening: Tensor | None = None):
+        """start: 1 C N h w, frames that are there already. opening: 1 C F h w, the first window where that is there."""
         self.layout = layout
+        self._opening = opening
         self.tail: Tensor | None = None
         self._first: Tensor | None = None  # the first clip, at most a window long
         self._covariance: Tensor | None = None
@@ -43,6 +44,10 @@ class Chain:
     def _last(latents: Tensor, count: int) -> Tensor:
         """The last frames, without holding those before them in memory."""
         return latents[:, :, -count:].clone()
+
+    def opening(self, number: int) -> Tensor | None:
+        """The first window of a segment, where that is there, 1 C F h w in float32 on the CPU."""
+        return None if number or self._opening is None else self._opening.float().cpu()
 
     def add(self, number: int, latents: Tensor) -> None:
         """Go on behind a segment's latents 1 C n h w."""

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -42,6 +42,7 @@ class SegmentDone:
 
 
 Event = Step | SegmentDone
+T = TypeVar("T")
 
 
 @torch.inference_mode()
@@ -80,16 +81,9 @@ def opening_clip(model: Model, plan: SegmentPlan) -> Generator[Step, None, Tenso
 
     model: of the base network, with as many steps as the one that goes on. Its steps are the first of the plan's.
     """
-    layout = Layout(plan)
+    layout, steps = Layout(plan), model.sampling.steps
     making = _free_clip(model, PromptTable(layout, model.embed, model.sampling.guidance))
-    done, steps = 0, total_steps(layout, model.sampling.steps)
-    while True:
-        try:
-            told = next(making)
-        except StopIteration as end:
-            return end.value
-        done += 1
-        yield Step(BASE, done, steps, preview(told.clean, model.defaults.preview))
+    return (yield from _told(model, making, 0, steps, total_steps(layout, steps)))
 
 
 def total_steps(layout: Layout, steps: int) -> int:
@@ -136,37 +130,42 @@ def _one_by_one(
 ) -> Iterator[Event]:
     """Each segment from the last frames of the one before it."""
     count = len(layout.plan.segments)
-    chain, prompts = Chain(layout, start), PromptTable(layout, model.embed, model.sampling.guidance)
+    chain, prompts = Chain(layout, start, opening), PromptTable(layout, model.embed, model.sampling.guidance)
     steps = [layout.windows_of(number) * model.sampling.steps for number in range(count)]
     made = 0
     for latents in itertools.islice(done, count):
         chain.add(made, _checked(latents, layout, made, model.shape))
         made += 1
     for number in range(made, count):
-        begun = None if number else opening
         before, most = sum(steps[:number]), sum(steps[: number + 1])
-        before += 0 if begun is None else model.sampling.steps
-        attempts = _attempts(model, prompts, chain, number, begun)
-        while True:
-            try:
-                told = next(attempts)
-            except StopIteration as end:
-                latents, facts = end.value
-                break
-            before = min(before + 1, most)  # a second attempt is not in the plan: the count waits for it
-            yield Step(BASE, before, sum(steps), preview(told.clean, model.defaults.preview))
+        before += 0 if chain.opening(number) is None else model.sampling.steps
+        making = _attempts(model, prompts, chain, number)
+        latents, facts = yield from _told(model, making, before, most, sum(steps))
         chain.add(number, latents)
         seed = layout.plan.seed_of(number)
         yield SegmentDone(number, latents, {"frames": len(latents[0, 0]), "seed": seed, **facts})
 
 
+def _told(
+    model: Model, making: Generator[Denoised, None, T], done: int, most: int, total: int
+) -> Generator[Step, None, T]:
+    """What `making` returns, its steps told as those behind `done` of `total`."""
+    while True:
+        try:
+            told = next(making)
+        except StopIteration as end:
+            return end.value
+        done = min(done + 1, most)  # a second attempt is not in the plan: the count waits for it
+        yield Step(BASE, done, total, preview(told.clean, model.defaults.preview))
+
+
 def _attempts(
-    model: Model, prompts: PromptTable, chain: Chain, number: int, opening: Tensor | None
+    model: Model, prompts: PromptTable, chain: Chain, number: int
 ) -> Generator[Denoised, None, tuple[Tensor, dict]]:
     """A segment, made again with fewer known frames and other noise while it stands still and the plan is guarded."""
     tried: list[tuple[Tensor, dict]] = []
     for attempt, overlap in enumerate(chain.overlaps(number)):
-        latents, facts = yield from _segment(model, prompts, chain, number, overlap, attempt, opening)
+        latents, facts = yield from _segment(model, prompts, chain, number, overlap, attempt)
         latents, anchoring = chain.anchored(number, latents)
         motion = chain.motion(latents)
         tried.append((latents, {"overlap": overlap, "motion": motion, "windows": facts, **anchoring}))
@@ -178,31 +177,21 @@ def _attempts(
 
 
 def _segment(
-    model: Model,
-    prompts: PromptTable,
-    chain: Chain,
-    number: int,
-    overlap: int,
-    attempt: int,
-    opening: Tensor | None,
+    model: Model, prompts: PromptTable, chain: Chain, number: int, overlap: int, attempt: int
 ) -> Generator[Denoised, None, tuple[Tensor, list[dict]]]:
-    """The new frames of a segment, 1 C n h w in float32 on the CPU, window by window; and facts of each window.
-
-    opening: its first window, where that is there.
-    """
+    """The new frames of a segment, 1 C n h w in float32 on the CPU, window by window; and facts of each window."""
     plan, last = chain.layout.plan, chain.layout.frames_of(number)[-1]
     seed = plan.seed_of(number)
-    new, tail, facts = [], chain.tail, []
+    opening = chain.opening(number)
+    new, facts, tail = ([], [], chain.tail) if opening is None else ([opening], [{}], opening)
     model.prepare(plan.segments[number].prompt)
-    for frames, count in chain.layout.windows(number, overlap):
+    for frames, count in itertools.islice(chain.layout.windows(number, overlap), len(new), None):
         # Frames behind the segment are thrown away: they read its prompt, so that no later one has a say in it.
         read = [min(frame, last) for frame in frames]
         text = prompts.text(read) if count else prompts.free(plan.segments[number].prompt, len(frames))
         window = Window(frames, text, seed, attempt)
         known = tail[:, :, -count:].to(window.text.device) if count else None
-        if not new and opening is not None:
-            made, said = opening, {}
-        elif plan.strategy == CONDITIONED:
+        if plan.strategy == CONDITIONED:
             made, said = yield from conditioned.continue_frames(model, window, known)
         else:
             covariance = None

@@ -29,11 +29,11 @@ def default_strategy(in_channels: int) -> str:
     return CONDITIONED if in_channels == GIVEN_CHANNELS else CORRECTED
 
 
-def anchors(strategy: str | None) -> bool:
-    """Whether anchoring helps where nobody says: with `conditioned` there is less drift, and joins are no worse
-    (`bench.long`). A strategy of None is `conditioned` in most models.
+def anchors(strategy: str | None, asked: bool | None) -> bool:
+    """Whether to anchor: as is asked, else where it helps. With `conditioned` there is less drift, and joins are no
+    worse (`bench.long`). A strategy of None is `conditioned` in most models.
     """
-    return strategy in (None, CONDITIONED)
+    return strategy in (None, CONDITIONED) if asked is None else asked
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,7 @@ def resolve_plan(cascade: Cascade, request: Request, plan: SegmentPlan | Reel | 
 
     A strategy of None becomes `conditioned` where the bundle has such a network, else `corrected`; a seed of None is
     the request's, and so is the negative prompt; the window is the request's frames, the overlap at most half of it;
-    anchored where that helps.
-    Without a plan it is one segment of the request's prompt.
+    it is anchored where that helps. Without a plan it is one segment of the request's prompt.
 
     Args:
         request: resolved.
@@ -58,8 +57,7 @@ def resolve_plan(cascade: Cascade, request: Request, plan: SegmentPlan | Reel | 
     if isinstance(plan, Reel):
         return replace(plan, **decided)
     overlap = max(overlap for overlap in OVERLAPS if overlap <= min(plan.overlap, window // 2))
-    anchored = anchors(decided["strategy"]) if plan.anchored is None else plan.anchored
-    return replace(plan, **decided, overlap=overlap, anchored=anchored)
+    return replace(plan, **decided, overlap=overlap, anchored=anchors(decided["strategy"], plan.anchored))
 
 
 def _strategy(bundle: Bundle, asked: str | None) -> str:

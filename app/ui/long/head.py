@@ -155,7 +155,7 @@ def advanced(scene: Scene, say: Words) -> str:
     known = [name for name in STRATEGIES if name != CODENOISE or scene.layout.start == 0]
     strategies = [("", say("long_as_model")), *((name, say(f"strategy_{name}")) for name in known)]
     does = say(f"strategy_{plan.strategy}_does") if plan.strategy else say("long_as_model_does")
-    anchored = anchors(plan.strategy) if plan.anchored is None else plan.anchored
+    anchored = anchors(plan.strategy, plan.anchored)
     joining = [
         _select(scene, "plan", "strategy", strategies, plan.strategy or "", say("long_strategy"), does),
         _select(

@@ -149,11 +149,17 @@ class LoraSession:
         shown = MaskedSet(media, self._tokens, frames)
         empty = self._encoder.tokens([""])[0]
         prediction = self.bundle.defaults[BASE].prediction_type
-        seed = self.settings.seed
-        # A GPU takes the parts of a loss as fast one after the other.
-        parameters = tuple(self.trained.parameters()) if self.device.type == "cpu" else ()
-        model = (self.network, self.text_model)
-        return Lesson(*model, shown, empty, self.preset, prediction, seed, parameters=parameters)
+        return Lesson(
+            self.network,
+            self.text_model,
+            shown,
+            empty,
+            self.preset,
+            prediction,
+            self.settings.seed,
+            # A GPU takes the parts of a loss as fast one after the other.
+            parameters=tuple(self.trained.parameters()) if self.device.type == "cpu" else (),
+        )
 
     def _moved(self, media: list[Encoded]) -> Generator[Encoding, None, MovedSet | None]:
         """The pictures in motion; None where the bundle lists no word that says how."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,8 +34,7 @@ def notices(events: list) -> str:
 def few_ordinary_clips(monkeypatch):
     """Two, of two steps each: what they show does not matter here."""
     monkeypatch.setattr(ordinary, "STEPS", (2,))
-    full = {name: replace(preset, ordinary=2) for name, preset in presets._FULL.items()}
-    monkeypatch.setattr(presets, "_FULL", full)
+    monkeypatch.setitem(presets._SMALL[presets.SUBJECT], "ordinary", 2)
 
 
 @pytest.fixture(scope="session")

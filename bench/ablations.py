@@ -88,7 +88,8 @@ VARIANTS = {
 
 def train(name: str, bundle: Bundle, clips: LatentSet, stills: LatentSet, steps: int, work: Path) -> Path:
     """The bundle of a variant, trained unless it is there already: from the same start, with the same amounts."""
-    decides = json.dumps([bundle.hashes(), len(clips), len(stills), steps])
+    weights = [sha for file, sha in bundle.hashes().items() if file.split("/")[0] in (BASE, TEXT_ENCODER, VAE)]
+    decides = json.dumps([weights, len(clips), len(stills), steps])
     folder = work / f"{name.replace(' ', '-')}-{hashlib.sha256(decides.encode()).hexdigest()[:12]}"
     if (folder / "bundle" / MANIFEST).is_file():
         return folder / "bundle"

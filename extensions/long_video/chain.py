@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from extensions.long_video.covariance import temporal_covariance
+from extensions.long_video.meters import AFTER, BEFORE, join_between
+from extensions.long_video.model import Model
 from extensions.long_video.plan import Layout
 from extensions.long_video.statistics import FREEZE, Statistics, anchored, motion_energy
 from lavie.sampling import Denoised
@@ -38,7 +40,7 @@ class Chain:
 
     def _append(self, latents: Tensor) -> None:
         latents = latents if self.tail is None else torch.cat([self.tail, latents], dim=2)
-        self.tail = self._last(latents, self.layout.plan.overlap)
+        self.tail = self._last(latents, max(self.layout.plan.overlap, BEFORE))
 
     @staticmethod
     def _last(latents: Tensor, count: int) -> Tensor:
@@ -87,11 +89,18 @@ class Chain:
         """Motion energy of a segment, the join included."""
         return motion_energy(latents if self.tail is None else torch.cat([self.tail[:, :, -1:], latents], dim=2))
 
-    def overlaps(self, number: int) -> list[int]:
-        """Known frames of a segment's attempts, in their order."""
+    def seam(self, model: Model, latents: Tensor) -> float:
+        """How much of the join to new frames 1 C n h w would be seen (`meters.Join.severity`); 0 where none is."""
+        if self.tail is None or model.show is None:
+            return 0.0
+        before = self.tail[:, :, -BEFORE:]
+        frames = model.show(torch.cat([before, latents[:, :, :AFTER]], dim=2))
+        return join_between(frames[: before.shape[2]], frames[before.shape[2] :]).severity
+
+    def retries(self) -> list[int]:
+        """Known frames with which a segment that stands still is made again; none where nothing is made again."""
         plan = self.layout.plan
-        again = [min(count, plan.overlap) for count in RETRIED_WITH] if plan.guarded and self._first is not None else []
-        return [plan.overlap, *again]
+        return [min(count, plan.overlap) for count in RETRIED_WITH] if plan.guarded and self._first is not None else []
 
     def stands_still(self, motion: float) -> bool:
         """Whether a segment moves less than `FREEZE` of the first clip."""

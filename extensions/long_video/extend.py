@@ -162,18 +162,24 @@ def _told(
 def _attempts(
     model: Model, prompts: PromptTable, chain: Chain, number: int
 ) -> Generator[Denoised, None, tuple[Tensor, dict]]:
-    """A segment, made again with fewer known frames and other noise while it stands still and the plan is guarded."""
-    tried: list[tuple[Tensor, dict]] = []
-    for attempt, overlap in enumerate(chain.overlaps(number)):
+    """A segment. While the plan is guarded it is made again with other noise where its join would be seen, and with
+    fewer known frames besides where it stands still; the best is taken."""
+    retries, overlap, tried = chain.retries(), chain.layout.plan.overlap, []
+    for attempt, fewer in enumerate([*retries, None]):
         latents, facts = yield from _segment(model, prompts, chain, number, overlap, attempt)
         latents, anchoring = chain.anchored(number, latents)
         motion = chain.motion(latents)
-        tried.append((latents, {"overlap": overlap, "motion": motion, "windows": facts, **anchoring}))
-        if not chain.stands_still(motion):
+        is_still = chain.stands_still(motion)
+        seam = chain.seam(model, latents) if retries else 0.0
+        facts = {"overlap": overlap, "motion": motion, "seam": seam, "windows": facts, **anchoring}
+        tried.append(((is_still, -motion if is_still else seam), latents, facts))
+        if not is_still and seam <= 1:
             break
-    chosen = max(range(len(tried)), key=lambda place: tried[place][1]["motion"])
-    latents, facts = tried[chosen]
-    return latents, {"attempt": chosen, "attempts": [facts["motion"] for _, facts in tried], **facts}
+        overlap = fewer if is_still else overlap
+    chosen = min(range(len(tried)), key=lambda place: tried[place][0])
+    _, latents, facts = tried[chosen]
+    measured = {f"{name}s": [facts[name] for _, _, facts in tried] for name in ("motion", "seam")}
+    return latents, {"attempt": chosen, **measured, **facts}
 
 
 def _segment(

@@ -34,7 +34,7 @@ from lavie.cascade import Cascade, decoder
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Notice, OnRung, StageDone, StageStarted, Step
 from lavie.key_frames import RATE, interpolated_frames, keys_of, nearest_key
 from lavie.ladder import Ladder
-from lavie.latents import Blended, Latents
+from lavie.latents import Blended, Latents, Whole
 from lavie.planning import Size
 from lavie.plans import DECODING, PLAIN, Rung
 from lavie.request import Request, Sampling
@@ -238,7 +238,12 @@ class Film:
                 (network.config.out_channels, request.height // factor, request.width // factor),
                 grey,
                 self._prepare,
+                self._shown,
             )
+
+    def _shown(self, latents: Tensor) -> np.ndarray:
+        """Frames F H W 3 of the base stage's latents 1 C F h w."""
+        return np.concatenate([vae.to_uint8(frame).numpy() for frame in self.cascade.decode(VAE, Whole(latents))])
 
     def _windows(self, stage: str, rung: Rung) -> Iterator[Event]:
         """A later stage over the latents of the one before it. On another rung its windows have other keys."""

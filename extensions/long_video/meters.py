@@ -19,6 +19,7 @@ from lavie.values import from_json, to_json
 SCHEMA_VERSION = 1
 SIGNALS = ("d", "a", "m", "s")
 NEAR = 8  # frames to either side that a join is read against
+BEFORE, AFTER = NEAR, NEAR + 3  # frames that all of that takes: a value lies between two or three
 FLOOR = 0.05  # grey levels: nobody sees less, and a still picture has a difference of nothing
 LOWEST, HIGHEST = 0.5, 1.5  # of the ratios of d, a and m
 COLOUR_RATIO, COLOUR_STEP = 2.5, 0.5  # s must be above both, the second in grey levels over its surroundings
@@ -55,6 +56,13 @@ class Join:
     a: Signal
     m: Signal
     s: Signal
+
+    @property
+    def severity(self) -> float:
+        """How much would be seen, by the worst signal: above 1 there is a finding."""
+        stepped = min(self.s.ratio / COLOUR_RATIO, (self.s.value - self.s.near) / COLOUR_STEP)
+        jumps = (self.d.ratio, self.a.ratio, self.m.ratio)
+        return max(stepped, LOWEST / self.d.ratio, *(ratio / HIGHEST for ratio in jumps))
 
 
 @dataclass(frozen=True)
@@ -167,6 +175,14 @@ class Meter:
         slope = float(np.polyfit(range(len(segments)), segments, 1)[0]) if len(segments) > 1 else 0.0
         percent = 100 * slope / (segments[0] + FLOOR)
         return Drift(measure, float(values[:ends].mean()), float(values[-ends:].mean()), percent, tuple(segments))
+
+
+def join_between(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> Join:
+    """The join of frames uint8 H W 3 that lie one behind the other, one at least of each."""
+    meter = Meter([len(before)])
+    for frame in (*before, *after):
+        meter.add(frame)
+    return meter.report().joins[0]
 
 
 def _seam_findings(join: Join) -> list[Finding]:

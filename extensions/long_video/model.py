@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,7 +29,8 @@ class Model:
     network's device; with a number of frames as well, the prompt as a clip of so many reads it (`Cascade.embed`).
     sampling: every value decided. shape: C h w of a frame's latents. grey: 1 C 1 h w, the latents of
     a mid-grey picture (for `conditioned`); None for a network that was trained with zeros there. prepare: is
-    told the prompt of what the network makes next, for whoever changes the network with the prompt.
+    told the prompt of what the network makes next, for whoever changes the network with the prompt. show: latents
+    1 C F h w → frames F H W 3 uint8, for who looks at them; None where nobody can.
     """
 
     network: nn.Module
@@ -38,6 +40,7 @@ class Model:
     shape: tuple[int, int, int]
     grey: Tensor | None = None
     prepare: Callable[[str], None] = no_preparation
+    show: Callable[[Tensor], np.ndarray] | None = None
 
     def require(self, strategy: str, samplers: tuple[str, ...] = WINDOWED_SAMPLERS) -> None:
         """Raises RequestError where the sampler is none of those that `strategy` can work with."""

@@ -29,9 +29,9 @@ def default_strategy(in_channels: int) -> str:
     return CONDITIONED if in_channels == GIVEN_CHANNELS else CORRECTED
 
 
-def anchors(strategy: str | None, asked: bool | None) -> bool:
-    """Whether to anchor: as is asked, else where it helps. With `conditioned` there is less drift, and joins are no
-    worse (`bench.long`). A strategy of None is `conditioned` in most models.
+def is_watched(strategy: str | None, asked: bool | None) -> bool:
+    """Whether to anchor, or to guard: as is asked, else where it helps. With `conditioned` there is less drift, and
+    what is made again has joins that nobody sees (`bench.long`). A strategy of None is `conditioned` in most models.
     """
     return strategy in (None, CONDITIONED) if asked is None else asked
 
@@ -61,7 +61,8 @@ class SegmentPlan:
     strategy: one of `STRATEGIES`, None for the best that the bundle has networks for (`resolving.resolve_plan`).
     overlap: known frames a window begins with, one of `OVERLAPS`. ramp: new frames over which a prompt gives way to the
     next, 0 for at once. window: frames the network sees. anchored: hold contrast and brightness at the first clip's
-    (`statistics.anchored`), None for where it helps (`anchors`). guarded: make a segment that stands still again.
+    (`statistics.anchored`). guarded: make a segment again that stands still or whose join would be seen. Both None for
+    where they help (`is_watched`).
     strength: 0 … 1 of the correction of `corrected` (`corrected.KnownFrames`). opening: of `conditioned`, the guidance
     of the base network, which makes the first clip of a video that continues nothing; None where the network that is
     told known frames makes it too.
@@ -77,7 +78,7 @@ class SegmentPlan:
     ramp: int = 12
     window: int = 16
     anchored: bool | None = None
-    guarded: bool = False
+    guarded: bool | None = None
     strength: float = 1.0
     opening: float | None = None
 
@@ -97,9 +98,9 @@ class SegmentPlan:
             check_whole(name, value, low, high)
         room = f"overlap is {self.overlap} of the {self.window} frames that the network sees: choose a smaller one"
         check(self.overlap < self.window, room)
-        if self.anchored is not None:
-            check_kind("anchored", self.anchored, bool)
-        check_kind("guarded", self.guarded, bool)
+        for name in ("anchored", "guarded"):
+            if getattr(self, name) is not None:
+                check_kind(name, getattr(self, name), bool)
         check(self.strength is not None, "strength is None: give a number from 0 to 1")
         check_number("strength", self.strength, 0.0, 1.0)
         check_number("opening", self.opening, 0.0, MAX_GUIDANCE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from extensions.long_video.footage import network_of
-from extensions.long_video.plan import CONDITIONED, OVERLAPS, Segment, SegmentPlan, anchors, default_strategy
+from extensions.long_video.plan import CONDITIONED, OVERLAPS, Segment, SegmentPlan, default_strategy, is_watched
 from extensions.long_video.reel import Reel
 from lavie.bundle import EXTENSION, Bundle
 from lavie.cascade import Cascade
@@ -36,7 +36,7 @@ def resolve_plan(cascade: Cascade, request: Request, plan: SegmentPlan | Reel | 
 
     A strategy of None becomes `conditioned` where the bundle has such a network, else `corrected`; a seed of None is
     the request's, and so is the negative prompt; the window is the request's frames, the overlap at most half of it;
-    it is anchored where that helps. Without a plan it is one segment of the request's prompt.
+    it is anchored and guarded where that helps. Without a plan it is one segment of the request's prompt.
 
     Args:
         request: resolved.
@@ -57,7 +57,8 @@ def resolve_plan(cascade: Cascade, request: Request, plan: SegmentPlan | Reel | 
     if isinstance(plan, Reel):
         return replace(plan, **decided)
     overlap = max(overlap for overlap in OVERLAPS if overlap <= min(plan.overlap, window // 2))
-    return replace(plan, **decided, overlap=overlap, anchored=anchors(decided["strategy"], plan.anchored))
+    watched = {name: is_watched(decided["strategy"], getattr(plan, name)) for name in ("anchored", "guarded")}
+    return replace(plan, **decided, **watched, overlap=overlap)
 
 
 def _strategy(bundle: Bundle, asked: str | None) -> str:

@@ -16,7 +16,7 @@ from app.ui.form import Form
 from app.ui.language import Words
 from app.ui.long.scene import Scene
 from app.ui.present import actions, alert, button, duration, job_words, media
-from extensions.long_video.plan import CODENOISE, MAX_RAMP, OVERLAPS, STRATEGIES, anchors
+from extensions.long_video.plan import CODENOISE, MAX_RAMP, OVERLAPS, STRATEGIES, is_watched
 from lavie.request import SAMPLERS
 
 if typing.TYPE_CHECKING:
@@ -155,7 +155,7 @@ def advanced(scene: Scene, say: Words) -> str:
     known = [name for name in STRATEGIES if name != CODENOISE or scene.layout.start == 0]
     strategies = [("", say("long_as_model")), *((name, say(f"strategy_{name}")) for name in known)]
     does = say(f"strategy_{plan.strategy}_does") if plan.strategy else say("long_as_model_does")
-    anchored = anchors(plan.strategy, plan.anchored)
+    anchored, guarded = (is_watched(plan.strategy, asked) for asked in (plan.anchored, plan.guarded))
     joining = [
         _select(scene, "plan", "strategy", strategies, plan.strategy or "", say("long_strategy"), does),
         _select(
@@ -167,7 +167,7 @@ def advanced(scene: Scene, say: Words) -> str:
             f'type="number" min="0" max="{MAX_RAMP}"',
         ),
         _switch(scene, "plan", "anchored", anchored, say("long_anchored"), say("long_anchored_hint")),
-        _switch(scene, "plan", "guarded", plan.guarded, say("long_guarded"), say("long_guarded_hint")),
+        _switch(scene, "plan", "guarded", guarded, say("long_guarded"), say("long_guarded_hint")),
     ]  # fmt: skip
     samplers = [("", "–"), *((name, name) for name in SAMPLERS)]
     more = []

@@ -142,10 +142,9 @@ def test_a_segment_that_stands_still_is_made_again_with_fewer_known_frames():
     plan = plan_of(2, CONDITIONED, guarded=True)
     _, segment = segments(plan, ideal_model(Frozen()))
     assert segment.facts["attempt"] == 2 and segment.facts["overlap"] == 1
-    assert segment.facts["attempts"][0] < 0.5 * segment.facts["attempts"][2]
-    assert segments(replace(plan, guarded=False), ideal_model(Frozen()))[1].facts["attempts"] == [
-        segment.facts["attempts"][0]
-    ]
+    assert segment.facts["motions"][0] < 0.5 * segment.facts["motions"][2]
+    alone = segments(replace(plan, guarded=False), ideal_model(Frozen()))[1]
+    assert alone.facts["motions"] == segment.facts["motions"][:1]
 
 
 def test_memory_does_not_grow_with_what_is_done():

@@ -7,7 +7,7 @@ import weakref
 import numpy as np
 import pytest
 
-from extensions.long_video.meters import Meter, Report
+from extensions.long_video.meters import AFTER, BEFORE, SIGNALS, Meter, Report, join_between
 from extensions.long_video.signals import LUMA, matched_difference
 
 JOINS = [16, 28, 40, 52]
@@ -168,3 +168,25 @@ def test_block_matching_forgives_motion_within_its_reach():
     still = np.abs(moved - grey).mean()
     assert matched_difference(grey, moved) < 0.3 * still
     assert matched_difference(grey, grey) == 0
+
+
+@pytest.mark.parametrize("change", [0.0, 0.5, 1.0, 2.0, 4.0])
+@pytest.mark.parametrize("kind", ["nothing", "colour", "jump", "doubled"])
+def test_a_join_is_severe_exactly_where_there_is_a_finding(kind, change):
+    frames = {
+        "nothing": lambda: SCENE,
+        "colour": lambda: _each(lambda frame, number: frame + change * number),
+        "jump": lambda: _each(lambda frame, number: np.roll(frame, round(3 * change * number), axis=1)),
+        "doubled": _doubled,
+    }[kind]()
+    measured = report(frames)
+    severe = {join.segment for join in measured.joins if join.severity > 1}
+    assert severe == {finding.where for finding in measured.findings if finding.where is not None}
+
+
+def test_a_join_alone_is_the_same_as_in_its_video():
+    frames = np.clip(np.round(_doubled()), 0, 255).astype(np.uint8)
+    near = slice(JOINS[1] - BEFORE, JOINS[1]), slice(JOINS[1], JOINS[1] + AFTER)
+    alone, inside = join_between(*(frames[part] for part in near)), report(_doubled()).joins[1]
+    for name in SIGNALS:
+        assert getattr(alone, name) == getattr(inside, name), name

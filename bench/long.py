@@ -2,13 +2,14 @@
 length costs in memory and time.
 
     python -m bench.long [--model assets/nano] [--prompts 20] [--segments 8] [--strategies NAME …] [--steps N]
-                         [--memory 4 100] [--memory-steps 4] [--stages base|all] [--no-memory]
+                         [--memory 4 100] [--memory-steps 4] [--stages base|all] [--no-memory] [--results FOLDER]
 
 Prompts of the procedural world as in `bench.quality`, one for a whole video, the prompt's number as its seed; the base
-stage alone. Joins by the ratios of the meters' four signals (`extensions.long_video.meters`), drift by the last over
-the first 15 % of the frames, the judge by the first and the last window. Beside the strategies stand two controls:
-`hard`, which only puts the known frames in place, and `world`, the world's own film. --memory compares the command
-`render` for two lengths. Prints tables and leaves results/long.json and long.png, a row each in the table's order.
+stage alone. Joins by the ratios of the meters' four signals (`extensions.long_video.meters`), and beside them the
+middles of segments, where there is no join; drift by the last over the first 15 % of the frames, the judge by the first
+and the last window. Beside the strategies stand two controls: `hard`, which only puts the known frames in place, and
+`world`, the world's own film. --memory compares the command `render` for two lengths. Prints tables and leaves
+results/long.json and long.png, a row each in the table's order.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--memory-steps", type=int, default=4, help="denoising steps of these")
     parser.add_argument("--stages", choices=STAGES, default=BASE, help="of these")
     parser.add_argument("--no-memory", action="store_true", help="leave memory and time out")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the figures")
     asked = parser.parse_args(argv)
     limits = {"prompts": 1, "first": 0, "segments": 2, "steps": 1, "memory_steps": 1}
     for name, least in limits.items():
@@ -111,9 +113,9 @@ def main(argv: list[str] | None = None) -> None:
         shown.append(row)
     title = f"{cascade.bundle.name}, {asked.prompts} videos of {asked.segments} segments"
     show(title, {way: result["figures"] for way, result in found.items()})
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "long.json").write_text(json.dumps({**facts, "strategies": found}, indent=1) + "\n")
-    contact_sheet(shown).save(RESULTS / "long.png")
+    asked.results.mkdir(parents=True, exist_ok=True)
+    (asked.results / "long.json").write_text(json.dumps({**facts, "strategies": found}, indent=1) + "\n")
+    contact_sheet(shown).save(asked.results / "long.png")
 
 
 def cost(asked: argparse.Namespace) -> dict:

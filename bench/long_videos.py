@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Sequence
@@ -90,10 +91,13 @@ def video(
 
 def judge(frames: np.ndarray, joins: list[int], window: int, scene: Scene) -> Judged:
     """What the meters and the judge say of a video, the judge of its first and of its last window."""
-    meter = Meter(joins)
+    middles = [(join + following) // 2 for join, following in itertools.pairwise([*joins, len(frames)])]
+    meters = Meter(joins), Meter(middles)
     for frame in frames:
-        meter.add(frame)
-    return Judged(meter.report(), *(matches(scene, read(part)) for part in (frames[:window], frames[-window:])))
+        for meter in meters:
+            meter.add(frame)
+    seen = (matches(scene, read(part)) for part in (frames[:window], frames[-window:]))
+    return Judged(*(meter.report() for meter in meters), *seen)
 
 
 def around(frames: np.ndarray, joins: list[int]) -> np.ndarray:

@@ -23,10 +23,11 @@ def join(ratio: float, frame: int = 16) -> Join:
     return Join(1, frame, **{name: Signal(2 * ratio, 2.0, ratio, 0.0) for name in SIGNALS})
 
 
-def judged(ratios=(1.0,), first=RIGHT, last=RIGHT, **ends: float) -> Judged:
-    """A video with such joins; ends: measure → its value at the end, where all begin at 100."""
+def judged(ratios=(1.0,), first=RIGHT, last=RIGHT, between=(1.0,), **ends: float) -> Judged:
+    """A video with such joins and such places between them; ends: measure → its value at the end, all begin at 100."""
     drift = tuple(Drift(measure, 100.0, ends.get(measure, 100.0), 0.0, ()) for measure in MEASURES)
-    return Judged(Report(28, tuple(map(join, ratios)), drift, ()), first, last)
+    reports = (Report(28, tuple(map(join, each)), drift, ()) for each in (ratios, between))
+    return Judged(*reports, first, last)
 
 
 def run(length: int, peak: float, times: list[float]) -> dict:
@@ -51,6 +52,12 @@ def test_joins_count_alike_whichever_video_they_are_of():
     assert found["d"]["median"]["value"] == pytest.approx(1.2) and found["d"]["median"]["reached"]
     assert found["m"]["p95"]["value"] == pytest.approx(2.0) and found["m"]["p95"]["reached"] is False
     assert found["s, grey levels"]["median"] == figure(0.4)
+
+
+def test_what_is_between_joins_is_told_beside_them_and_asked_nothing():
+    found = of_videos([judged([1.0] * 9, between=[1.5] * 9)])
+    assert found["between joins"]["d"] == {"p95": figure(1.5)} and found["joins"]["d"]["p95"]["value"] == 1.0
+    assert found["between joins"]["s, grey levels"]["p95"]["value"] == pytest.approx(1.0)
 
 
 def test_a_frame_that_comes_twice_is_no_success():
@@ -127,18 +134,18 @@ def test_the_world_itself_goes_on_behind_its_first_clip(tiny_cascade):
 
 
 def test_it_measures_all_ways_of_a_bundle_and_what_length_costs(tiny_bundle, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(long, "RESULTS", tmp_path / "results")
     # A toy clip is too small to be judged: what is read from it does not matter here.
     monkeypatch.setattr(long_videos, "read", lambda frames: frames)
     monkeypatch.setattr(long_videos, "matches", lambda scene, frames: RIGHT if len(frames) == 4 else WRONG)
     bundle = str(with_extension(tiny_bundle, tmp_path / "bundle"))
+    results = ["--results", str(tmp_path / "results")]
     little = ["--prompts", "2", "--segments", "2", "--memory-steps", "1"]
-    long.main(["--model", bundle, *little, "--memory", "2", "3"])
+    long.main(["--model", bundle, *little, *results, "--memory", "2", "3"])
     found = json.loads((tmp_path / "results/long.json").read_text())
     assert list(found["strategies"]) == list(long_videos.WAYS)
     for strategy in found["strategies"].values():
         assert (strategy["videos"], strategy["joins"]) == (2, 2)
-        assert list(strategy["figures"]) == ["joins", "drift", "judge"]
+        assert list(strategy["figures"]) == ["joins", "between joins", "drift", "judge"]
         assert strategy["figures"]["judge"]["colour and shape"]["% kept"]["reached"] is True
     short, longer = found["cost"]["runs"]
     assert (short["segments"], longer["segments"], len(longer["segment_seconds"])) == (2, 3, 3)
@@ -149,7 +156,7 @@ def test_it_measures_all_ways_of_a_bundle_and_what_length_costs(tiny_bundle, tmp
     shown = capsys.readouterr()
     assert "codenoise" in shown.out and "≤ 1.05" in shown.out and "world: video 2 of 2" in shown.err
 
-    long.main(["--model", bundle, *little, "--no-memory", "--strategies", "hard", "corrected", "hard"])
+    long.main(["--model", bundle, *little, *results, "--no-memory", "--strategies", "hard", "corrected", "hard"])
     again = json.loads((tmp_path / "results/long.json").read_text())
     assert again["cost"] is None and list(again["strategies"]) == ["hard", "corrected"]
     for way, strategy in again["strategies"].items():  # the same seeds give the same figures
@@ -159,10 +166,10 @@ def test_it_measures_all_ways_of_a_bundle_and_what_length_costs(tiny_bundle, tmp
 
 
 def test_a_bundle_without_the_network_leaves_conditioned_out(tiny_bundle, tmp_path, monkeypatch):
+    results = ["--results", str(tmp_path / "results")]
     assert "conditioned" not in long_videos.chosen(Cascade.from_bundle(tiny_bundle), None)
-    monkeypatch.setattr(long, "RESULTS", tmp_path / "results")
     with pytest.raises(BundleError, match="extension"):
-        long.main(["--model", str(tiny_bundle), "--strategies", "hard", "conditioned"])
+        long.main(["--model", str(tiny_bundle), *results, "--strategies", "hard", "conditioned"])
     assert not (tmp_path / "results").exists()
 
 

@@ -35,13 +35,14 @@ class Plan:
 
     steps: optimiser steps in all. learning_rate, matrix_learning_rate: peaks for AdamW and for Muon (see `optimizer`;
     None: AdamW alone), after `warmup` steps of rise; both then fall to zero along a cosine over the last `decay` share
-    of the steps. ema: decay of the weights' moving average, which is what is kept. clip: largest norm of the gradient.
-    autocast: whether matrix work runs in bfloat16.
+    of the steps. matrix_weight_decay: of Muon's weights. ema: decay of the weights' moving average, which is what is
+    kept. clip: largest norm of the gradient. autocast: whether matrix work runs in bfloat16.
     """
 
     steps: int
     learning_rate: float = 1e-3
     matrix_learning_rate: float | None = 1e-2
+    matrix_weight_decay: float = 0.0
     warmup: int = 50
     decay: float = 0.8
     ema: float = 0.998
@@ -116,7 +117,8 @@ def fit(
     if team is not None:
         team.share(p.data for p in parameters.values())
     average = {name: p.detach().clone() for name, p in parameters.items()}
-    optimizer = MatrixOptimizer(parameters, plan.learning_rate, plan.matrix_learning_rate)
+    rates = (plan.learning_rate, plan.matrix_learning_rate, plan.matrix_weight_decay)
+    optimizer = MatrixOptimizer(parameters, *rates)
     start = _restore(checkpoint, parameters, average, optimizer) if checkpoint.exists() else 0
     losses, clock = [], time.monotonic()
     for step in range(start, plan.steps):

@@ -17,9 +17,15 @@ BETAS = (0.9, 0.99)
 class MatrixOptimizer:
     """Optimises named parameters in place; its whole state is a flat dictionary of tensors."""
 
-    def __init__(self, parameters: dict[str, nn.Parameter], learning_rate: float, matrix_learning_rate: float | None):
+    def __init__(
+        self,
+        parameters: dict[str, nn.Parameter],
+        learning_rate: float,
+        matrix_learning_rate: float | None,
+        matrix_weight_decay: float = 0.0,
+    ):
         """learning_rate: AdamW's peak; matrix_learning_rate: Muon's, None for AdamW alone. `step` takes the share of
-        both that applies."""
+        both that applies. matrix_weight_decay: share of Muon's weights that a step at a rate of 1 would take away."""
         self._peaks = (matrix_learning_rate, learning_rate)
         muon = matrix_learning_rate is not None
         self._matrices = {name: p for name, p in parameters.items() if muon and _is_matrix(name, p)}
@@ -29,7 +35,9 @@ class MatrixOptimizer:
         self._parts: list[torch.optim.Optimizer] = []
         if self._views:
             views = list(self._views.values())
-            self._parts.append(torch.optim.Muon(views, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"))
+            self._parts.append(
+                torch.optim.Muon(views, weight_decay=matrix_weight_decay, adjust_lr_fn="match_rms_adamw")
+            )
         if self._others:
             others = list(self._others.values())
             self._parts.append(torch.optim.AdamW(others, betas=BETAS, weight_decay=0.0, fused=True))

@@ -9,6 +9,7 @@ from torch import nn
 from lavie.errors import TrainingError
 from lavie.training import loop
 from lavie.training.loop import Plan, fit
+from lavie.training.optimizer import MatrixOptimizer
 
 STEPS = 12
 
@@ -232,6 +233,16 @@ def test_the_result_is_the_moving_average_and_not_the_last_step(tmp_path):
     averaged = run(tmp_path / "a", ema=0.9)
     last = run(tmp_path / "b", ema=0.0)
     assert not torch.equal(averaged.out.weight, last.out.weight)
+
+
+def test_what_no_step_asks_for_decays_in_matrices_alone():
+    parameters = {name: nn.Parameter(torch.ones(shape)) for name, shape in (("a.weight", (16, 16)), ("a.bias", (16,)))}
+    optimizer = MatrixOptimizer(parameters, 0.1, 0.1, matrix_weight_decay=0.5)
+    for parameter in parameters.values():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step(0.5)
+    torch.testing.assert_close(parameters["a.weight"].data, torch.full((16, 16), 1 - 0.5 * 0.1 * 0.5))
+    assert torch.equal(parameters["a.bias"].data, torch.ones(16))
 
 
 def test_the_learning_rate_rises_holds_and_falls_to_nothing():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,17 @@ class Factors(nn.Module):
     def hang(self, network: nn.Module) -> None:
         """Let the network, on the device where these factors are, compute with them from now on."""
         rack_of(network).hold(KEY, self.changes())
+
+
+@contextmanager
+def without_factors(network: nn.Module) -> Iterator[None]:
+    """The network as it is by itself: factors that hang there are not computed."""
+    weights = rack_of(network).weights
+    before, weights[KEY] = weights[KEY], 0.0
+    try:
+        yield
+    finally:
+        weights[KEY] = before
 
 
 def _spread(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -25,11 +25,12 @@ class Preset:
 
     layers: pieces of the names of the base network's layers that get factors. rank, alpha: of each; their ratio scales
     a change. learning_rate: the peak. steps_a_medium: steps that each picture or clip adds, between fewest and most.
-    batch: media a step. caption_dropout: share of captions that are emptied. ema: decay of the factors' average, which
-    is what is kept. prior: weight of staying as it was on ordinary captions (self-distillation), 0 is off. ordinary:
-    clips that are made for that. snr: γ of min-SNR weighting, None is off. debiased: whether a loss on differences of
-    frames is added (MotionDirector, eq. 7). views: how many ways each picture is seen, moved and scaled
-    (`pictures.MaskedCut`). moved: clips a step of pictures in motion, where the model has words for that (`moving`).
+    batch: media a step. caption_dropout: share of captions that are emptied. weight_decay: of the factors: what no step
+    asks for goes again. ema: decay of the factors' average, which is what is kept. prior: weight of staying as it was
+    on ordinary captions (self-distillation), 0 is off. ordinary: clips that are made for that. snr: γ of min-SNR
+    weighting, None is off. debiased: whether a loss on differences of frames is added (MotionDirector, eq. 7). views:
+    how many ways each picture is seen, moved and scaled (`pictures.MaskedCut`). moved: clips a step of pictures in
+    motion, where the model has words for that (`moving`).
     """
 
     name: str
@@ -42,6 +43,7 @@ class Preset:
     most: int
     batch: int
     caption_dropout: float = 0.05
+    weight_decay: float = 0.0
     ema: float = 0.99
     prior: float = 0.0
     ordinary: int = 12

@@ -15,7 +15,7 @@ from extensions.lora.embeddings import known_words, spell
 from extensions.lora.export import save_kohya
 from extensions.lora.read import Changes, targets_in, targets_of
 from extensions.lora.training.about import metadata
-from extensions.lora.training.factors import Factors, parameters_of
+from extensions.lora.training.factors import Factors, parameters_of, without_factors
 from extensions.lora.training.losses import Lesson, MaskedSet
 from extensions.lora.training.media import encoded_media, moved_media
 from extensions.lora.training.memory import frames_a_step, free, needed
@@ -140,9 +140,10 @@ class LoraSession:
         return self.trigger.begin_as(phrases, lambda: lesson.shown(step_generator(self.settings.seed, 0)))
 
     def _ordinary(self) -> Generator[Notice, None, Ordinary]:
-        """The clips that must stay as they are. The factors have not moved yet: they change nothing."""
+        """The clips that must stay as they are."""
         how = (self.settings.work, self.settings.seed, self.preset.ordinary)
-        return (yield from ordinary_media(self.bundle, self._sampler, self._tokens, *how))
+        with without_factors(self.network):
+            return (yield from ordinary_media(self.bundle, self._sampler, self._tokens, *how))
 
     def _lesson(self, media: list[Encoded]) -> Lesson:
         frames = self.bundle.frames if self.preset.from_clips else 1
@@ -179,6 +180,7 @@ class LoraSession:
             steps,
             learning_rate=rate,
             matrix_learning_rate=rate,
+            matrix_weight_decay=self.preset.weight_decay,
             warmup=max(1, steps // 20),
             decay=0.5,
             ema=self.preset.ema,

@@ -1,11 +1,13 @@
 """What the losses weigh: masks, frames' differences, noise, and what must stay."""
 
 import copy
+from dataclasses import replace
 from types import SimpleNamespace
 
+import pytest
 import torch
 
-from extensions.lora.training.factors import Factors, parameters_of
+from extensions.lora.training.factors import Factors, parameters_of, without_factors
 from extensions.lora.training.losses import Lesson, debiased, min_snr, weighted_error
 from extensions.lora.training.ordinary import Ordinary, ordinary_captions, ordinary_media, phrases_for
 from extensions.lora.training.presets import preset_for
@@ -94,6 +96,25 @@ def taught(prior: float, steps: int = 12) -> float:
 def test_the_prior_pulls_back():
     free, held = taught(0.0), taught(20.0)
     assert 0 < held < 0.5 * free
+
+
+@torch.no_grad()
+def test_the_network_by_itself_is_as_if_no_factors_hung_there():
+    torch.manual_seed(0)
+    network = torch.nn.ModuleDict({"layer": torch.nn.Linear(16, 16)})
+    preset = replace(preset_for("subject", 32), layers=("layer",))
+    x = torch.randn(2, 16)
+    alone = network["layer"](x)
+    factors = Factors({"layer": (16, 16)}, preset, 0)
+    factors.hang(network)
+    for up in factors.up.values():
+        up.fill_(0.1)
+    changed = network["layer"](x)
+    assert not torch.equal(changed, alone)
+    with pytest.raises(RuntimeError), without_factors(network):
+        assert torch.equal(network["layer"](x), alone)
+        raise RuntimeError
+    assert torch.equal(network["layer"](x), changed)
 
 
 def test_ordinary_captions_are_of_the_bundles_own_world(tiny_bundle):

@@ -33,7 +33,7 @@ DRIFT_CURES = {
     "sharpness": "start a new segment from a sharp frame, or use “conditioned” where such weights are there",
     "motion": "choose a larger overlap, or “conditioned” where such weights are there",
 }
-STANDSTILL_CURE = "switch the motion guard on, or choose an overlap of 1 or 2"
+STANDSTILL_CURE = "switch guarding on, or choose an overlap of 1 or 2"
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def _seam_findings(join: Join) -> list[Finding]:
         cure = "switch anchoring on, or make the segment again with another seed"
         found.append(Finding(join.segment, f"colour or contrast steps by {join.s.value:.1f} of 255", cure))
     if join.d.ratio < LOWEST:
-        cure = "switch the motion guard on, or make the segment again with another seed"
+        cure = "switch guarding on, or make the segment again with another seed"
         found.append(Finding(join.segment, "the picture stands still for a frame", cure))
     elif join.d.ratio > HIGHEST or (join.m.ratio > HIGHEST and not found):  # a step of colour is no motion
         cure = "choose a larger overlap, or “conditioned” where such weights are there"

@@ -32,13 +32,13 @@ _SENTENCES = (
     (r"sharpness has become (?P<value>\S+) times what it was", "finding_sharpness"),
     (r"motion has become (?P<value>\S+) times what it was", "finding_motion"),
     (r"switch anchoring on, or make the segment again with another seed", "cure_anchor_seed"),
-    (r"switch the motion guard on, or make the segment again with another seed", "cure_guard_seed"),
+    (r"switch guarding on, or make the segment again with another seed", "cure_guard_seed"),
     (r"choose a larger overlap, or “conditioned” where such weights are there", "cure_overlap"),
     (r"choose an overlap of at least 2, or make the segment again with another seed", "cure_overlap_seed"),
     (r"switch anchoring on, or lower guidance", "cure_anchor_guidance"),
     (r"switch anchoring on, or use guidance with a rescale of 0\.7", "cure_anchor_rescale"),
     (r"start a new segment from a sharp frame, or use “conditioned” where such weights are there", "cure_sharp"),
-    (r"switch the motion guard on, or choose an overlap of 1 or 2", "cure_guard_overlap"),
+    (r"switch guarding on, or choose an overlap of 1 or 2", "cure_guard_overlap"),
 )
 
 

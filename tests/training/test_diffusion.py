@@ -17,6 +17,7 @@ from lavie.training.diffusion import (
     extension_loss,
     joint_loss,
     noise_loss,
+    noised,
     still_loss,
     super_resolution_loss,
 )
@@ -240,3 +241,10 @@ def test_the_crop_itself_is_one_place():
         clean, small = _cropped(place, place.expand(1, 3, 2, 8, 12), (6, 4), torch.Generator().manual_seed(seed))
         assert clean.shape[-2:] == (4, 6)
         assert torch.equal(small[0, 0, 0], clean[0, 0, 0])
+
+
+@pytest.mark.parametrize(("tilt", "upper"), [(0.0, 0.5), (0.5, 1 - 0.5**1.5), (2.0, 1 - 0.5**3)])
+def test_timesteps_are_drawn_rather_in_strong_noise_the_more_they_are_tilted(tilt, upper):
+    _, timesteps, _ = noised(torch.zeros(20_000, 1, 1, 1, 1), torch.Generator().manual_seed(0), tilt=tilt)
+    assert timesteps.min() >= 0 and timesteps.max() == 999
+    assert (timesteps >= 500).float().mean() == pytest.approx(upper, abs=0.01)

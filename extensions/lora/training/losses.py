@@ -78,7 +78,7 @@ class Lesson:
         share = 1 if are_clips else PLACED_STILLS
         text = placed_at_times(self.text_model, tokens, latents.shape[2], share, generator)
         clean, weights = latents.to(text.device), weights.to(text.device)
-        noisy, timestep, noise = noised(clean, generator)
+        noisy, timestep, noise = noised(clean, generator, tilt=self.preset.tilt)
         said = self.network(noisy, timestep, text, image_frames=0 if are_clips else 1).float()
         target = training_target(clean, noise, timestep, self.prediction_type)
         error = weighted_error(said, target, weights)

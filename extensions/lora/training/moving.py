@@ -29,8 +29,7 @@ WAYS = {
 ROUNDS = 2  # clips of each picture and way
 FAR = (0.3, 0.5)  # shares of a side that it goes
 ASIDE = 0.1  # share of a side that the middle of its way lies beside the picture's, at most
-SIZES = (0.75, 1.0)  # against the picture's own; smaller where it changes
-CHANGING = 0.85
+SIZES = (0.75, 1.0)  # against the picture's own, in the middle of its way
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def _moved(picture: np.ndarray, way: str, seed: int, length: int) -> np.ndarray:
     across, down, ratio = WAYS[way]
     far = np.array([across, down]) * rng.uniform(*FAR)
     middle = rng.uniform(-ASIDE, ASIDE, 2)
-    size = rng.uniform(*SIZES) * (1 if ratio == 1 else CHANGING)
+    size = rng.uniform(*SIZES)
     times = np.linspace(-0.5, 0.5, length)
     return np.stack([pane.seen(middle - far * time, size * ratio**time) for time in times])
 

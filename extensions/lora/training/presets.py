@@ -28,9 +28,10 @@ class Preset:
     batch: media a step. caption_dropout: share of captions that are emptied. weight_decay: of the factors: what no step
     asks for goes again. ema: decay of the factors' average, which is what is kept. prior: weight of staying as it was
     on ordinary captions (self-distillation), 0 is off. ordinary: clips that are made for that. snr: γ of min-SNR
-    weighting, None is off. debiased: whether a loss on differences of frames is added (MotionDirector, eq. 7). views:
-    how many ways each picture is seen, moved and scaled (`pictures.MaskedCut`). moved: clips a step of pictures in
-    motion, where the model has words for that (`moving`).
+    weighting, None is off. tilt: towards strong noise (`diffusion.noised`), in which an outline is decided. debiased:
+    whether a loss on differences of frames is added (MotionDirector, eq. 7). views: how many ways each picture is seen,
+    moved and scaled (`pictures.MaskedCut`). moved: clips a step of pictures in motion, where the model has words for
+    that (`moving`).
     """
 
     name: str
@@ -48,6 +49,7 @@ class Preset:
     prior: float = 0.0
     ordinary: int = 12
     snr: float | None = None
+    tilt: float = 0.0
     debiased: bool = False
     views: int = 1
     moved: int = 0
@@ -76,9 +78,11 @@ _SMALL = {
         "layers": _ATTENTION + _MORE + _CONVOLUTIONS,
         "rank": 8,
         "learning_rate": 4e-4,
-        "fewest": 720,
-        "most": 720,
+        "fewest": 690,
+        "most": 690,
         "batch": 4,
+        "weight_decay": 0.3,
+        "tilt": 0.5,
         "prior": 1.5,
         "ordinary": 32,
         "views": 24,

@@ -21,7 +21,7 @@ if typing.TYPE_CHECKING:
 
     from lavie.bundle import StageDefaults
 
-VERSION = 2  # one more whenever the code gives other bits for the same values
+VERSION = 3  # one more whenever the code gives other bits for the same values
 # Of what `Cascade.provenance` says; offloading moves weights and changes no bit, another number of threads only last
 # ones: no reason to make a whole video anew.
 RUNS_ON = ("device", "dtype", "attention", "versions")

@@ -38,20 +38,14 @@ def drop_captions(tokens: Tensor, empty: Tensor, generator: torch.Generator, sha
     return torch.where(dropped[:, None], empty, tokens)
 
 
-def noised(
-    clean: Tensor, generator: torch.Generator, least: int = 0, tilt: float = 0.0
-) -> tuple[Tensor, Tensor, Tensor]:
+def noised(clean: Tensor, generator: torch.Generator, least: int = 0, tilt: float = 0) -> tuple[Tensor, Tensor, Tensor]:
     """Latents B C F H W with noise, at timesteps B (`least` … 999) drawn for each, and that noise, where `clean` is.
 
     tilt: timesteps t come by with a density of t^tilt: 0 is all alike, and with more strong noise is rather drawn.
     Whatever the device, everything is drawn on the CPU: the same step sees the same noise everywhere.
     """
-    if tilt:
-        share = torch.rand(len(clean), generator=generator) ** (1 / (1 + tilt))
-        timestep = (share * TRAIN_STEPS).long().clamp(least, TRAIN_STEPS - 1)
-    else:
-        timestep = torch.randint(least, TRAIN_STEPS, (len(clean),), generator=generator)
-    timestep = timestep.to(clean.device)
+    share = torch.rand(len(clean), generator=generator) ** (1 / (1 + tilt))
+    timestep = (least + (TRAIN_STEPS - least) * share).long().clamp(max=TRAIN_STEPS - 1).to(clean.device)
     noise = torch.randn(clean.shape, generator=generator).to(clean.device)
     return add_noise(clean, noise, timestep), timestep, noise
 

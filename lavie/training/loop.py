@@ -52,6 +52,11 @@ class Plan:
     checkpoint_every: int = 250
     report_every: int = 25
 
+    @property
+    def rates(self) -> tuple[float, float | None, float]:
+        """As `MatrixOptimizer` takes them."""
+        return self.learning_rate, self.matrix_learning_rate, self.matrix_weight_decay
+
     def share_at(self, step: int) -> float:
         """The share of the peak learning rates that applies at `step`, 0 … 1."""
         rise = min(1.0, (step + 1) / max(self.warmup, 1))
@@ -117,8 +122,7 @@ def fit(
     if team is not None:
         team.share(p.data for p in parameters.values())
     average = {name: p.detach().clone() for name, p in parameters.items()}
-    rates = (plan.learning_rate, plan.matrix_learning_rate, plan.matrix_weight_decay)
-    optimizer = MatrixOptimizer(parameters, *rates)
+    optimizer = MatrixOptimizer(parameters, *plan.rates)
     start = _restore(checkpoint, parameters, average, optimizer) if checkpoint.exists() else 0
     losses, clock = [], time.monotonic()
     for step in range(start, plan.steps):

@@ -130,13 +130,13 @@ def test_a_motion_leaves_pictures_out():
 
 def test_it_begins_when_all_is_there_and_says_what_it_takes():
     begin = settings.begin(prepared(), EN)
-    assert " disabled" not in begin and "720 steps from 1 media" in begin
+    assert " disabled" not in begin and "690 steps from 1 media" in begin
     assert "about 2.0 GiB of memory, 1.0 GiB are free" in begin and "more memory than is free" in begin
     assert "1 are few" in begin
     assert " disabled" in (begin := settings.begin(prepared(draft=Draft("d1")), EN)) and "trigger word first" in begin
     begin = settings.begin(prepared(media=TrainingSet("d1", Path(), ())), EN)
     assert " disabled" in begin and "something to learn from" in begin
-    assert 'placeholder="720"' in settings.advanced(prepared(), EN)
+    assert 'placeholder="690"' in settings.advanced(prepared(), EN)
 
 
 def test_a_training_shows_its_first_and_last_steps_its_files_and_what_can_be_done():

@@ -83,7 +83,7 @@ _SMALL = {
         "batch": 4,
         "weight_decay": 0.3,
         "tilt": 0.5,
-        "prior": 1.5,
+        "prior": 1.1,
         "ordinary": 32,
         "views": 24,
         "moved": 3,

@@ -77,15 +77,12 @@ def _decoded(cascade: Cascade, latents: Tensor, before: Tensor | None) -> list[n
 
     both = latents if before is None else torch.cat([before, latents], dim=2)
     with torch.inference_mode():
-        return [vae.to_uint8(frame).numpy()[0] for frame in cascade.decode(VAE, Whole(both))]
+        return list(vae.pictures(cascade.decode(VAE, Whole(both))))
 
 
 def _seam(frames: Sequence[np.ndarray], join: int) -> dict[str, float | None]:
     """The ratios of the four signals where the segment begins; None of each where it continues nothing."""
-    from extensions.long_video.meters import Meter
+    from extensions.long_video.meters import join_between
 
-    meter = Meter([join] if join else [])
-    for frame in frames:
-        meter.add(frame)
-    joins = meter.report().joins
-    return {name: round(getattr(joins[0], name).ratio, 3) if joins else None for name in _SIGNALS}
+    found = join_between(frames[:join], frames[join:]) if join else None
+    return {name: round(getattr(found, name).ratio, 3) if found else None for name in _SIGNALS}

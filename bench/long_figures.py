@@ -27,8 +27,7 @@ ATTRIBUTES = {"colour": ("colour",), "shape": ("shape",), BOTH: ("colour", "shap
 @dataclass(frozen=True)
 class Judged:
     """One video. report: of the meters. between: of the same frames, as if each segment had a join in its middle.
-    first, last: what is right in its first and its last window, by attribute
-    (`lavie.training.judge.matches`)."""
+    first, last: what is right in its first and its last window, by attribute (`lavie.training.judge.matches`)."""
 
     report: Report
     between: Report
@@ -59,8 +58,8 @@ def rows(figures: dict, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 def of_videos(videos: Sequence[Judged]) -> dict:
     """All figures of a strategy's videos, for `rows`."""
     reports = [video.report for video in videos]
-    between = {name: found["p95"]["value"] for name, found in _joins([video.between for video in videos]).items()}
-    middles = {name: {"p95": figure(value)} for name, value in between.items()}
+    between = _joins([video.between for video in videos])
+    middles = {name: {"p95": figure(found["p95"]["value"])} for name, found in between.items()}
     return {"joins": _joins(reports), "between joins": middles, "drift": _drift(reports), "judge": _judge(videos)}
 
 

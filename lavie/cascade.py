@@ -272,7 +272,7 @@ class Cascade:
     def _frames(self, component: str, latents: Latents, rung: Rung) -> Generator[Event, None, np.ndarray]:
         """All frames of a clip, uint8 F H W 3. There is nothing to tell meanwhile."""
         yield from ()
-        return np.concatenate([vae.to_uint8(frame).numpy() for frame in self.decode(component, latents, rung.tile)])
+        return vae.pictures(self.decode(component, latents, rung.tile))
 
     def _size(self, request: Request, source: Video | None, stages: list[str]) -> Size:
         if source is None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
@@ -93,3 +94,8 @@ def from_uint8(frames: Tensor) -> Tensor:
 def to_uint8(frames: Tensor) -> Tensor:
     """Frames F 3 H W in -1 … 1 → uint8 F H W 3 on the CPU."""
     return ((frames + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu()
+
+
+def pictures(decoded: Iterable[Tensor]) -> np.ndarray:
+    """Decoded frames 1 3 H W in -1 … 1, one or more → uint8 F H W 3."""
+    return np.concatenate([to_uint8(frame).numpy() for frame in decoded])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from extensions.long_video.covariance import temporal_covariance
 from extensions.long_video.meters import AFTER, BEFORE, join_between
-from extensions.long_video.model import Model
 from extensions.long_video.plan import Layout
 from extensions.long_video.statistics import FREEZE, Statistics, anchored, motion_energy
 from lavie.sampling import Denoised
@@ -89,12 +89,13 @@ class Chain:
         """Motion energy of a segment, the join included."""
         return motion_energy(latents if self.tail is None else torch.cat([self.tail[:, :, -1:], latents], dim=2))
 
-    def seam(self, model: Model, latents: Tensor) -> float:
-        """How much of the join to new frames 1 C n h w would be seen (`meters.Join.severity`); 0 where none is."""
-        if self.tail is None or model.show is None:
+    def seam(self, show: Callable[[Tensor], np.ndarray] | None, latents: Tensor) -> float:
+        """How much of the join to new frames 1 C n h w would be seen (`meters.Join.severity`); 0 where none is, and
+        where nobody can look. show: see `model.Model`."""
+        if self.tail is None or show is None:
             return 0.0
         before = self.tail[:, :, -BEFORE:]
-        frames = model.show(torch.cat([before, latents[:, :, :AFTER]], dim=2))
+        frames = show(torch.cat([before, latents[:, :, :AFTER]], dim=2))
         return join_between(frames[: before.shape[2]], frames[before.shape[2] :]).severity
 
     def retries(self) -> list[int]:

@@ -170,7 +170,7 @@ def _attempts(
         latents, anchoring = chain.anchored(number, latents)
         motion = chain.motion(latents)
         is_still = chain.stands_still(motion)
-        seam = chain.seam(model, latents) if retries else 0.0
+        seam = chain.seam(model.show, latents) if retries else 0.0
         facts = {"overlap": overlap, "motion": motion, "seam": seam, "windows": facts, **anchoring}
         tried.append(((is_still, -motion if is_still else seam), latents, facts))
         if not is_still and seam <= 1:

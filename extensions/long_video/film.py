@@ -238,12 +238,8 @@ class Film:
                 (network.config.out_channels, request.height // factor, request.width // factor),
                 grey,
                 self._prepare,
-                self._shown,
+                lambda latents: vae.pictures(self.cascade.decode(VAE, Whole(latents))),
             )
-
-    def _shown(self, latents: Tensor) -> np.ndarray:
-        """Frames F H W 3 of the base stage's latents 1 C F h w."""
-        return np.concatenate([vae.to_uint8(frame).numpy() for frame in self.cascade.decode(VAE, Whole(latents))])
 
     def _windows(self, stage: str, rung: Rung) -> Iterator[Event]:
         """A later stage over the latents of the one before it. On another rung its windows have other keys."""

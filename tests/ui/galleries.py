@@ -4,6 +4,7 @@ from app.config import StudioConfig
 from app.studio import Studio
 from lavie.request import Interpolation, Request
 from tests.fakes import FakeCascade
+from tests.ui.pages import settled, unfold
 
 MANY = 28  # clips: more than a page
 HOSTILE = "<img src=x onerror=alert(1)> ${x}"
@@ -25,6 +26,7 @@ def gallery(page):
     """Go there, and wait for what is found."""
     page.get_by_role("tab", name="Gallery").click()
     page.locator("#lv-clips .lv-found").wait_for()
+    settled(page.get_by_label("Search", exact=True))
 
 
 def card(page, clip_id):
@@ -46,5 +48,4 @@ def opened(page, clip_id):
 
 
 def filters(page):
-    page.get_by_role("button", name="Filters and saved searches").click()
-    page.get_by_label("Made since", exact=True).wait_for()
+    unfold(page, "Filters and saved searches", page.get_by_label("Made since", exact=True))

@@ -101,6 +101,19 @@ def button(page, name):
     return page.get_by_role("button", name=name, exact=True)
 
 
+def unfold(page, name, field):
+    """Open a fold by the name on it, and wait for a field that is in it."""
+    page.get_by_role("button", name=name).click()
+    settled(field)
+
+
+def settled(field):
+    """Wait for a field in a tab or a fold that was just opened: in the frame after the first, gradio gives it its value
+    once more, and what is typed by then, as nobody can, is lost."""
+    field.wait_for()
+    field.page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 def generate(page, prompt, seed="", **switches):
     """Fill in the form and ask for a video."""
     page.get_by_label("Prompt", exact=True).fill(prompt)

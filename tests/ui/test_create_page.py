@@ -10,7 +10,7 @@ import pytest
 
 from app.config import ROOT
 from app.media import probe
-from tests.ui.pages import PATIENCE, button, fake_studio, free_port, generate, serve, stop, watched
+from tests.ui.pages import PATIENCE, button, fake_studio, free_port, generate, serve, stop, unfold, watched
 
 
 def idle(page):
@@ -152,17 +152,17 @@ def test_the_keyboard_alone_makes_a_video(page):
 
 
 def test_presets_are_kept(page, fake, browser):
-    page.get_by_text("Advanced", exact=True).click()
+    unfold(page, "Advanced", page.get_by_label("Steps", exact=True))
     page.get_by_label("Steps", exact=True).fill("7")
-    page.get_by_text("Presets", exact=True).click()
+    unfold(page, "Presets", page.get_by_label("Name"))
     page.get_by_label("Name").fill("quick <b>")
     button(page, "Save").click()
     page.wait_for_function("[...document.querySelectorAll('#lv-presets input')].some(i => i.value === 'quick <b>')")
     with watched(browser, fake[0]) as other:
-        other.get_by_text("Presets", exact=True).click()
+        unfold(other, "Presets", other.get_by_label("Name"))
         other.get_by_label("Preset", exact=True).click()
         other.get_by_role("option", name="quick <b>").click()
-        other.get_by_text("Advanced", exact=True).click()
+        unfold(other, "Advanced", other.get_by_label("Steps", exact=True))
         other.wait_for_function("[...document.querySelectorAll('#lv-advanced input')].some(i => i.value === '7')")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from app.recipe import Recipe
 from tests.ui.galleries import HOSTILE, card, filters, found, gallery, opened, search
-from tests.ui.pages import button, watched
+from tests.ui.pages import button, settled, watched
 
 
 @pytest.fixture
@@ -172,6 +172,7 @@ def test_german_words(browser, made):
     with watched(browser, made[0], locale="de-DE") as page:
         page.get_by_role("tab", name="Galerie").click()
         page.locator(".lv-found").get_by_text("Clips · Seite 1").wait_for()
+        settled(page.get_by_label("Suchen", exact=True))
         page.get_by_label("Suchen", exact=True).fill("nichts")
         page.get_by_text("Kein Clip passt.").wait_for()
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.ui.galleries import gallery
-from tests.ui.pages import PATIENCE, button, tiny_studio, watched
+from tests.ui.pages import PATIENCE, button, tiny_studio, unfold, watched
 from tests.ui.test_long_page import opened, picture
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
@@ -26,7 +26,7 @@ def put(page, *files):
 def test_pictures_become_a_video_and_what_is_wrong_is_said(browser, address):
     with watched(browser, address) as page:
         opened(page)
-        page.get_by_role("button", name="Lead from one to another").click()
+        unfold(page, "Lead from one to another", page.get_by_label("What happens in between"))
         go, answer = button(page, "Make one video of them"), page.locator("#lv-lead-answer")
         go.click()
         answer.get_by_text("the number of clips and files to join is 0: give 2 to 1000").wait_for()
@@ -53,7 +53,7 @@ def test_pictures_become_a_video_and_what_is_wrong_is_said(browser, address):
 def test_a_file_that_is_no_picture_is_told_by_its_name(browser, address):
     with watched(browser, address, locale="de-DE") as page:
         page.get_by_role("tab", name="Langes Video").click()
-        page.get_by_role("button", name="Vom einen zum anderen").click()
+        unfold(page, "Vom einen zum anderen", page.get_by_label("Was dazwischen geschieht"))
         put(page, ("first.png", picture(32, 16)), ("wrong.png", b"not a picture at all"))
         page.get_by_label("Was dazwischen geschieht").fill("a red star")
         button(page, "Ein Video daraus machen").click()

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from app.database import Database
-from tests.ui.pages import PATIENCE, button, tiny_clip, tiny_studio, watched
+from tests.ui.pages import PATIENCE, button, tiny_clip, tiny_studio, unfold, watched
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 expect.set_options(timeout=PATIENCE)
@@ -140,7 +140,7 @@ def test_a_file_that_is_no_picture_is_told_by_its_name(page):
 
 
 def test_a_script_is_pasted_and_taken_back(page):
-    page.get_by_role("button", name="Paste a script").click()
+    unfold(page, "Paste a script", page.get_by_label("Script"))
     page.get_by_label("Script").fill("0s-0.6s: a red star\n0.6s-1.2s: a blue <b>circle</b>")
     button(page, "Replace all segments").click()
     page.get_by_text("Times were moved to the borders of segments:").wait_for()

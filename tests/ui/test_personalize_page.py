@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from extensions.lora.read import targets_in
 from lavie.bundle import Bundle
 from tests.extensions.lora.files import FAMILIES, Maker
-from tests.ui.pages import PATIENCE, button, generate, tiny_clip, tiny_studio, watched
+from tests.ui.pages import PATIENCE, button, generate, settled, tiny_clip, tiny_studio, watched
 from tests.ui.test_accessibility import SIZES, axe, faults  # noqa: F401 - a fixture
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
@@ -46,7 +46,7 @@ def page(browser, tiny):
 
 def opened(page, name="Personalize"):
     page.get_by_role("tab", name=name).click()
-    page.locator("#lv-train-start").wait_for()
+    settled(page.locator("#lv-train-start"))
 
 
 def card(page, name):

@@ -6,8 +6,9 @@
 Subject: eight pictures of a cyan plus under a reserved word; then videos of the word with the world's motions and
 backgrounds. How many show the plus, how many of those move as told; and how much of what the bundle did right on
 ordinary prompts is still right with the adapter on. Motion: four clips of a figure of eight; then subjects that were in
-none of them. --adapter judges a file that is there instead of training one (with --only). Prints a table and leaves
-results/lora.json and lora.png.
+none of them, and how many of these are right by themselves, moving as the bundle knows. --adapter judges a file that is
+there instead of training one (with --only). Prints a table and leaves results/lora.json, in which what was not asked
+for stays, and a sheet of clips for each adapter.
 """
 
 from __future__ import annotations
@@ -131,15 +132,21 @@ def judge_subject(cascade: Cascade, word: str, count: int) -> tuple[dict, list[n
 
 def judge_motion(cascade: Cascade, word: str, count: int) -> tuple[dict, list[np.ndarray]]:
     """Of videos of new subjects with the trigger: those that go along a figure of eight, and are what they shall be."""
-    taught = new_subjects(CLIPS, np.random.default_rng(DRAWN))
-    subjects, backgrounds = new_subjects(count, np.random.default_rng(1), taught), list(BACKGROUNDS)
-    clips, made, right = [], [], []
-    for number, subject in enumerate(subjects):
-        background = backgrounds[number % len(backgrounds)]
-        clips.append(render(cascade, f"{subject} {word} on a {background} background", number))
-        made.append(makes_eight(clips[-1]))
-        right.append(subject_is(clips[-1], subject))
+    clips, right = new_subject_clips(cascade, [word] * count)
+    made = [makes_eight(clip) for clip in clips]
     return {"videos": count, "make_eight": _share(made), "subject_right": _share(right)}, clips
+
+
+def new_subject_clips(cascade: Cascade, motions: list[str]) -> tuple[list[np.ndarray], list[bool]]:
+    """Clips of subjects that no adapter was taught, always the same ones, and which show what was asked for."""
+    taught = new_subjects(CLIPS, np.random.default_rng(DRAWN))
+    subjects, backgrounds = new_subjects(len(motions), np.random.default_rng(1), taught), list(BACKGROUNDS)
+    clips, right = [], []
+    for number, (subject, motion) in enumerate(zip(subjects, motions, strict=True)):
+        background = backgrounds[number % len(backgrounds)]
+        clips.append(render(cascade, f"{subject} {motion} on a {background} background", number))
+        right.append(subject_is(clips[-1], subject))
+    return clips, right
 
 
 def _share(verdicts: list[bool]) -> float | None:
@@ -154,6 +161,9 @@ def measure(name: str, asked: argparse.Namespace, plain: dict[str, float]) -> tu
     with adapted(cascade, file) as word:
         found, clips = (judge_subject if name == SUBJECT else judge_motion)(cascade, word, asked.videos)
         kept = shares(ordinary(cascade, asked.ordinary)) if asked.ordinary else {}
+    if name == MOTION:
+        known = [MOTIONS[number % len(MOTIONS)] for number in range(asked.videos)]
+        found["subject_right_off"] = _share(new_subject_clips(cascade, known)[1])
     ratio = {each: round(100 * kept[each] / plain[each], 1) for each in kept if plain.get(each)}
     found |= {"ordinary_on": kept, "ordinary_off": plain, "ordinary_kept": ratio}
     return found | {"training_seconds": seconds and round(seconds), "steps": asked.steps}, clips
@@ -195,14 +205,14 @@ def main(argv: list[str] | None = None) -> None:
     asked = parse(argv)
     torch.set_num_threads(1)  # clips are judged that are the same everywhere
     plain = shares(ordinary(Cascade.from_bundle(asked.model), asked.ordinary)) if asked.ordinary else {}
-    results, shown = {}, []
+    asked.results.mkdir(parents=True, exist_ok=True)
+    figures = asked.results / "lora.json"
+    results = json.loads(figures.read_text()) if asked.only and figures.exists() else {}
     for name in (asked.only,) if asked.only else (SUBJECT, MOTION):
         results[name], clips = measure(name, asked, plain)
-        shown += clips[:SHOWN]
+        figures.write_text(json.dumps(results, indent=1) + "\n")
+        contact_sheet(clips[:SHOWN]).save(asked.results / f"lora_{name}.png")
     show(results)
-    asked.results.mkdir(parents=True, exist_ok=True)
-    (asked.results / "lora.json").write_text(json.dumps(results, indent=1) + "\n")
-    contact_sheet(shown).save(asked.results / "lora.png")
 
 
 if __name__ == "__main__":

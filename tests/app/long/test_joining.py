@@ -159,7 +159,7 @@ def test_a_studio_that_ends_goes_on_with_it_at_the_next_start(make_long, after, 
     job_id = join(studio, [*pictures, pictures[0]], RED)
     after("SegmentDone", 1, lambda: studio._worker._stopping.set())
     studio.serve()
-    until(lambda: studio.jobs.get(job_id).state == QUEUED and studio.jobs.get(job_id).attempts == 1)
+    until(lambda: (row := studio.jobs.get(job_id)).state == QUEUED and row.attempts == 1)
     studio.close()
     again = make_long()
     clip = made(again, job_id).clip

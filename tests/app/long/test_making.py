@@ -104,9 +104,9 @@ def test_a_cancelled_job_is_tried_again_from_its_last_segment(studio, after, tin
 def test_closing_puts_it_first_and_the_next_studio_goes_on(make_long, after, tiny_cascade):
     studio = make_long(serve=False)
     job_id = studio.long.submit(request(), plan())
-    after("SegmentDone", 2, studio._ownership.release and (lambda: studio._worker._stopping.set()))
+    after("SegmentDone", 2, lambda: studio._worker._stopping.set())
     studio.serve()
-    until(lambda: studio.jobs.get(job_id).state == QUEUED and studio.jobs.get(job_id).attempts == 1)
+    until(lambda: (row := studio.jobs.get(job_id)).state == QUEUED and row.attempts == 1)
     studio.close()
     again = make_long()
     assert made(again, job_id).clip.frame_hash == whole(tiny_cascade, request(), plan())

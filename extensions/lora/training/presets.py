@@ -89,7 +89,15 @@ _SMALL = {
         "moved": 3,
     },
     STYLE: {"layers": _ATTENTION + _MORE + _CONVOLUTIONS, "fewest": 400, "most": 800, "batch": 8},
-    MOTION: {"layers": _TIME + _TEXT, "fewest": 400, "most": 400, "batch": 4},
+    MOTION: {
+        "layers": _TIME + _TEXT,
+        "fewest": 650,
+        "most": 650,
+        "batch": 4,
+        "weight_decay": 0.3,
+        "prior": 1.0,
+        "ordinary": 32,
+    },
 }
 
 

@@ -40,9 +40,9 @@ CLIPS = (  # prompt, seed, further options
     ("a pink star moving right on a navy background", 21, ()),
     ("a big red star spinning on a navy background", 7, ("--interpolate", "--upscale")),
 )
-LONG = {3: "a big blue star spinning on a navy background", 4: "a big blue star spinning on a navy background"}
+LONG = dict.fromkeys((3, 4), "a big red star moving left on a navy background")
 SUBJECT, STEPS = "zkw", {"steps": "40", "samples_every": "10", "checkpoint_every": "20"}
-TRAINING_PATIENCE = 1_800_000  # milliseconds
+WORK_PATIENCE = 1_800_000  # milliseconds
 WAITING = ("a big blue heart shrinking on a gray background", "a small orange star moving left on a black background")
 
 
@@ -110,7 +110,7 @@ def long_video(page: Page) -> None:
         field.press("Tab")
         page.wait_for_timeout(1000)
     page.locator("#lv-long-render").click()
-    again.wait_for()
+    again.wait_for(timeout=WORK_PATIENCE)
 
 
 def training(page: Page) -> None:
@@ -120,7 +120,7 @@ def training(page: Page) -> None:
     if not page.locator(".lv-adapter").count():
         prepare_training(page)
         page.locator("#lv-train-start").click()
-        page.get_by_role("button", name="Use it").click(timeout=TRAINING_PATIENCE)
+        page.get_by_role("button", name="Use it").click(timeout=WORK_PATIENCE)
         page.get_by_label("Prompt", exact=True).fill(
             f"<lora:{SUBJECT}:1> a {SUBJECT} moving right on a navy background"
         )
@@ -207,7 +207,7 @@ def take_all(browser: Browser, address: str) -> None:
             open_tab(page, name)
             take(page, f"{name}-{look}")
         open_tab(page, "gallery")
-        page.locator(".lv-card .lv-shot").first.click()
+        page.locator("#lv-clips .lv-card .lv-shot").first.click()
         page.locator("#lv-player video").wait_for()
         take(page, f"clip-{look}")
 

@@ -74,7 +74,7 @@ def round_trip(cascade: Cascade, component: str, frames: np.ndarray) -> np.ndarr
     pixels = vae.from_uint8(torch.from_numpy(frames)).transpose(0, 1)[None]
     with cascade.residency.on_device(component) as autoencoder:
         latents = vae.encode(autoencoder, pixels.to(cascade.residency.device))
-        return torch.cat([vae.to_uint8(frame) for frame in vae.decode(autoencoder, latents)]).numpy()
+        return vae.pictures(vae.decode(autoencoder, latents))
 
 
 def refine(cascade: Cascade, frames: np.ndarray, caption: str, **stages) -> np.ndarray:

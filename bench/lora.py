@@ -121,13 +121,18 @@ def ordinary(cascade: Cascade, count: int) -> list[dict[str, bool]]:
 def judge_subject(cascade: Cascade, word: str, count: int) -> tuple[dict, list[np.ndarray]]:
     """Of videos of the trigger: those that show the plus, those of them that move as told."""
     backgrounds, clips, seen, moved = list(BACKGROUNDS), [], [], []
-    for number in range(count):
-        motion, background = MOTIONS[number % len(MOTIONS)], backgrounds[number % len(backgrounds)]
+    for number, motion in enumerate(known_motions(count)):
+        background = backgrounds[number % len(backgrounds)]
         clips.append(render(cascade, f"a {word} {motion} on a {background} background", number))
         seen.append(shows_plus(clips[-1]))
         moved.append(moves(clips[-1], motion))
     of_those = [right for shown, right in zip(seen, moved, strict=True) if shown]
     return {"videos": count, "shown": _share(seen), "move_as_told": _share(of_those), "move": _share(moved)}, clips
+
+
+def known_motions(count: int) -> list[str]:
+    """The world's motions in turn."""
+    return [MOTIONS[number % len(MOTIONS)] for number in range(count)]
 
 
 def judge_motion(cascade: Cascade, word: str, count: int) -> tuple[dict, list[np.ndarray]]:
@@ -162,8 +167,7 @@ def measure(name: str, asked: argparse.Namespace, plain: dict[str, float]) -> tu
         found, clips = (judge_subject if name == SUBJECT else judge_motion)(cascade, word, asked.videos)
         kept = shares(ordinary(cascade, asked.ordinary)) if asked.ordinary else {}
     if name == MOTION:
-        known = [MOTIONS[number % len(MOTIONS)] for number in range(asked.videos)]
-        found["subject_right_off"] = _share(new_subject_clips(cascade, known)[1])
+        found["subject_right_off"] = _share(new_subject_clips(cascade, known_motions(asked.videos))[1])
     ratio = {each: round(100 * kept[each] / plain[each], 1) for each in kept if plain.get(each)}
     found |= {"ordinary_on": kept, "ordinary_off": plain, "ordinary_kept": ratio}
     return found | {"training_seconds": seconds and round(seconds), "steps": asked.steps}, clips

@@ -70,5 +70,4 @@ class Sampler:
     def video(self, vae: nn.Module, prompt: str) -> Video:
         """The clip of a prompt, from the seed that all samples have."""
         made = self.latents(prompt, SEED)
-        frames = torch.cat([vae_module.to_uint8(frame) for frame in vae_module.decode(vae, made)])
-        return Video(frames.numpy(), self._bundle.fps)
+        return Video(vae_module.pictures(vae_module.decode(vae, made)), self._bundle.fps)

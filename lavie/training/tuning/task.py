@@ -135,8 +135,7 @@ class Task:
             small = vae_module.from_uint8(stored[SMALL]).transpose(0, 1)[None].to(self.device)
             level = self.defaults.noise_level
             made = result_of(super_resolve(self.network, text, Whole(small), sampling, level, grid, SAMPLE_SEED))
-        frames = torch.cat([vae_module.to_uint8(frame) for frame in vae_module.decode(self.vae, made)])
-        return Video(frames.numpy(), self.bundle.fps)
+        return Video(vae_module.pictures(vae_module.decode(self.vae, made)), self.bundle.fps)
 
     @property
     def _enlarges(self) -> bool:

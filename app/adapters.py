@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.clip import import_networks
-from app.database import Database, now
-from app.media.partial import temporary
-from app.recipe import Job
+from app.media.files import temporary
+from app.recipes.recipe import Job
+from app.storage.database import Database, now
 from extensions.lora.adapter import Adapter, safe_name
 from extensions.lora.card import AdapterCard
 from extensions.lora.tags import Asked, find_adapters, take_tags

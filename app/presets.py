@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import typing
 
-from app.database import Database, now
-from app.visitor import at_home_only
+from app.sharing.visitor import at_home_only
+from app.storage.database import Database, now
 from lavie.errors import RequestError, short
 
 MAX_NAME = 100  # characters

@@ -15,13 +15,13 @@ from importlib import metadata
 from pathlib import Path
 
 from app import __version__
-from app.memory import Memory, memory
-from app.model_card import ModelCard
+from app.device import Memory, memory
+from app.models.card import ModelCard
 from lavie.errors import LavieError, StorageError
 from lavie.request import STAGES
 
 if typing.TYPE_CHECKING:
-    from app.database import Database
+    from app.storage.database import Database
     from app.studio import Studio
 
 _LIBRARIES = ("torch", "diffusers", "transformers", "gradio")

@@ -1,7 +1,7 @@
 """The one object behind the page, the commands and the API: takes jobs, says how they stand, keeps what they made.
 
 Whatever it is told is in the database before it answers, so that it holds for every process on the data folder and
-after a kill. Does not know how a clip is made (`app.worker`), nor who asks.
+after a kill. Does not know how a clip is made (`app.worker.worker`), nor who asks.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from dataclasses import replace
 from pathlib import Path
 
 from app.adapters import Adapters
-from app.artefacts import Artefacts
 from app.clip import Clip, load_cascade
 from app.config import StudioConfig
-from app.database import Database
-from app.estimates import Estimates
 from app.gallery import Gallery, StoredClip
-from app.job_row import DONE, INTERRUPTED, PAUSED, QUEUED, REGENERATE, RENDER, JobRow
-from app.jobs import Jobs
-from app.long_plan import without_seeds
-from app.long_studio import LongVideos
+from app.long_videos.service import LongVideos
 from app.media import sweep_partials
-from app.model_card import ModelCard
-from app.model_choice import ModelChoice
-from app.models import READY, Model
-from app.ownership import Ownership
+from app.models.card import ModelCard
+from app.models.choice import ModelChoice
+from app.models.jobs import WeightsWork
 from app.presets import Presets
-from app.proof import Proof
-from app.recipe import Job
-from app.snapshot import Snapshot
-from app.starts import Starts
-from app.timings import Timings
-from app.training_draft import Drafts
-from app.training_folder import sweep_trainings
-from app.training_studio import Trainings
-from app.visitor import NOBODY, asking
-from app.weights.work import WeightsWork
-from app.workers import Workers, open_workers
+from app.queue.estimates import Estimates
+from app.queue.job import DONE, INTERRUPTED, PAUSED, QUEUED, REGENERATE, RENDER, JobRow
+from app.queue.queue import Jobs
+from app.queue.status import Snapshot
+from app.queue.timings import Timings
+from app.recipes.comparison import Proof
+from app.recipes.recipe import Job
+from app.recipes.segments import without_seeds
+from app.sharing.visitor import NOBODY, asking
+from app.storage.database import Database
+from app.storage.folder_lock import Ownership
+from app.storage.initial_frames import Starts
+from app.storage.stage_latents import Artefacts
+from app.storage.training_folder import sweep_trainings
+from app.training.draft import Drafts
+from app.training.service import Trainings
+from app.worker.executors.executor import Workers, open_workers
+from app.worker.models import READY, Model
 from lavie.errors import RequestError
 from lavie.request import Interpolation, Request, SuperResolution
 

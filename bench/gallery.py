@@ -25,11 +25,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from app.database import Database
 from app.gallery import Gallery, Query
 from app.gallery.clips import insert, row_of
 from app.gallery.sidecar import Sidecar
-from app.recipe import Job, Recipe
+from app.recipes.recipe import Job, Recipe
+from app.storage.database import Database
 from lavie.request import Interpolation, Request, SuperResolution
 
 RESULTS = Path(__file__).parent / "results" / "gallery.json"
@@ -43,7 +43,7 @@ TAGS = ["keep", "for the film", "test", "日本", "★", *(f"series {number}" fo
 PROVENANCE = {"weights": {"base": "ab" * 32, "vae": "cd" * 32}, "device": "cpu", "versions": {"torch": "2.13"}}
 OPENING = """
 import sys, time
-from app.database import Database
+from app.storage.database import Database
 from app.gallery import Gallery, Query
 began = time.perf_counter()
 page = Gallery(Database(sys.argv[1]), sys.argv[1]).page(Query())

@@ -17,8 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from app.database import Database
-from app.timings import Timings
+from app.queue.timings import Timings
+from app.storage.database import Database
 from bench.render import PROMPT, ROOT, run
 
 STAGES = {"base": (), "all": ("--interpolate", "--upscale")}  # what may be asked for → options of `render`

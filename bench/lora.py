@@ -28,7 +28,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from app.commands.threads import threads_for
+from app.cli.train_networks import threads_for
 from app.media import UPLOAD_LIMITS, frames_of, write_mp4
 from bench.lora_world import (
     MOTIONS,

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from app.database import Database
 from app.gallery import clips, exchange, lineage, missing, pictures, rebuild, search, searches, trash
 from app.gallery.exchange import Exported, Imported
 from app.gallery.missing import Checked
@@ -19,6 +18,7 @@ from app.gallery.query import SORTS, Query
 from app.gallery.rebuild import Rebuilt, put_aside_if_damaged
 from app.gallery.store import Store
 from app.gallery.values import NewClip, Page, StoredClip, check_notes, check_rating, check_tag
+from app.storage.database import Database
 from extensions.long_video.meters import Report
 
 __all__ = [

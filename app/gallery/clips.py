@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from app.database import Connection, now
 from app.gallery.sidecar import Sidecar, write_sidecar
 from app.gallery.store import Store, hash_file, storage_errors
 from app.gallery.values import NewClip, StoredClip, age_of, created_at
 from app.gallery.words import index_text
-from app.recipe import Recipe
-from app.visitor import check_own, visitor
+from app.recipes.recipe import Recipe
+from app.sharing.visitor import check_own, visitor
+from app.storage.database import Connection, now
 from extensions.long_video.meters import Report
 from lavie.errors import RequestError, short
 

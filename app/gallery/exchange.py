@@ -27,7 +27,7 @@ from app.gallery.sidecar import MAX_BYTES, Sidecar, parse_sidecar
 from app.gallery.store import BLOCK, Store, hash_file, move, storage_errors
 from app.gallery.values import StoredClip
 from app.media import check_output, export
-from app.media.partial import temporary
+from app.media.files import temporary
 from lavie.errors import LavieError, MediaError, StorageError
 from lavie.files import publish
 

@@ -8,7 +8,7 @@ from typing import Any
 from app.gallery.clips import load, require
 from app.gallery.store import Store
 from app.gallery.values import StoredClip
-from app.recipe import Recipe
+from app.recipes.recipe import Recipe
 
 _NO_PART = ("created", "frame_hash", "lavie_recipe", "schema")  # of the making
 _STAGES = ("interpolation", "super_resolution")  # that may be absent

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from app.database import now
 from app.gallery.clips import get, put, require, sidecar_of
 from app.gallery.store import Store, hash_file, storage_errors
 from app.media import read_recipe
+from app.storage.database import now
 from lavie.errors import MediaError
 
 _LOOKED_AT = "id, path, bytes, file_hash, missing"

@@ -11,15 +11,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from app.clip import new_id
-from app.database import NAME, DamagedDatabaseError, Database, now
 from app.gallery.clips import put
 from app.gallery.missing import check_files
 from app.gallery.sidecar import Sidecar, read_sidecar
 from app.gallery.store import Store, hash_file, move, storage_errors
 from app.gallery.values import age_of, created_at, is_id
 from app.media import probe, read_recipe
-from app.ownership import Ownership
-from app.recipe import Recipe
+from app.recipes.recipe import Recipe
+from app.storage.database import NAME, DamagedDatabaseError, Database, now
+from app.storage.folder_lock import Ownership
 from lavie.errors import LavieError, MediaError, RequestError
 
 

@@ -1,7 +1,7 @@
 """A query → the page of clips that it finds, in a time that does not grow with the page's depth.
 
 The statements say which way to walk along the clips, since SQLite would guess, and guess wrong at some sizes: along
-what the full-text index finds, or along one of the narrow indexes that hold all there is to filter by (`app.schema`).
+what the full-text index finds, or along one of the narrow indexes that hold all there is to filter by (`app.storage.schema`).
 What other tables know comes in as sets of numbers.
 
 Few clips or stacks are all found and then sorted. Of many, only those of the page are looked at: clips are walked in
@@ -16,13 +16,59 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from app.gallery.clips import load
-from app.gallery.orders import BEST_PK, ORDERS
 from app.gallery.query import Query
 from app.gallery.store import Store
 from app.gallery.values import Page, age_of
 from app.gallery.words import match_expression
-from app.visitor import visitor
+from app.sharing.visitor import visitor
 from lavie.errors import RequestError, short
+
+_RATING_STEP = 2**52  # above any age, so that a rating before an age is one number
+_BEST = f"max(rating * {_RATING_STEP} + pk)"  # of a stack: the best rated clip, of those the newest
+BEST_PK = f"{_BEST} % {_RATING_STEP}"
+
+
+@dataclass(frozen=True)
+class Order:
+    """A sort. key: what a clip goes by, and then by its number. ascending: the smallest first.
+
+    stack_key, stack_tie: the same of a stack, which stands where one of its clips does. index: walks all clips in this
+    order. mates: walks the clips of a stack, the one it stands by first if sorted by `mates_order`.
+    """
+
+    key: str
+    stack_key: str
+    stack_tie: str
+    index: str = ""
+    mates: str = ""
+    mates_order: str = ""
+    ascending: bool = False
+
+    def sorted(self, key: str, tie: str) -> str:
+        """The terms of ORDER BY, for what the two are called there."""
+        direction = "ASC" if self.ascending else "DESC"
+        return ", ".join(f"{name} {direction}" for name in self._place(key, tie))
+
+    def beyond(self, key: str, tie: str) -> str:
+        """What holds of the clips or stacks that come after :key and :tie."""
+        names, values = (", ".join(self._place(*pair)) for pair in ((key, tie), (":key", ":tie")))
+        return f"({names}) {'>' if self.ascending else '<'} ({values})"
+
+    def _place(self, key: str, tie: str) -> tuple[str, ...]:
+        return (tie,) if self.key == "0" else (key, tie)
+
+
+_BY_BEST = {"stack_tie": BEST_PK, "mates": "clips_by_stack_rating", "mates_order": "rating DESC, pk DESC"}
+_BY_AGE = {"key": "0", "stack_key": "0", "index": "clips_by_age", "mates": "clips_by_stack"}
+ORDERS = {
+    "newest": Order(**_BY_AGE, stack_tie="max(pk)", mates_order="pk DESC"),
+    "oldest": Order(**_BY_AGE, stack_tie="min(pk)", mates_order="pk", ascending=True),
+    "rating": Order("rating", f"{_BEST} / {_RATING_STEP}", index="clips_by_rating", **_BY_BEST),
+    # SQLite takes a column beside max() from the row that has the maximum: here the best clip's.
+    "longest": Order("duration", "duration", index="clips_by_duration", **_BY_BEST),
+    "relevance": Order("-rank", "max(-rank)", "max(pk)"),  # of few clips, which are all sorted
+}
+
 
 MAX_LIMIT = 1000
 _FEW = 10_000  # clips: a text that more of them match says little about any, so that those come by age, not relevance

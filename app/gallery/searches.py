@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from app.database import now
 from app.gallery.query import Query
 from app.gallery.store import Store
 from app.gallery.values import check_tag
-from app.visitor import at_home_only
+from app.sharing.visitor import at_home_only
+from app.storage.database import now
 from lavie.errors import RequestError, short
 
 

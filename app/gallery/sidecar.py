@@ -15,7 +15,7 @@ from typing import Any
 
 from app.gallery.store import storage_errors, write_text
 from app.gallery.values import age_of, check_id, check_notes, check_rating, check_tags
-from app.recipe import MAX_RECIPE, Recipe
+from app.recipes.recipe import MAX_RECIPE, Recipe
 from extensions.long_video.meters import Report
 from lavie.errors import RequestError, short
 

@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from app.database import Database
-from app.media.partial import temporary
+from app.media.files import temporary
+from app.storage.database import Database
 from lavie.errors import StorageError
 from lavie.files import publish
 

@@ -11,11 +11,11 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from app.database import now
 from app.gallery.clips import change, get, require
 from app.gallery.store import Store, move, storage_errors
 from app.gallery.values import StoredClip, age_of, is_id
-from app.visitor import NOBODY, asking, check_own, visitor
+from app.sharing.visitor import NOBODY, asking, check_own, visitor
+from app.storage.database import now
 from lavie.errors import RequestError, StorageError
 
 _VIDEO = "_clip"  # the name in the trash of a file that does not bear its clip's id; itself no id

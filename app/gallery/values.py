@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from app.recipe import Recipe
+from app.recipes.recipe import Recipe
 from extensions.long_video.meters import Report
 from lavie.errors import RequestError, short
 

@@ -6,11 +6,11 @@ recipe says, nor where clips are kept. Of a source's sound nothing is read: clip
 
 from __future__ import annotations
 
-from app.media.editing import join, trim
-from app.media.exports import EXPORTS, Export, export
+from app.media.edit import join, trim
+from app.media.encode import encode_frames, write_mp4
+from app.media.export import EXPORTS, Export, export
+from app.media.files import check_output, is_partial, sweep_partials
 from app.media.limits import UPLOAD_LIMITS, Limits
-from app.media.mp4 import encode_frames, write_mp4
-from app.media.partial import check_output, is_partial, sweep_partials
 from app.media.pictures import write_animation, write_poster, write_preview
 from app.media.reading import MAX_RECIPE_BYTES, MediaInfo, frames_of, probe, read_recipe, read_video
 

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.media.partial import check_output, temporary
+from app.media.files import check_output, temporary
 from app.media.reading import count_frames, fps_of, frames_of
 from lavie.files import publish
 

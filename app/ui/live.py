@@ -15,14 +15,14 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from app.job_row import RUNNING, TRAIN, JobRow
-from app.snapshot import Snapshot
+from app.models.jobs import Standing
+from app.queue.job import RUNNING, TRAIN, JobRow
+from app.queue.status import Snapshot
+from app.storage.training_folder import CHECKPOINTS, LOSSES, SAMPLES, training_folder
 from app.studio import Studio
-from app.training_folder import CHECKPOINTS, LOSSES, SAMPLES, training_folder
-from app.ui import present
-from app.ui.language import Languages
-from app.ui.model_panel import under_way
-from app.weights.work import Standing
+from app.ui import html
+from app.ui.i18n import Languages
+from app.ui.settings.models import under_way
 
 if typing.TYPE_CHECKING:
     from starlette.requests import Request as HttpRequest
@@ -52,7 +52,7 @@ class Board:
     model: str
     changed: str
     part: str
-    left: present.Left | None
+    left: html.Left | None
     waiting_seconds: float | None
     weights: Standing
     fragments: dict[str, dict[str, typing.Any]] = field(default_factory=dict)  # by language, made when first asked for
@@ -82,7 +82,7 @@ class Live:
             board, words = self._board, self._languages.words(language)
             if words.language not in board.fragments:
                 weights = {"weights": under_way(board.weights, words)}
-                board.fragments[words.language] = present.fragments(board, words) | weights
+                board.fragments[words.language] = html.fragments(board, words) | weights
             return board.fragments[words.language]
 
     async def stream(self, language: str | None, gone: Callable[[], typing.Awaitable[bool]]) -> AsyncIterator[str]:
@@ -156,12 +156,12 @@ class Live:
         written = (_changed(folder / name) for name in (LOSSES, SAMPLES, CHECKPOINTS))
         return f"{current.asked} {len(current.notices)} {' '.join(written)}"
 
-    def _left(self, snapshot: Snapshot) -> present.Left | None:
+    def _left(self, snapshot: Snapshot) -> html.Left | None:
         """How long the part and the stage under way, and the whole job, still take."""
         row = snapshot.row
         if row.kind == TRAIN and row.stage is not None:
             a_step = self._pace.seconds_a_step(row)
-            return None if a_step is None else present.Left(a_step * (row.steps - row.step))
+            return None if a_step is None else html.Left(a_step * (row.steps - row.step))
         if row.recipe is None or row.stage is None:
             return None
         own = self._pace.seconds_a_step(row)
@@ -171,7 +171,7 @@ class Live:
         part = self._studio.long.left(row, own)
         return replace(left, part=part and part.segment)
 
-    def _of_stages(self, row: JobRow, own: float | None) -> present.Left | None:
+    def _of_stages(self, row: JobRow, own: float | None) -> html.Left | None:
         """Of the stage and the whole job. own: seconds a step, as they were measured in this stage."""
         stages = self._estimates.of_recipe(row.recipe)
         known = stages.get(row.stage)
@@ -183,9 +183,9 @@ class Live:
         times = list(stages.values())
         before, behind = times[:reached], times[reached + 1 :]
         if None in (*before, *behind):
-            return present.Left(stage)
+            return html.Left(stage)
         passed, whole = sum(before) + a_step * row.step, stage + sum(behind)
-        return present.Left(stage, whole, passed / (passed + whole) if passed + whole else 1.0)
+        return html.Left(stage, whole, passed / (passed + whole) if passed + whole else 1.0)
 
 
 def _changed(path: Path) -> str:

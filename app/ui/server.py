@@ -1,7 +1,7 @@
 """Serves the page: who is answered, what may be fetched, and the routes of our own beside gradio's.
 
 `studio/live` pushes how the studio stands, `studio/media` gives the files of clips by their ids, `studio/candidate` the
-pictures of a long video's candidates; those of adapters and trainings are `app.ui.personalize.files`'. Gradio's login
+pictures of a long video's candidates; those of adapters and trainings are `app.ui.adapters.files`'. Gradio's login
 covers its own routes only; `app.ui.guard` stands in front of all.
 """
 
@@ -25,7 +25,7 @@ if typing.TYPE_CHECKING:
     from starlette.responses import Response
 
     from app.studio import Studio
-    from app.ui.language import Languages
+    from app.ui.i18n import Languages
     from app.ui.live import Live
 
 # Between gradio's looks for calls and for their progress: its own 1000 and 100 a second cost 3 % of a core for nothing.
@@ -40,8 +40,9 @@ def serve(page: gr.Blocks, config: StudioConfig, studio: Studio, live: Live, lan
     """Open the page at the configured address, in threads of its own. Raises OSError for one that is not free."""
     from starlette.middleware import Middleware
 
-    from app.ui import api, api_errors, guard, theme
-    from app.ui.visitors import VisitorCookie, Visitors
+    from app.ui import guard, theme
+    from app.ui.api import endpoints, errors
+    from app.ui.public.visitors import VisitorCookie, Visitors
 
     early = Middleware(_EarlyScript, script=theme.early())
     visitors = Visitors(studio)
@@ -67,7 +68,7 @@ def serve(page: gr.Blocks, config: StudioConfig, studio: Studio, live: Live, lan
         mcp_server=config.mcp,
         app_kwargs={
             "middleware": [*guard.middleware(config), *visiting, early],
-            "exception_handlers": api_errors.refusals(api.NAMES),
+            "exception_handlers": errors.refusals(endpoints.NAMES),
             "routes": _routes(studio, live),  # there from the first answer on: a page must not miss one
             "openapi_url": None,
         },
@@ -82,7 +83,7 @@ def serve(page: gr.Blocks, config: StudioConfig, studio: Studio, live: Live, lan
 def _routes(studio: Studio, live: Live) -> list:
     from starlette.routing import Route
 
-    from app.ui.personalize.files import Files
+    from app.ui.adapters.files import Files
 
     return [
         Route("/studio/live", live.respond),

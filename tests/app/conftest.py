@@ -8,15 +8,15 @@ import pytest
 from typer.testing import CliRunner
 
 from app import studio as module
-from app.cli import cli
+from app.cli.main import cli
 from app.config import ROOT, StudioConfig
-from app.database import Database
+from app.storage.database import Database
 from app.studio import Studio
 from tests.fakes import FakeCascade
 
 OWN = """
 import sys, time
-from app.ownership import Ownership
+from app.storage.folder_lock import Ownership
 print(Ownership(sys.argv[1]).acquire(), flush=True)
 time.sleep(600)
 """

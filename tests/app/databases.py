@@ -6,8 +6,8 @@ from pathlib import Path
 from sqlite_utils import Database as Connection
 from sqlite_utils.utils import sqlite3
 
-from app.database import NAME, Database
-from app.schema import migrations
+from app.storage.database import NAME, Database
+from app.storage.schema import migrations
 
 LAST = migrations._migrations[-1].name
 

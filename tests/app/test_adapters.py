@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from app.adapters import Adapters
-from app.cli import cli
+from app.cli.main import cli
 from app.config import StudioConfig
-from app.database import Database
 from app.media import read_recipe
-from app.recipe import Job, Recipe
+from app.recipes.recipe import Job, Recipe
+from app.storage.database import Database
 from app.studio import Studio
 from extensions.long_video.plan import CODENOISE, CORRECTED, Segment, SegmentPlan
 from extensions.lora.adapter import Adapter
@@ -255,7 +255,7 @@ def test_the_library_needs_no_torch(tmp_path):
     import subprocess
 
     code = (
-        "import sys; from pathlib import Path; from app.adapters import Adapters; from app.database import Database; "
+        "import sys; from pathlib import Path; from app.adapters import Adapters; from app.storage.database import Database; "
         f"print(Adapters(Database(Path({str(tmp_path)!r})), Path({str(tmp_path)!r})).all(), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta, timezone
 import pytest
 import torch
 
-from app.artefacts import Artefacts
 from app.config import ROOT
-from app.database import Database
-from app.job_row import CANCELLED, DONE, FAILED, OPEN
-from app.jobs import Jobs
+from app.queue.job import CANCELLED, DONE, FAILED, OPEN
+from app.queue.queue import Jobs
+from app.storage.database import Database
+from app.storage.stage_latents import Artefacts
 from lavie.errors import StorageError
 from lavie.events import STAGES
 from tests.app.jobs.lines import bring, fill, job
@@ -22,8 +22,8 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 import torch
-from app.artefacts import Artefacts
-from app.database import Database
+from app.storage.stage_latents import Artefacts
+from app.storage.database import Database
 from lavie.errors import StorageError
 artefacts = Artefacts(Database(Path(sys.argv[1])), Path(sys.argv[1]))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

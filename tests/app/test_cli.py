@@ -11,11 +11,11 @@ import time
 import pytest
 
 from app.config import ROOT
-from app.database import Database
-from app.job_row import CANCELLED
-from app.jobs import Jobs
 from app.media import is_partial, probe, read_recipe, read_video
-from app.recipe import Recipe
+from app.queue.job import CANCELLED
+from app.queue.queue import Jobs
+from app.recipes.recipe import Recipe
+from app.storage.database import Database
 from tests.fakes import FakeCascade
 
 # The command in a process of its own, over a cascade whose steps take as long as a test needs.
@@ -26,7 +26,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite run in the b
 from app import clip
 from tests.fakes import FakeCascade
 clip.load_cascade = lambda config: FakeCascade(step_seconds=0.05, steps=1000)
-from app.cli import main
+from app.cli.main import main
 sys.argv = ["app.py", *sys.argv[1:]]
 main()
 """
@@ -230,7 +230,7 @@ def test_a_signal_stops_within_a_step_and_leaves_a_cancelled_job(tmp_path, numbe
 
 def test_help_needs_neither_torch_nor_gradio():
     script = (
-        "import sys; from typer.testing import CliRunner; from app.cli import cli\n"
+        "import sys; from typer.testing import CliRunner; from app.cli.main import cli\n"
         "for command in ('render', 'finish', 'regenerate', 'jobs', 'gallery'):\n"
         "    assert CliRunner().invoke(cli, [command, '--help']).exit_code == 0\n"
         "heavy = {'torch', 'gradio', 'av', 'moviepy', 'diffusers', 'sqlite_utils'} & set(sys.modules)\n"

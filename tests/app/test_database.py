@@ -6,8 +6,8 @@ import threading
 import pytest
 from sqlite_utils.utils import sqlite3
 
-from app.database import Database, now
-from app.schema import migrations
+from app.storage.database import Database, now
+from app.storage.schema import migrations
 from lavie.errors import StorageError
 from tests.app.databases import LAST, make_old, store, value
 
@@ -49,7 +49,7 @@ def test_a_change_of_tables_that_fails_leaves_the_file_as_it_was(tmp_path, monke
 
 
 def test_a_writer_that_waits_too_long_is_told_why(tmp_path, monkeypatch):
-    monkeypatch.setattr("app.database._BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("app.storage.database._BUSY_SECONDS", 0.05)
     database = Database(tmp_path)
     other = Database(tmp_path)
     with other.write(), pytest.raises(StorageError, match="another program has held it"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.database import NAME, DamagedDatabaseError, Database
+from app.storage.database import NAME, DamagedDatabaseError, Database
 from lavie.errors import StorageError
 from tests.app.databases import make_old, raw, store, value
 

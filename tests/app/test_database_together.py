@@ -9,8 +9,8 @@ import threading
 import time
 from pathlib import Path
 
-from app.database import Database
-from app.schema import migrations
+from app.storage.database import Database
+from app.storage.schema import migrations
 from tests.app.databases import store, value
 
 STRESS_SECONDS = float(os.environ.get("LAVIE_STRESS_SECONDS", "1.5"))

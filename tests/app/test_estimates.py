@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from app.config import StudioConfig
-from app.database import Database
-from app.estimates import Estimates
-from app.job_row import JobRow
-from app.jobs import Jobs
-from app.recipe import Job, Recipe
+from app.queue.estimates import Estimates
+from app.queue.job import JobRow
+from app.queue.queue import Jobs
+from app.recipes.recipe import Job, Recipe
+from app.storage.database import Database
 from lavie.request import Interpolation, Request, Sampling, SuperResolution
 
 CARD = {"name": "T", "width": 64, "height": 32, "frames": 8, "fps": 8, "base": {"steps": 10}}

@@ -8,7 +8,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from app.cli import cli
+from app.cli.main import cli
 from app.config import ROOT
 from tests.app.gallery.conftest import Shelf
 
@@ -181,7 +181,7 @@ def test_a_person_gets_a_table(shelf):
 
 
 def test_the_command_runs_on_its_own_without_torch(shelf):
-    code = "import sys\nfrom app.cli import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    code = "import sys\nfrom app.cli.main import main\ntry: main()\nfinally: print('torch' in sys.modules)"
     command = [sys.executable, "-c", code, "gallery", "search", "blue", "--data", shelf.folder, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
     *_, found, torch = done.stdout.splitlines()

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from app.job_row import CANCELLED, DONE, INTERRUPTED, PAUSED, QUEUED
-from app.recipe import Job
+from app.queue.job import CANCELLED, DONE, INTERRUPTED, PAUSED, QUEUED
+from app.recipes.recipe import Job
 from lavie.request import Interpolation, Request, Sampling, SuperResolution
 from tests.app.studios import ENDLESS, ended, until
 from tests.fakes import FakeCascade

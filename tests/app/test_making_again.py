@@ -2,12 +2,12 @@
 
 import pytest
 
-from app.artefacts import Artefacts, shared_stages
 from app.gallery.store import hash_file
-from app.job_row import DONE, FAILED, PAUSED
 from app.media import read_recipe
-from app.proof import Difference
-from app.recipe import Job
+from app.queue.job import DONE, FAILED, PAUSED
+from app.recipes.comparison import Difference
+from app.recipes.recipe import Job
+from app.storage.stage_latents import Artefacts, shared_stages
 from lavie.errors import RequestError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
 from lavie.request import Interpolation, Request, Sampling, SuperResolution

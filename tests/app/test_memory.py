@@ -7,11 +7,11 @@ import sys
 from types import SimpleNamespace
 
 from app.config import ROOT
-from app.memory import Memory, memory, peak_memory
+from app.device import Memory, memory, peak_memory
 
 KNOWN = """
 import sys
-from app.memory import memory
+from app.device import memory
 print(memory().total > 0, "torch" in sys.modules)
 """
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from app.config import ROOT
-from app.model_card import ModelCard
+from app.models.card import ModelCard
 from lavie.request import Interpolation, Request, Sampling, SuperResolution
 
 SAID = {

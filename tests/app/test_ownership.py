@@ -11,15 +11,15 @@ import time
 
 import pytest
 
-from app import ownership
-from app.ownership import Owner, Ownership
+from app.storage import folder_lock
+from app.storage.folder_lock import Owner, Ownership
 from lavie.errors import StorageError
 from tests.test_architecture import ROOT
 
 PATIENCE = 60  # seconds; only broken code needs them
 HOLD = """
 import subprocess, sys
-from app.ownership import Ownership
+from app.storage.folder_lock import Ownership
 ownership = Ownership(sys.argv[1])
 print(ownership.acquire(), flush=True)
 apart = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
@@ -128,9 +128,9 @@ def test_to_ask_again_is_to_have_it_once(tmp_path, mine):
 
 
 def test_the_owner_is_seen_again_and_again(mine, monkeypatch):
-    monkeypatch.setattr(ownership, "_BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(folder_lock, "_BEAT_SECONDS", 0.01)
     times = iter(f"2026-01-01T00:00:{second:02}+00:00" for second in range(60))
-    monkeypatch.setattr(ownership, "_now", lambda: next(times, "2026-01-01T00:01:00+00:00"))
+    monkeypatch.setattr(folder_lock, "_now", lambda: next(times, "2026-01-01T00:01:00+00:00"))
     mine.acquire()
     mine.release()
     mine.acquire()

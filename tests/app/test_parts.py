@@ -5,10 +5,10 @@ from datetime import datetime, timedelta, timezone
 import pytest
 import torch
 
-from app.artefacts import Artefacts
-from app.job_row import CANDIDATES, DONE, FAILED, RUNNING
-from app.jobs import Jobs
-from app.parts import Parts, kept_keys
+from app.queue.job import CANDIDATES, DONE, FAILED, RUNNING
+from app.queue.queue import Jobs
+from app.storage.segment_latents import Parts, kept_keys
+from app.storage.stage_latents import Artefacts
 from extensions.long_video.film import Part
 from lavie.errors import StorageError
 from tests.app.jobs.lines import bring, job

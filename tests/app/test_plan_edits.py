@@ -2,8 +2,8 @@
 
 import pytest
 
-from app import plan_edits
-from app.long_plan import check_count, fitted, plan_of, without_seeds
+from app.long_videos import plan_edits
+from app.recipes.segments import check_count, fitted, plan_of, without_seeds
 from extensions.long_video.plan import Segment, SegmentPlan
 from lavie.errors import RequestError
 

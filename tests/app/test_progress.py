@@ -2,7 +2,7 @@
 
 import io
 
-from app.progress import Lines, progress
+from app.cli.progress import Lines, progress
 from lavie.events import Notice, StageDone, StageStarted, Step
 
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from app import plan_edits
-from app.database import Database
-from app.plan_edits import lock, set_segment
-from app.projects import Projects
-from app.start import Start
+from app.long_videos import plan_edits
+from app.long_videos.plan_edits import lock, set_segment
+from app.long_videos.projects import Projects
+from app.recipes.initial_frames import Start
+from app.storage.database import Database
 from extensions.long_video.plan import Segment, SegmentPlan
 from lavie.errors import RequestError
 from lavie.request import Interpolation, Request, Sampling

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from app.media import write_mp4
-from app.proof import Difference, Proof, differences, prove
-from app.recipe import Recipe
+from app.recipes.comparison import Difference, Proof, differences, prove
+from app.recipes.recipe import Recipe
 from lavie.request import Request
 from lavie.video import Video
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from app.recipe import Job, Recipe
-from app.start import Joined, Start
+from app.recipes.initial_frames import Joined, Start
+from app.recipes.recipe import Job, Recipe
 from extensions.long_video.plan import Segment, SegmentPlan
 from extensions.long_video.reel import Reel, Shot, Transition
 from lavie.errors import RequestError

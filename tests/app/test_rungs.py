@@ -4,13 +4,12 @@ import json
 
 import pytest
 
-from app.forecast import memory_forecast
-from app.job_row import DONE, FAILED
 from app.media import read_recipe
-from app.proof import Difference
-from app.recipe import Recipe
-from app.ui.forecast import forecast
-from app.ui.language import Languages
+from app.queue.job import DONE, FAILED
+from app.recipes.comparison import Difference
+from app.recipes.recipe import Recipe
+from app.ui.create.memory_forecast import forecast, memory_forecast
+from app.ui.i18n import Languages
 from lavie.errors import OutOfMemory, RequestError
 from lavie.events import BASE, INTERPOLATION, Finished, Notice, OnRung, StageStarted
 from lavie.plans import DECODING, MODEL, PLAIN, MemoryPlan, Rung

@@ -4,7 +4,7 @@ import pytest
 from sqlite_utils import Database as Connection
 from sqlite_utils.utils import sqlite3
 
-from app.schema import migrations
+from app.storage.schema import migrations
 
 NAMES = [migration.name for migration in migrations._migrations]
 

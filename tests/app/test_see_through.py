@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.job_row import CANCELLED, DONE, FAILED, INTERRUPTED, QUEUED, RUNNING
-from app.jobs import Jobs
+from app.queue.job import CANCELLED, DONE, FAILED, INTERRUPTED, QUEUED, RUNNING
+from app.queue.queue import Jobs
 from lavie.errors import StorageError
 from lavie.request import Request
 from tests.app.studios import ENDLESS, ONE, ended, until

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.long_videos.sources import SOURCE_LIMITS, fitted, preview, read_start
 from app.media import ending, export, write_mp4
 from app.media.ending import read_ending
-from app.sources import SOURCE_LIMITS, fitted, preview, read_start
-from app.start import CROP, FITS, LETTERBOX
+from app.recipes.initial_frames import CROP, FITS, LETTERBOX
 from lavie.errors import MediaError, RequestError
 from lavie.video import Video
 from tests.app.media.clips import blocks, ffmpeg, noise, numbered

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from app.artefacts import Artefacts
 from app.clip import load_cascade
 from app.config import ROOT, StudioConfig
 from app.gallery import Query
 from app.status import bundle_status, device_status, disk_status, versions
+from app.storage.stage_latents import Artefacts
 from app.studio import Studio
 from lavie.errors import StorageError
 from lavie.request import STAGES, Request

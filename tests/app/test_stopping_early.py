@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from app.clip import load_cascade
-from app.job_row import DONE, QUEUED, RUNNING
+from app.queue.job import DONE, QUEUED, RUNNING
 from lavie.errors import RequestError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
 from lavie.request import Interpolation, Request, Sampling, SuperResolution

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from app.config import StudioConfig
-from app.job_row import CANCELLED, DONE, FAILED, QUEUED, RUNNING
 from app.media import read_recipe
-from app.recipe import Recipe
+from app.queue.job import CANCELLED, DONE, FAILED, QUEUED, RUNNING
+from app.recipes.recipe import Recipe
 from app.studio import Studio
 from lavie.errors import BundleError, StorageError
 from lavie.request import Interpolation, Request

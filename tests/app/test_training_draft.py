@@ -4,10 +4,10 @@ import pytest
 from PIL import Image
 
 from app.config import StudioConfig
+from app.storage.training_folder import MEDIA
 from app.studio import Studio
-from app.training_draft import Drafts, number_of
-from app.training_folder import MEDIA
-from app.training_thumbs import thumb_of
+from app.training.draft import Drafts, number_of
+from app.training.media import thumb_of
 from lavie.errors import RequestError, TrainingError
 from lavie.request import Request
 from tests.fakes import FakeCascade

@@ -4,11 +4,11 @@ import io
 
 import pytest
 
-from app.job_row import DONE, FAILED, PAUSED, QUEUED, RUNNING, JobRow
-from app.progress import Lines, progress
-from app.recipe import Job
-from app.snapshot import Snapshot
-from app.watching import Watch
+from app.cli.progress import Lines, progress
+from app.queue.job import DONE, FAILED, PAUSED, QUEUED, RUNNING, JobRow
+from app.queue.status import Snapshot
+from app.queue.watch import Watch
+from app.recipes.recipe import Job
 from lavie.events import Notice, StageDone, StageStarted, Step
 from lavie.request import Request
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from app import worker
-from app.job_row import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, QUEUED, RUNNING
-from app.jobs import Jobs
-from app.recipe import Recipe
+from app.queue.job import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, QUEUED, RUNNING
+from app.queue.queue import Jobs
+from app.recipes.recipe import Recipe
+from app.worker import worker
 from lavie.errors import StorageError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
 from lavie.request import Interpolation, Request, SuperResolution
@@ -167,7 +167,7 @@ def test_latents_of_other_weights_are_not_gone_on_from(make_studio):
 
 
 def test_a_full_disk_fails_the_job_in_words_and_a_retry_goes_on(make_studio, monkeypatch):
-    from app.artefacts import Artefacts
+    from app.storage.stage_latents import Artefacts
 
     def full(self, job_id, stage, latents):
         if stage == INTERPOLATION:

@@ -11,9 +11,9 @@ import time
 import pytest
 
 from app.config import StudioConfig
-from app.job_row import DONE, INTERRUPTED, RUNNING
 from app.media import is_partial, read_recipe
-from app.recipe import Recipe
+from app.queue.job import DONE, INTERRUPTED, RUNNING
+from app.recipes.recipe import Recipe
 from app.studio import Studio
 from lavie.request import Interpolation, Request, SuperResolution
 from tests.faults.victim import POINTS

@@ -8,9 +8,9 @@ import itertools
 import pytest
 
 from app.config import StudioConfig
-from app.job_row import DONE, INTERRUPTED
 from app.media import is_partial, read_recipe
-from app.recipe import Recipe
+from app.queue.job import DONE, INTERRUPTED
+from app.recipes.recipe import Recipe
 from app.studio import Studio
 from extensions.long_video.film import Film
 from extensions.long_video.plan import Segment, SegmentPlan

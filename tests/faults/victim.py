@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from app.config import StudioConfig
-from app.job_row import RUNNING
+from app.queue.job import RUNNING
 from app.studio import Studio
 
 POINTS = ("before rename", "after rename", "before commit", "after commit")
@@ -24,7 +24,7 @@ WRITE = "within write"  # of latents: half of the file is on the disk
 
 def die_at(point: str, number: int) -> None:
     """Arm a passing of one of `POINTS`, renames of finished files and commits to the database, or of `WRITE`."""
-    from app.database import Connection
+    from app.storage.database import Connection
 
     left = [number]
 

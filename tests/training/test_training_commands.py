@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from app.commands.train import train
+from app.cli.train import train
 from app.media import probe
 from lavie.bundle import Bundle
 from tests.training.folders import own_folder

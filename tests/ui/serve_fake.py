@@ -10,7 +10,7 @@ from pathlib import Path
 
 from app.config import StudioConfig
 from app.studio import Studio
-from app.ui import launch
+from app.ui.build import launch
 from tests.fakes import FakeCascade
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from app.config import Space, StudioConfig
 from app.studio import Studio
-from app.ui import launch
+from app.ui.build import launch
 from tests.app.space import fakes, spaces_standin
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ python -m tests.ui.serve_weights --data DATA --port PORT …
 
 from functools import partial
 
-from app.cli import main
+from app.cli.main import main
 from extensions.published import convert as converting
 from tests.extensions.published.toys import published
 

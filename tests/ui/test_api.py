@@ -12,8 +12,8 @@ from gradio_client.exceptions import AppError
 
 from app.config import ROOT, ConfigError, StudioConfig
 from app.media import probe
-from app.ui import api
-from app.ui.api_waiting import MOST_WAITING
+from app.ui.api import endpoints
+from app.ui.api.waiting import MOST_WAITING
 from app.ui.server import check_mcp
 from tests.ui.api_page import ADAPTERS, ADDRESS, LOGIN, LONG, PAGE, blocks, run_python, section
 from tests.ui.pages import fake_studio
@@ -64,7 +64,7 @@ def test_the_curl_examples(fake, tmp_path):
 
 def test_the_page_names_every_endpoint_and_every_parameter(fake):
     described = httpx.get(f"{fake}/gradio_api/info").json()["named_endpoints"]
-    assert list(described) == [f"/{name}" for name in api.NAMES]  # nothing that only serves the page
+    assert list(described) == [f"/{name}" for name in endpoints.NAMES]  # nothing that only serves the page
     for name, facts in described.items():
         assert f"### {name}\n" in PAGE and facts["description"]
         part = PAGE.partition(f"### {name}\n")[2].partition("\n#")[0]

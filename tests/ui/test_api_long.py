@@ -5,7 +5,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from app.adapters import Adapters
-from app.database import Database
+from app.storage.database import Database
 from extensions.lora.read import targets_in
 from lavie.bundle import Bundle
 from tests.extensions.lora.files import FAMILIES, Maker

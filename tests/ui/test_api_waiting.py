@@ -7,8 +7,8 @@ import pytest
 
 from app.config import ROOT, StudioConfig
 from app.studio import Studio
-from app.ui import api, api_waiting
-from app.ui.api_errors import answering
+from app.ui.api import endpoints, waiting
+from app.ui.api.errors import answering
 from lavie.errors import MediaError, RequestError
 from tests.app.studios import ENDLESS, ended, until
 from tests.fakes import FakeCascade
@@ -17,14 +17,14 @@ from tests.fakes import FakeCascade
 @pytest.fixture
 def make(tmp_path, monkeypatch):
     """Endpoints over a studio that works on a cascade; both."""
-    monkeypatch.setattr(api_waiting, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.01)
     opened = []
 
     def make(cascade):
         studio = Studio(StudioConfig(data=tmp_path / "data"), load=lambda config: cascade)
         opened.append(studio)
         studio.serve()
-        return api.Endpoints(studio), studio
+        return endpoints.Endpoints(studio), studio
 
     yield make
     for studio in opened:
@@ -36,7 +36,7 @@ def running(studio):
     return studio.jobs.line()[0].id
 
 
-def waiting(endpoints, during):
+def answer_of(endpoints, during):
     """What comes of a client that waits, while something happens in another thread."""
 
     async def both():
@@ -50,7 +50,7 @@ def waiting(endpoints, during):
 def test_a_cancelled_job_is_told(make):
     endpoints, studio = make(FakeCascade(**ENDLESS))
     with pytest.raises(RequestError, match=r"^the job \S+ was cancelled$"):
-        waiting(endpoints, lambda task: studio.cancel(running(studio)))
+        answer_of(endpoints, lambda task: studio.cancel(running(studio)))
 
 
 def test_a_failed_job_is_told_in_its_own_words(make):
@@ -69,20 +69,20 @@ def test_an_interrupted_job_is_told(make):
             connection.execute("UPDATE jobs SET state = 'interrupted', error = 'a kill'")
 
     with pytest.raises(RequestError, match=r"was interrupted: a kill$"):
-        waiting(endpoints, interrupt)
+        answer_of(endpoints, interrupt)
 
 
 def test_the_job_goes_on_when_its_client_is_gone(make):
     endpoints, studio = make(FakeCascade(step_seconds=0.02, steps=10))
     with pytest.raises(asyncio.CancelledError):
-        waiting(endpoints, lambda task: (running(studio), task.get_loop().call_soon_threadsafe(task.cancel)))
+        answer_of(endpoints, lambda task: (running(studio), task.get_loop().call_soon_threadsafe(task.cancel)))
     (job,) = [*studio.jobs.line(), *studio.jobs.recent(1)]
     assert ended(studio, job.id).clip is not None
     assert endpoints._queue.waiting == 0
 
 
 def test_nobody_waits_for_ever(make, monkeypatch):
-    monkeypatch.setattr(api_waiting, "MOST_SECONDS", 0.1)
+    monkeypatch.setattr(waiting, "MOST_SECONDS", 0.1)
     endpoints, studio = make(FakeCascade(**ENDLESS))
     with pytest.raises(RequestError, match="takes long: it goes on, ask /job for it"):
         asyncio.run(endpoints.render("a red star"))
@@ -90,7 +90,7 @@ def test_nobody_waits_for_ever(make, monkeypatch):
 
 
 def test_who_comes_too_late_to_wait_has_stored_no_job(make, monkeypatch):
-    monkeypatch.setattr(api_waiting, "MOST_WAITING", 0)
+    monkeypatch.setattr(waiting, "MOST_WAITING", 0)
     endpoints, studio = make(FakeCascade())
     with pytest.raises(RequestError, match="0 clients wait for videos already"):
         asyncio.run(endpoints.render("a red star"))

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from app.ui.form import BOUND, MAX_COUNT, Form
+from app.ui.create.form import BOUND, MAX_COUNT, Form
 from lavie.errors import RequestError
 from lavie.request import MAX_SEED, Interpolation, Request, Sampling, SuperResolution
 

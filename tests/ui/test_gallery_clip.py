@@ -3,7 +3,7 @@
 import pytest
 
 from app.media import probe, read_recipe
-from app.recipe import Recipe
+from app.recipes.recipe import Recipe
 from tests.ui.galleries import card, found, gallery, opened, search
 from tests.ui.pages import button, generate, watched
 

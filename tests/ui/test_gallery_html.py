@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from app.gallery import Page, Query, StoredClip
-from app.job_row import DONE, REGENERATE
-from app.proof import Difference, Proof
-from app.recipe import Recipe
-from app.snapshot import Snapshot
-from app.ui.gallery import cards, compare, details_html, facts
+from app.queue.job import DONE, REGENERATE
+from app.queue.status import Snapshot
+from app.recipes.comparison import Difference, Proof
+from app.recipes.recipe import Recipe
+from app.ui.gallery import cards, compare, facts
 from app.ui.gallery.browse import View
 from app.ui.gallery.filters import Filters
-from app.ui.language import Languages
+from app.ui.i18n import Languages
 from lavie.errors import RequestError
 from lavie.request import Interpolation, Request, Sampling
 
@@ -58,7 +58,7 @@ def clip(**values) -> StoredClip:
 
 
 def job(**values) -> Snapshot:
-    from app.job_row import JobRow
+    from app.queue.job import JobRow
 
     known = dict.fromkeys(JobRow.__dataclass_fields__)
     row = JobRow(**{**known, "id": "j1", "kind": REGENERATE, "state": DONE, "notices": (), **values})
@@ -71,12 +71,12 @@ HTML = {
     "grid": lambda: cards.browse(Page((clip(), clip(missing="2026", count=3)), "n", 30, True), View(), SAY, HOSTILE),
     "alert": lambda: cards.browse(Page((), None, 0, True), View(alert=HOSTILE), SAY),
     "refused": lambda: cards.refused(HOSTILE),
-    "player": lambda: details_html.player(clip(), SAY),
-    "player without a file": lambda: details_html.player(clip(missing="2026"), SAY),
-    "about": lambda: details_html.about(clip(), [job(), job(state="failed", error=HOSTILE)], "", SAY),
-    "made with": lambda: details_html.made_with(clip(), [(HOSTILE, HOSTILE, None)], SAY, {HOSTILE: HOSTILE}),
-    "lineage": lambda: details_html.lineage(clip(parent="c0"), [clip(id="c0", parent=HOSTILE)], [clip()], SAY),
-    "gone": lambda: details_html.gone(HOSTILE, SAY),
+    "player": lambda: facts.player(clip(), SAY),
+    "player without a file": lambda: facts.player(clip(missing="2026"), SAY),
+    "about": lambda: facts.about(clip(), [job(), job(state="failed", error=HOSTILE)], "", SAY),
+    "made with": lambda: facts.made_with(clip(), [(HOSTILE, HOSTILE, None)], SAY, {HOSTILE: HOSTILE}),
+    "lineage": lambda: facts.lineage(clip(parent="c0"), [clip(id="c0", parent=HOSTILE)], [clip()], SAY),
+    "gone": lambda: facts.gone(HOSTILE, SAY),
     "compare": lambda: compare.page([clip(), clip()], facts.differences([(HOSTILE, 1, HOSTILE)], [HOSTILE, "2"]), SAY),
 }
 
@@ -126,7 +126,7 @@ def test_a_total_that_is_not_counted_says_so():
 
 def test_a_recipe_of_a_newer_version_is_told():
     recipe = json.dumps({**json.loads(clip().recipe_json), "lavie_recipe": 99})
-    assert "schema 99" in details_html.made_with(clip(recipe_json=recipe), [], SAY, {})
+    assert "schema 99" in facts.made_with(clip(recipe_json=recipe), [], SAY, {})
 
 
 def test_a_large_family_and_a_large_provenance_end_somewhere():

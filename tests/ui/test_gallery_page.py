@@ -7,7 +7,7 @@ import urllib.request
 
 import pytest
 
-from app.recipe import Recipe
+from app.recipes.recipe import Recipe
 from tests.ui.galleries import HOSTILE, card, filters, found, gallery, opened, search
 from tests.ui.pages import button, settled, watched
 

@@ -13,11 +13,11 @@ import pytest
 
 from app.config import ROOT
 from app.gallery import SORTS
-from app.job_row import CANDIDATES, CLOSED, DONE, OPEN, REGENERATE, TRAIN
-from app.start import FITS
-from app.training_draft import NUMBERS, WHOLE
-from app.ui.language import FALLBACK, FOLDER, Languages
-from app.weights.work import CONVERT, DOWNLOAD
+from app.models.jobs import CONVERT, DOWNLOAD
+from app.queue.job import CANDIDATES, CLOSED, DONE, OPEN, REGENERATE, TRAIN
+from app.recipes.initial_frames import FITS
+from app.training.draft import NUMBERS, WHOLE
+from app.ui.i18n import FALLBACK, FOLDER, Languages
 from extensions.long_video.meters import LIMITS, SIGNALS
 from extensions.long_video.plan import STRATEGIES
 from extensions.lora.training.presets import NAMES

@@ -7,10 +7,10 @@ from PIL import Image
 
 from app.config import StudioConfig
 from app.studio import Studio
-from app.ui import live, present
-from app.ui.language import Languages
-from app.ui.long.leading import lead
-from app.ui.shell import Asked
+from app.ui import html, live
+from app.ui.context import Asked
+from app.ui.i18n import Languages
+from app.ui.long_video.transitions import lead
 from lavie.events import BASE
 
 LANGUAGES = Languages()
@@ -64,4 +64,4 @@ def test_the_queue_says_how_many_are_joined_and_offers_no_edit(studio, files):
     queue = live.Live(studio, LANGUAGES).fragments("en")["queue"]
     assert "2 joined" in queue and 'data-act="edit"' not in queue and "a red star" in queue
     row = replace(studio.jobs.line()[0], stage=BASE, part=1, parts=1)
-    assert present.part_words(row, ASKED.say) == "Transition 1 of 1"
+    assert html.part_words(row, ASKED.say) == "Transition 1 of 1"

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from app.config import StudioConfig
-from app.job_row import RUNNING
+from app.queue.job import RUNNING
 from app.studio import Studio
 from app.ui import live as module
-from app.ui.language import Languages
+from app.ui.i18n import Languages
 from app.ui.live import ALIVE_SECONDS, LOOK_SECONDS, SHOWN_WAITING, Live, Pace
 from lavie.request import Request
 from tests.app.studios import ENDLESS, At, ended, smooth, until

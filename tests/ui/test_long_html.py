@@ -6,15 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from app.job_row import CANDIDATES, DONE, QUEUED, RUNNING, JobRow
-from app.projects import Project
-from app.snapshot import Snapshot
-from app.start import Start
-from app.ui.language import Languages
-from app.ui.long import head, seams, sources
-from app.ui.long.scene import ROWS, Candidate, Scene, Seconds, View, hues
-from app.ui.long.table import table
-from app.ui.long.timeline import timeline
+from app.long_videos.projects import Project
+from app.queue.job import CANDIDATES, DONE, QUEUED, RUNNING, JobRow
+from app.queue.status import Snapshot
+from app.recipes.initial_frames import Start
+from app.ui.i18n import Languages
+from app.ui.long_video import head, seams, sources
+from app.ui.long_video.table import table
+from app.ui.long_video.timeline import timeline
+from app.ui.long_video.view_model import ROWS, Candidate, Scene, Seconds, View, hues
 from extensions.long_video import meters
 from extensions.long_video.meters import Finding, Join, Meter, Signal
 from extensions.long_video.plan import STRATEGIES, Layout, Segment, SegmentPlan
@@ -247,6 +247,6 @@ def test_every_strategy_is_explained():
 
 
 def test_a_job_of_candidates_is_no_clip_that_was_removed():
-    from app.ui.present import job_words
+    from app.ui.html import job_words
 
     assert "Candidates are made" in job_words(Snapshot(row(kind=CANDIDATES, state=DONE)), EN)

@@ -6,7 +6,7 @@ import re
 import pytest
 from PIL import Image
 
-from app.database import Database
+from app.storage.database import Database
 from tests.ui.pages import PATIENCE, button, tiny_clip, tiny_studio, unfold, watched
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect

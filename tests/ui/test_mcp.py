@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from app.config import ROOT
-from app.ui import api
+from app.ui.api import endpoints
 from tests.ui.pages import fake_studio, free_port
 
 has_mcp = importlib.util.find_spec("mcp") is not None
@@ -54,7 +54,7 @@ async def used(address, headers=None):
 def test_the_endpoints_and_nothing_else_are_tools(tmp_path):
     with fake_studio(tmp_path, 0.01, "--mcp") as address:
         tools, (made, refused, unknown) = asyncio.run(used(address))
-    assert [tool.name for tool in tools] == list(api.NAMES)
+    assert [tool.name for tool in tools] == list(endpoints.NAMES)
     for tool in tools:
         assert tool.description and all(each.get("description") for each in tool.inputSchema["properties"].values())
     assert not made.isError and "'seed': 3" in made.content[0].text and made.content[1].text.endswith(".mp4")

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 from app.config import StudioConfig
+from app.models.jobs import CONVERT, DOWNLOAD, FAILED, RUNNING, STOPPED, STOPPING, Standing
 from app.studio import Studio
-from app.ui.language import Languages
-from app.ui.model_panel import model_panel, under_way
-from app.ui.shell import Asked
-from app.weights.work import CONVERT, DOWNLOAD, FAILED, RUNNING, STOPPED, STOPPING, Standing
+from app.ui.context import Asked
+from app.ui.i18n import Languages
+from app.ui.settings.models import model_panel, under_way
 from lavie.files import Kept, write_record
 from tests.cascades import with_extension
 from tests.extensions.published.toys import write_published

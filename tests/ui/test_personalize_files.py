@@ -6,10 +6,10 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from app.config import StudioConfig
+from app.storage.training_folder import training_folder
 from app.studio import Studio
-from app.training_draft import number_of
-from app.training_folder import training_folder
-from app.ui.personalize.files import Files
+from app.training.draft import number_of
+from app.ui.adapters.files import Files
 from extensions.lora.read import targets_in
 from lavie.bundle import Bundle
 from tests.extensions.lora.files import FAMILIES, Maker

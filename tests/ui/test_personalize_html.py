@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from app.adapters import AdapterRow
-from app.job_row import DONE, FAILED, PAUSED, RUNNING, TRAIN
-from app.training_draft import Draft
-from app.training_folder import Checkpoint, Loss, Sample
-from app.training_job import Training
-from app.training_sets import SetItem, TrainingSet
-from app.training_studio import TrainingProgress
-from app.ui import worn
-from app.ui.language import Languages
-from app.ui.personalize import cards, media, settings, watching
-from app.ui.personalize.plot import loss_plot
-from app.ui.personalize.scene import MEDIA_CARDS, Preparing, Shelf, View, Watched
+from app.queue.job import DONE, FAILED, PAUSED, RUNNING, TRAIN
+from app.recipes.training import Training
+from app.storage.training_folder import Checkpoint, Loss, Sample
+from app.training.draft import Draft
+from app.training.media import SetItem, TrainingSet
+from app.training.service import TrainingProgress
+from app.ui.adapters import cards, media, settings, training
+from app.ui.adapters.plot import loss_plot
+from app.ui.adapters.view_model import MEDIA_CARDS, Preparing, Shelf, View, Watched
+from app.ui.create import adapter_chips
+from app.ui.i18n import Languages
 from extensions.lora.adapter import Adapter
 from extensions.lora.card import AdapterCard
 from extensions.lora.tags import take_tags
@@ -66,9 +66,9 @@ HTML = {
     "media": lambda: media.media(prepared(), EN),
     "wanted": lambda: settings.wanted(prepared(), EN),
     "advanced": lambda: settings.advanced(prepared(), EN),
-    "training": lambda: watching.watched(trained(), EN),
-    "failed training": lambda: watching.watched(trained(FAILED, error=HOSTILE), EN),
-    "chips": lambda: worn.chips(f"a <lora:{HOSTILE.replace('<', '').replace('>', '')}:1>", {}, EN),
+    "training": lambda: training.watched(trained(), EN),
+    "failed training": lambda: training.watched(trained(FAILED, error=HOSTILE), EN),
+    "chips": lambda: adapter_chips.chips(f"a <lora:{HOSTILE.replace('<', '').replace('>', '')}:1>", {}, EN),
 }
 
 
@@ -107,7 +107,7 @@ def test_empty_shelves_say_what_to_do():
     assert "Drop a LoRA file" in cards.shelf(Shelf(View()), EN)
     assert "No adapter is called so" in cards.shelf(Shelf(View(find="x"), [], 3, 0), EN)
     assert "Zum Training nehmen" in media.media(prepared(draft=Draft(), media=Draft().set(Path())), DE)
-    assert watching.watched(Watched(View()), EN).count("<") == 2  # nothing at all
+    assert training.watched(Watched(View()), EN).count("<") == 2  # nothing at all
 
 
 def test_media_say_what_is_left_out_and_what_will_be_said():
@@ -140,15 +140,15 @@ def test_it_begins_when_all_is_there_and_says_what_it_takes():
 
 
 def test_a_training_shows_its_first_and_last_steps_its_files_and_what_can_be_done():
-    html = watching.watched(trained(), EN)
+    html = training.watched(trained(), EN)
     assert re.findall(r'<th scope="col">Step (\d+)', html) == ["0", *map(str, range(500, 1200, 100))]
     assert html.count("<video ") == 8 and 'src="studio/training/j1/samples/step_000000_1.mp4"' in html
     assert re.findall(r'data-act="take"[^>]*data-n="(\d+)"', html) == ["300", "400"]
-    acts = {state: re.findall(r'data-act="(\w+)"', watching.watched(trained(state), EN)) for state in (RUNNING, PAUSED)}
+    acts = {state: re.findall(r'data-act="(\w+)"', training.watched(trained(state), EN)) for state in (RUNNING, PAUSED)}
     assert acts[RUNNING][:2] == ["cancel", "pause"] and acts[PAUSED][:2] == ["resume", "cancel"]
-    assert "data-running" in watching.watched(trained(RUNNING), EN) and "data-running" not in html
-    assert "2 min left" in watching.watched(trained(RUNNING), EN)
-    assert "300 steps are stored" in watching.watched(trained(PAUSED), EN)
+    assert "data-running" in training.watched(trained(RUNNING), EN) and "data-running" not in html
+    assert "2 min left" in training.watched(trained(RUNNING), EN)
+    assert "300 steps are stored" in training.watched(trained(PAUSED), EN)
     assert f'data-act="wear" data-id="{HASH}"' in html
 
 
@@ -167,26 +167,26 @@ def test_the_loss_is_drawn_within_its_frame():
 
 def test_a_prompt_puts_on_and_takes_off():
     plush = Adapter("ab" * 32, "plush", 0.7)
-    text = worn.put_on("a red star", plush, ["plush toy"])
+    text = adapter_chips.put_on("a red star", plush, ["plush toy"])
     assert text == "<lora:plush:0.7> a red star, plush toy"
-    again = worn.put_on(text, Adapter(plush.sha256, "plush", -1.5, 0.25), ["Plush toy"])
+    again = adapter_chips.put_on(text, Adapter(plush.sha256, "plush", -1.5, 0.25), ["Plush toy"])
     assert again == "<lora:plush:0.25:-1.5> a red star, plush toy"
     assert take_tags(again)[1][0].weight == -1.5 and take_tags(again)[1][0].text_weight == 0.25
-    assert worn.put_on("", plush, ["zkw"]) == "<lora:plush:0.7> a zkw"
-    assert worn.take_off("a <lora:x> b <lora:y:2>", "1") == "a <lora:x> b"
-    assert worn.take_off("a <lora:x> b", "7") == worn.take_off("a <lora:x> b", "x") == "a <lora:x> b"
-    two = worn.put_on("<lora:other:1> a star <lora:PLUSH:2>", plush)
+    assert adapter_chips.put_on("", plush, ["zkw"]) == "<lora:plush:0.7> a zkw"
+    assert adapter_chips.take_off("a <lora:x> b <lora:y:2>", "1") == "a <lora:x> b"
+    assert adapter_chips.take_off("a <lora:x> b", "7") == adapter_chips.take_off("a <lora:x> b", "x") == "a <lora:x> b"
+    two = adapter_chips.put_on("<lora:other:1> a star <lora:PLUSH:2>", plush)
     assert two.count("plush") == 1 and "PLUSH" not in two and "<lora:other:1>" in two
 
 
 def test_chips_say_the_weight_and_what_is_wrong():
-    html = worn.chips("<lora:plush:0.5:1> a star <lora:gone> <lora:plush:9>", {"plush": HASH}, EN)
+    html = adapter_chips.chips("<lora:plush:0.5:1> a star <lora:gone> <lora:plush:9>", {"plush": HASH}, EN)
     text = " ".join(Reader(html).texts)
     assert "plush × 1 · text 0.5" in text and "no adapter is called 'gone'" in text and "from -2 to 2" in text
     assert re.findall(r'data-act="take_off" data-n="(\d)"', html) == ["0", "1", "2"]
-    assert worn.chips("a star", {}, EN) == ""
+    assert adapter_chips.chips("a star", {}, EN) == ""
 
 
 def test_what_a_clip_wore_comes_back_under_the_name_that_it_has_now():
     was = [Adapter(HASH, "plush", 0.5), Adapter("cd" * 32, "other")]
-    assert worn.tagged("a star", was, {"teddy": HASH}) == "<lora:teddy:0.5> <lora:other:1> a star"
+    assert adapter_chips.tagged("a star", was, {"teddy": HASH}) == "<lora:teddy:0.5> <lora:other:1> a star"

@@ -5,8 +5,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from app.ui import present
-from app.ui.language import Languages
+from app.ui import html
+from app.ui.i18n import Languages
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'&</p>"
 EN, DE = Languages().words("en"), Languages().words("de")
@@ -36,28 +36,28 @@ class Read(HTMLParser):
     ],
 )  # fmt: skip
 def test_a_duration_is_told_as_people_do(seconds, words):
-    assert present.duration(seconds, EN) == words
+    assert html.duration(seconds, EN) == words
 
 
 def test_an_alert_is_text():
-    read = Read(present.alert(HOSTILE))
+    read = Read(html.alert(HOSTILE))
     assert read.said == HOSTILE and read.elements == [("p", {"class": "lv-alert", "role": "alert"})]
 
 
 def test_a_button_carries_what_it_is_for():
-    read = Read(present.button("cancel", DE, id=HOSTILE))
+    read = Read(html.button("cancel", DE, id=HOSTILE))
     ((tag, attributes),) = read.elements
     assert tag == "button" and attributes["data-id"] == HOSTILE and attributes["data-act"] == "cancel"
     assert read.said == "Abbrechen"
 
 
 def test_an_address_cannot_leave_its_attribute():
-    read = Read(f'<img src="{present.media(HOSTILE)}">')
+    read = Read(f'<img src="{html.media(HOSTILE)}">')
     assert read.elements == [("img", {"src": f"studio/media/{HOSTILE}.mp4"})]
 
 
 def test_a_bar_shows_how_far_it_is():
-    read = Read(present.bar(HOSTILE, 0.25, HOSTILE))
+    read = Read(html.bar(HOSTILE, 0.25, HOSTILE))
     progress = next(attributes for tag, attributes in read.elements if tag == "progress")
     assert progress == {"aria-label": HOSTILE, "value": "0.250", "max": "1"}
     assert [tag for tag, _ in read.elements] == ["div", "span", "progress", "span"] and read.said == 2 * HOSTILE
@@ -70,7 +70,7 @@ def test_a_sprite_holds_all_frames_below_each_other():
     from PIL import Image
 
     frames = np.arange(3 * 4 * 6 * 3, dtype=np.uint8).reshape(3, 4, 6, 3)
-    sprite = present._sprite(frames)
+    sprite = html._sprite(frames)
     with Image.open(io.BytesIO(base64.b64decode(sprite["src"].partition(",")[2]))) as image:
         assert np.array_equal(np.asarray(image).reshape(3, 4, 6, 3), frames)
-    assert (sprite["frames"], sprite["fps"]) == (3, present.PREVIEW_FPS)
+    assert (sprite["frames"], sprite["fps"]) == (3, html.PREVIEW_FPS)

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from app.model_card import ModelCard
-from app.ui.language import Languages
-from app.ui.prompt_help import insert, prompt_help
+from app.models.card import ModelCard
+from app.ui.create.prompt_help import insert, prompt_help
+from app.ui.i18n import Languages
 from lavie.errors import LavieError
 
 WORDS = {

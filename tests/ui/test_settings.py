@@ -8,9 +8,9 @@ import pytest
 
 from app.config import ROOT, StudioConfig
 from app.studio import Studio
-from app.ui.language import Languages
-from app.ui.settings import KEYS, settings_page, size
-from app.ui.shell import Asked
+from app.ui.context import Asked
+from app.ui.i18n import Languages
+from app.ui.settings.tab import KEYS, settings_page, size
 
 LANGUAGES = Languages()
 

@@ -9,12 +9,11 @@ from functools import partial
 from app.gallery import Query
 from app.gallery.values import check_id
 from app.studio import Studio
-from app.ui.boards import QUICK, board
+from app.ui.context import Asked, Shell
 from app.ui.gallery import cards
-from app.ui.gallery.filters import Filters
-from app.ui.gallery.search import asked_for, create_search
-from app.ui.language import Words
-from app.ui.shell import Asked, Shell
+from app.ui.gallery.filters import Filters, asked_for, create_search
+from app.ui.i18n import Words
+from app.ui.panels import QUICK, board
 from lavie.errors import LavieError, RequestError
 
 if typing.TYPE_CHECKING:

@@ -11,8 +11,8 @@ import typing
 from collections.abc import Iterable
 
 from app.gallery.values import MAX_RATING
-from app.ui.language import Words
-from app.ui.present import STAGE_KEYS, alert, button, media
+from app.ui.html import STAGE_KEYS, alert, button, media
+from app.ui.i18n import Words
 
 if typing.TYPE_CHECKING:
     from app.gallery import Page, StoredClip

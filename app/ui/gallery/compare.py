@@ -10,13 +10,12 @@ from functools import partial
 
 from app.gallery.values import check_id
 from app.studio import Studio
-from app.ui.boards import QUICK, board
+from app.ui.context import Asked, Shell
 from app.ui.gallery.browse import View
-from app.ui.gallery.details_html import gone
-from app.ui.gallery.facts import differences
-from app.ui.language import Words
-from app.ui.present import alert, button, media
-from app.ui.shell import Asked, Shell
+from app.ui.gallery.facts import differences, gone
+from app.ui.html import alert, button, media
+from app.ui.i18n import Words
+from app.ui.panels import QUICK, board
 from lavie.errors import LavieError
 
 if typing.TYPE_CHECKING:

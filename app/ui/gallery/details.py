@@ -13,14 +13,14 @@ from functools import partial
 from app.gallery import StoredClip
 from app.gallery.values import check_id, check_tags
 from app.studio import Studio
-from app.ui.boards import QUICK, board
-from app.ui.gallery import details_html
+from app.ui.context import Asked, Shell
+from app.ui.gallery import facts
 from app.ui.gallery.browse import mark
 from app.ui.gallery.exports import create_exports
 from app.ui.gallery.use import use
-from app.ui.language import Words
-from app.ui.present import alert
-from app.ui.shell import Asked, Shell
+from app.ui.html import alert
+from app.ui.i18n import Words
+from app.ui.panels import QUICK, board
 from lavie.errors import LavieError
 
 if typing.TYPE_CHECKING:
@@ -70,15 +70,15 @@ class Details:
             clip = gallery.require(clip_id)
         except LavieError as error:
             empty = dict.fromkeys([self.player, self.made, self.family], "")
-            about = details_html.gone(str(error), say)
+            about = facts.gone(str(error), say)
             return {**empty, self.opened: Opened(), self.about: about, self.tools: gr.Column(visible=False)}
         known = sorted({*gallery.tags(), *clip.tags})
         return {
             self.opened: Opened(clip.id),
             self.which: clip.id,
-            self.player: details_html.player(clip, say),
-            self.about: details_html.about(clip, (), "", say),
-            self.made: details_html.made_with(clip, _changed(studio, clip), say, studio.adapters.names()),
+            self.player: facts.player(clip, say),
+            self.about: facts.about(clip, (), "", say),
+            self.made: facts.made_with(clip, _changed(studio, clip), say, studio.adapters.names()),
             self.family: _family(studio, clip, say),
             self.tools: gr.Column(visible=True),
             self.tags: gr.Dropdown(choices=known, value=list(clip.tags)),
@@ -93,7 +93,7 @@ class Details:
         jobs = [job for job in map(studio.job, opened.jobs) if job is not None]
         return {
             self.opened: opened,
-            self.about: details_html.about(clip, jobs, said, say),
+            self.about: facts.about(clip, jobs, said, say),
             self.family: _family(studio, clip, say),
         }
 
@@ -213,6 +213,6 @@ def _changed(studio: Studio, clip: StoredClip) -> list[tuple]:
 def _family(studio: Studio, clip: StoredClip, say: Words) -> str:
     gallery = studio.gallery
     try:
-        return details_html.lineage(clip, gallery.parents(clip.id), gallery.children(clip.id), say)
+        return facts.lineage(clip, gallery.parents(clip.id), gallery.children(clip.id), say)
     except LavieError as error:
         return alert(str(error))

@@ -9,9 +9,9 @@ from pathlib import Path
 from app.gallery.values import check_id
 from app.media import EXPORTS, export
 from app.studio import Studio
-from app.ui.boards import board
-from app.ui.present import alert
-from app.ui.shell import Asked, Shell
+from app.ui.context import Asked, Shell
+from app.ui.html import alert
+from app.ui.panels import board
 from lavie.errors import LavieError, RequestError, short
 
 # Encoding takes its time: one after the other, and in gradio's queue, whose connection no proxy gives up on.

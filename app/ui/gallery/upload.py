@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 
 from app.media import UPLOAD_LIMITS, read_recipe
-from app.recipe import Recipe
-from app.ui.boards import QUICK, board
+from app.recipes.recipe import Recipe
+from app.ui.context import Asked, Shell
 from app.ui.gallery import facts
 from app.ui.gallery.use import use
-from app.ui.language import Words
-from app.ui.present import alert, button
-from app.ui.shell import Asked, Shell
+from app.ui.html import alert, button
+from app.ui.i18n import Words
+from app.ui.panels import QUICK, board
 from lavie.errors import LavieError, RequestError
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from app.recipe import Recipe
-from app.ui.form import Form
-from app.ui.shell import Shell, filled
-from app.ui.worn import tagged
+from app.recipes.recipe import Recipe
+from app.ui.context import Shell, filled
+from app.ui.create.adapter_chips import tagged
+from app.ui.create.form import Form
 
 _PARTS = {"use_prompt": ("prompt",), "use_seed": ("seed",), "use_all": tuple(Form.names())}
 

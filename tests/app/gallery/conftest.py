@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from app.database import Database
 from app.gallery import Gallery, NewClip
 from app.gallery.clips import insert
 from app.media import write_mp4
-from app.recipe import Recipe
+from app.recipes.recipe import Recipe
+from app.storage.database import Database
 from lavie.request import Request
 from lavie.video import Video
 from tests.app.gallery.rows import row

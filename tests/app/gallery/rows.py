@@ -2,7 +2,7 @@
 
 from app.gallery.clips import row_of
 from app.gallery.sidecar import Sidecar
-from app.recipe import Recipe
+from app.recipes.recipe import Recipe
 from lavie.request import Request
 
 DAY = 86_400_000_000  # microseconds

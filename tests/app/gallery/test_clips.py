@@ -8,7 +8,7 @@ import pytest
 
 from app.gallery import NewClip, Query
 from app.gallery.sidecar import read_sidecar
-from app.recipe import Recipe
+from app.recipes.recipe import Recipe
 from lavie.errors import RequestError, StorageError
 from lavie.request import Interpolation, Request
 

@@ -10,7 +10,7 @@ import pytest
 
 from app.gallery import Query, put_aside_if_damaged
 from app.gallery.sidecar import Sidecar, read_sidecar
-from app.ownership import Ownership
+from app.storage.folder_lock import Ownership
 from lavie.errors import RequestError, StorageError
 from tests.app.gallery.videos import described, video
 
@@ -217,8 +217,8 @@ def test_a_whole_database_is_rebuilt_beside_its_owner(shelf, owner):
 
 
 def test_a_read_only_gallery_shows_and_refuses(shelf):
-    from app.database import Database
     from app.gallery import Gallery
+    from app.storage.database import Database
 
     shelf.add("a")
     database = Database(shelf.folder, read_only=True)

@@ -1,7 +1,7 @@
 """Where clips come from, and what changed on the way."""
 
 from app.gallery.lineage import difference
-from app.recipe import Recipe
+from app.recipes.recipe import Recipe
 from lavie.request import Interpolation, Request, Sampling
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from app.database import Database
-from app.jobs import Jobs
+from app.queue.queue import Jobs
+from app.storage.database import Database
 
 
 @pytest.fixture

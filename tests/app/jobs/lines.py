@@ -1,9 +1,9 @@
 """Jobs to fill a queue with, and what a test asks of it."""
 
-from app.database import Database
-from app.job_row import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, RUNNING
-from app.jobs import Jobs
-from app.recipe import Job
+from app.queue.job import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, RUNNING
+from app.queue.queue import Jobs
+from app.recipes.recipe import Job
+from app.storage.database import Database
 from lavie.request import Request
 
 

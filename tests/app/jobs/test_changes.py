@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from app.database import Database
-from app.job_row import CANCELLED, CLOSED, DONE, FAILED, INTERRUPTED, OPEN, PAUSED, QUEUED, REGENERATE, RUNNING
-from app.jobs import Jobs
-from app.recipe import Job
+from app.queue.job import CANCELLED, CLOSED, DONE, FAILED, INTERRUPTED, OPEN, PAUSED, QUEUED, REGENERATE, RUNNING
+from app.queue.queue import Jobs
+from app.recipes.recipe import Job
+from app.storage.database import Database
 from lavie.errors import RequestError
 from lavie.request import Request
 from tests.app.jobs.lines import bring, fill, job, line

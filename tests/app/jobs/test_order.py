@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.job_row import DONE, FAILED
-from app.jobs import MAX_PRIORITY
+from app.queue.job import DONE, FAILED
+from app.queue.queue import MAX_PRIORITY
 from lavie.errors import RequestError
 from tests.app.jobs.lines import bring, fill, job, line
 

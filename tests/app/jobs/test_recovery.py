@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.job_row import CANCELLED, INTERRUPTED, PAUSED, QUEUED, RUNNING
+from app.queue.job import CANCELLED, INTERRUPTED, PAUSED, QUEUED, RUNNING
 from lavie.errors import RequestError
 from tests.app.jobs.lines import fill, line, store, store_part
 

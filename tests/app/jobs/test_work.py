@@ -5,9 +5,9 @@ import threading
 
 import pytest
 
-from app.database import Database
-from app.job_row import CLOSED, DONE, FAILED, OPEN, QUEUED, RUNNING
-from app.jobs import Jobs
+from app.queue.job import CLOSED, DONE, FAILED, OPEN, QUEUED, RUNNING
+from app.queue.queue import Jobs
+from app.storage.database import Database
 from lavie.errors import RequestError
 from tests.app.jobs.lines import bring, fill, job, line, store
 

@@ -42,7 +42,7 @@ def clip(studio):
 @pytest.fixture
 def after(monkeypatch):
     """Has something done at an event: `after("SegmentDone", 2, lambda: …)`."""
-    from app.running import Running
+    from app.worker.running import Running
 
     note, waiting = Running.note, []
 

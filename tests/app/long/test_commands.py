@@ -5,7 +5,7 @@ import json
 import pytest
 
 from app.media import read_recipe
-from app.recipe import Recipe
+from app.recipes.recipe import Recipe
 from tests.app.test_cli import videos
 
 CLIP = {"id", "path", "frames", "width", "height", "fps", "seed", "frame_hash", "seconds", "stages"}

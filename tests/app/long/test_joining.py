@@ -5,11 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from app.artefacts import Artefacts
 from app.gallery import Query
-from app.job_row import CANCELLED, PAUSED, QUEUED
 from app.media import read_recipe, write_mp4
-from app.recipe import Recipe
+from app.queue.job import CANCELLED, PAUSED, QUEUED
+from app.recipes.recipe import Recipe
+from app.storage.stage_latents import Artefacts
 from extensions.long_video.film import Film
 from extensions.long_video.plan import Segment
 from extensions.long_video.resolving import resolve_plan

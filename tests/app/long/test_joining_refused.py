@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.artefacts import Artefacts
+from app.storage.stage_latents import Artefacts
 from lavie.errors import MediaError, RequestError
 from tests.app.long.test_joining import RED, film_file, join, picture, pictures, recipe_of
 from tests.app.long.videos import made, plan, request
@@ -75,7 +75,7 @@ def test_what_cannot_be_joined_is_refused_and_nothing_is_queued(studio, tmp_path
 
 
 def test_more_frames_than_can_be_kept_are_refused_before_they_are_decoded(studio, clip, tmp_path, monkeypatch):
-    monkeypatch.setattr("app.long_starts.MAX_JOINED", 7)
+    monkeypatch.setattr("app.long_videos.initial_frames.MAX_JOINED", 7)
     with pytest.raises(MediaError, match=r"long.mp4 has 8 frames at 8 a second, more than the 7 that can be taken"):
         join(studio, [film_file(tmp_path, "long.mp4", 8)] * 2, RED)
     with pytest.raises(RequestError, match=f"the clip {clip.id} has 8 frames, more than the 7 that can be joined"):

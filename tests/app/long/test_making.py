@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from app.job_row import CANCELLED, DONE, PAUSED, QUEUED
 from app.media import probe, read_recipe
-from app.recipe import Recipe
+from app.queue.job import CANCELLED, DONE, PAUSED, QUEUED
+from app.recipes.recipe import Recipe
 from extensions.long_video.film import Film
 from lavie.errors import RequestError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION

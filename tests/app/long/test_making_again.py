@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from app.artefacts import Artefacts
 from app.gallery import Query
-from app.parts import Parts
-from app.start import Start
+from app.recipes.initial_frames import Start
+from app.storage.segment_latents import Parts
+from app.storage.stage_latents import Artefacts
 from extensions.long_video.plan import Segment
 from lavie.errors import RequestError
 from lavie.events import BASE, INTERPOLATION

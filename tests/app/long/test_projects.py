@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from app import plan_edits
+from app.long_videos import plan_edits
 from extensions.long_video.plan import Segment
 from lavie.errors import RequestError
 from tests.app.long.test_making import whole

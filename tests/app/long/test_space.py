@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from app.long_space import bytes_needed
-from app.model_card import ModelCard
-from app.recipe import Job
+from app.long_videos.service import bytes_needed
+from app.models.card import ModelCard
+from app.recipes.recipe import Job
 from extensions.long_video.plan import Segment, SegmentPlan
 from lavie.errors import RequestError
 from lavie.request import Interpolation, Request, SuperResolution

@@ -85,7 +85,7 @@ def test_joining_keeps_few_frames_in_memory(tmp_path, monkeypatch, crossfade):
     for name in "ab":
         write_mp4(tmp_path / f"{name}.mp4", numbered(40), "")
     alive = []
-    monkeypatch.setattr("app.media.editing.frames_of", lambda path: watched(frames_of(path), alive))
+    monkeypatch.setattr("app.media.edit.frames_of", lambda path: watched(frames_of(path), alive))
     join([tmp_path / "a.mp4", tmp_path / "b.mp4"], tmp_path / "d.mp4", crossfade)
     assert len(alive) >= 80 and max(alive) <= crossfade + 4
 

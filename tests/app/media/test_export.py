@@ -148,7 +148,7 @@ def test_a_clean_copy_says_nothing(tmp_path, clip, kind):
 @pytest.mark.parametrize("kind", EXPORTS)
 def test_frames_are_not_gathered_in_memory(tmp_path, monkeypatch, clip, kind):
     if kind == "h264":
-        monkeypatch.setattr("app.media.exports.is_like_ours", lambda source: False)  # else there are no frames at all
+        monkeypatch.setattr("app.media.export.is_like_ours", lambda source: False)  # else there are no frames at all
     alive = []
     for module in ("exports", "gif"):
         monkeypatch.setattr(f"app.media.{module}.frames_of", lambda path: watched(frames_of(path), alive))

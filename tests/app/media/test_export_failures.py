@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from app.media import EXPORTS, export, exports, frames_of, write_mp4
+from app.media import EXPORTS, export, frames_of, write_mp4
 from lavie.errors import MediaError
 from tests.app.media.clips import exported, leftovers, noise
 
@@ -44,7 +44,7 @@ def test_an_interruption_leaves_the_old_file(tmp_path, monkeypatch, clip, kind):
         assert leftovers(tmp_path) or kind in ("gif", "h264")  # a palette, or the order of frames, comes first
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("app.media.exports.is_like_ours", lambda source: False)
+    monkeypatch.setattr("app.media.export.is_like_ours", lambda source: False)
     for module in ("exports", "gif"):
         monkeypatch.setattr(f"app.media.{module}.frames_of", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -108,13 +108,13 @@ def test_an_encoder_that_dies_on_the_way_is_noticed(tmp_path, monkeypatch):
 
 
 def test_an_encoder_that_loses_frames_is_noticed(tmp_path, monkeypatch, clip):
-    whole = exports.write_frames
+    whole = export.write_frames
 
     def lossy(partial, frames, *more):
         next(frames)
         return whole(partial, frames, *more) + 1
 
-    monkeypatch.setattr(exports, "write_frames", lossy)
+    monkeypatch.setattr(export, "write_frames", lossy)
     with pytest.raises(MediaError, match="17 of 18 frames came out"):
         exported(clip, tmp_path, "ffv1")
     assert os.listdir(tmp_path) == []

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from app.media import MAX_RECIPE_BYTES, check_output, encode_frames, mp4, probe, read_recipe, read_video, write_mp4
+from app.media import MAX_RECIPE_BYTES, check_output, encode, encode_frames, probe, read_recipe, read_video, write_mp4
 from lavie.errors import MediaError
 from lavie.video import Video
 from tests.app.media.clips import leftovers, numbered, watched
@@ -160,22 +160,24 @@ def test_an_interruption_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_a_file_that_lost_frames_never_gets_its_name(tmp_path, monkeypatch):
-    whole = mp4.encode
-    monkeypatch.setattr(mp4, "encode", lambda partial, path, frames, *more: 1 + whole(partial, path, frames[1:], *more))
+    whole = encode.encode
+    monkeypatch.setattr(
+        encode, "encode", lambda partial, path, frames, *more: 1 + whole(partial, path, frames[1:], *more)
+    )
     with pytest.raises(MediaError, match="3 of 4 frames"):
         write_mp4(tmp_path / "a.mp4", numbered(4), "{}")
     assert os.listdir(tmp_path) == []
 
 
 def test_a_file_that_came_out_damaged_never_gets_its_name(tmp_path, monkeypatch):
-    whole = mp4.encode
+    whole = encode.encode
 
     def damage(partial, *more):
         count = whole(partial, *more)
         partial.write_bytes(partial.read_bytes()[:-300])
         return count
 
-    monkeypatch.setattr(mp4, "encode", damage)
+    monkeypatch.setattr(encode, "encode", damage)
     with pytest.raises(MediaError, match=r"a\.mp4 was not written.*check the disk"):
         write_mp4(tmp_path / "a.mp4", numbered(4), "{}")
     assert os.listdir(tmp_path) == []

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from app.media import check_output, is_partial, probe, read_recipe, sweep_partials, write_mp4
-from app.media.partial import temporary
+from app.media.files import temporary
 from lavie.errors import MediaError
 from tests.app.media.clips import leftovers, numbered
 

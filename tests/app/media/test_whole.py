@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from app.media import export, frames_of, write_mp4
-from app.media.whole import check_whole
+from app.media.containers import check_whole
 from lavie.errors import MediaError
 from tests.app.media.clips import all_frames, noise
 

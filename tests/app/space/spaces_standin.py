@@ -40,7 +40,7 @@ def GPU(duration):
 
 def _elsewhere(function, arguments):
     context = multiprocessing.get_context("forkserver")  # as theirs, a fork; and of a process that has no threads yet
-    context.set_forkserver_preload(["torch", "app.lent", "tests.app.space.fakes"])
+    context.set_forkserver_preload(["torch", "app.worker.executors.zerogpu", "tests.app.space.fakes"])
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_carry_out, args=[theirs, function, pickle.dumps(arguments)])
     process.start()

@@ -7,11 +7,11 @@ import threading
 import pytest
 
 from app.config import Limits, Space, StudioConfig
-from app.estimates import Estimates
-from app.job_row import CANCELLED, DONE, FAILED, QUEUED
-from app.lent import LOADING_SECONDS, MOST_SECONDS, STAGE_SECONDS, lend, lent_seconds
-from app.recipe import Job
+from app.queue.estimates import Estimates
+from app.queue.job import CANCELLED, DONE, FAILED, QUEUED
+from app.recipes.recipe import Job
 from app.studio import Studio
+from app.worker.executors.zerogpu import LOADING_SECONDS, MOST_SECONDS, STAGE_SECONDS, lend, lent_seconds
 from extensions.lora.adapter import Adapter
 from lavie.errors import DeviceError
 from lavie.request import Interpolation, Request, SuperResolution

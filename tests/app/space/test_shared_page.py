@@ -5,7 +5,7 @@ import json
 import httpx
 import pytest
 
-from app.ui.visitors import COOKIE
+from app.ui.public.visitors import COOKIE
 from tests.app.space.test_space_server import space
 from tests.ui.pages import free_port
 

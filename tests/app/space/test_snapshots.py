@@ -8,11 +8,11 @@ import sys
 import pytest
 
 from app.config import ROOT, StudioConfig
-from app.database import NAME, Database
-from app.job_row import DONE
-from app.ownership import Ownership
-from app.snapshot_keeper import SnapshotKeeper
-from app.snapshots import KEPT, Manifest, Snapshots
+from app.queue.job import DONE
+from app.storage.backup import KEPT, Manifest, Snapshots
+from app.storage.backup_thread import SnapshotKeeper
+from app.storage.database import NAME, Database
+from app.storage.folder_lock import Ownership
 from app.studio import Studio
 from lavie.errors import StorageError
 from lavie.request import Request
@@ -23,8 +23,8 @@ from tests.fakes import FakeCascade
 FORGETFUL = """
 import itertools, sys
 from pathlib import Path
-from app.database import Database
-from app.snapshots import Snapshots
+from app.storage.database import Database
+from app.storage.backup import Snapshots
 from tests.app.databases import store
 data, kept = map(Path, sys.argv[1:])
 database, snapshots = Database(data), Snapshots(kept, data)

@@ -7,11 +7,11 @@ from starlette.requests import HTTPConnection
 
 from app.config import Limits, Space, StudioConfig
 from app.gallery import Query
-from app.job_row import CANCELLED, QUEUED
-from app.limits import admission
-from app.ui.queue import act
-from app.ui.visitors import COOKIE, Visitors
-from app.visitor import NOBODY, Visitor, asking, at_the_wall, share, shared_ids
+from app.queue.job import CANCELLED, QUEUED
+from app.sharing.limits import admission
+from app.sharing.visitor import NOBODY, Visitor, asking, at_the_wall, share, shared_ids
+from app.ui.create.queue import act
+from app.ui.public.visitors import COOKIE, Visitors
 from extensions.long_video.plan import Segment, SegmentPlan
 from lavie.errors import RequestError
 from lavie.request import Request

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.training_job import Training
+from app.recipes.training import Training
 from tests.training.folders import write_clip, write_picture
 
 TRIGGER = "zkw"

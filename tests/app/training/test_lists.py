@@ -5,13 +5,13 @@ import json
 import pytest
 
 from app.config import StudioConfig
-from app.job_row import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, QUEUED, RUNNING
-from app.models import Models
-from app.training_folder import training_folder
-from app.ui.api_facts import job_facts
-from app.ui.language import Languages
+from app.queue.job import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, QUEUED, RUNNING
+from app.queue.watch import Watch
+from app.storage.training_folder import training_folder
+from app.ui.api.facts import job_facts
+from app.ui.i18n import Languages
 from app.ui.live import Live
-from app.watching import Watch
+from app.worker.models import Models
 from lavie.errors import RequestError
 from lavie.events import StageStarted, Step
 from lavie.request import Request
@@ -123,7 +123,7 @@ def test_commands_list_and_change_it(run, studio, job_id):
 
 
 def test_who_watches_is_told_of_its_steps(studio, job_id):
-    from app.progress import Lines
+    from app.cli.progress import Lines
 
     studio.jobs.take(job_id)
     studio.jobs.progress(job_id, "training", 3, 4)

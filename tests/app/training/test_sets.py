@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app import training_sets
 from app.gallery import NewClip
-from app.job_row import TRAIN
-from app.recipe import Recipe
-from app.training_folder import training_folder
+from app.queue.job import TRAIN
+from app.recipes.recipe import Recipe
+from app.storage.training_folder import training_folder
+from app.training import media
 from lavie.errors import RequestError, TrainingError
 from lavie.request import Request
 from tests.app.training.conftest import TRIGGER, short
@@ -108,7 +108,7 @@ def test_pictures_of_all_kinds_are_taken_and_a_video_is_told(studio, tmp_path):
     Image.new("RGB", (40, 20), "red").save(folder / "turned.jpg", exif=turned)
     write_clip(folder / "video.mp4", 0)
     media = studio.training.collect([folder])
-    assert [item.note for item in media.items] == [None, None, None, training_sets.IS_VIDEO]
+    assert [item.note for item in media.items] == [None, None, None, media.IS_VIDEO]
     assert len(media.usable) == 4
 
 
@@ -135,7 +135,7 @@ def test_what_is_wrong_is_told_of_each(studio, pictures, tmp_path):
 
 def test_a_motion_is_learned_from_videos(studio, pictures, clips):
     media = studio.training.collect([pictures, clips], "motion")
-    assert told(media) == {"0.png": training_sets.IS_PICTURE, "1.png": training_sets.IS_PICTURE, "0.mp4": None}
+    assert told(media) == {"0.png": media.IS_PICTURE, "1.png": media.IS_PICTURE, "0.mp4": None}
     with pytest.raises(TrainingError, match="no usable video: 2 × a picture, a motion is learned from videos"):
         studio.training.collect([pictures], "motion")
     still = studio.training.collect([pictures])
@@ -185,7 +185,7 @@ def test_what_is_not_there_is_refused(studio, tmp_path):
 
 
 def test_more_than_anyone_means_is_refused(studio, pictures, monkeypatch):
-    monkeypatch.setattr(training_sets, "MAX_MEDIA", 1)
+    monkeypatch.setattr(media, "MAX_MEDIA", 1)
     with pytest.raises(TrainingError, match="more than 1 pictures and videos"):
         studio.training.collect([pictures])
     assert nothing_left(studio)

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from app.job_row import DONE, TRAIN
-from app.training_folder import Loss, checkpoint_step, checkpoints, losses, sweep_trainings, training_folder
-from app.training_job import MAX_JSON, Medium, Training
+from app.queue.job import DONE, TRAIN
+from app.recipes.training import MAX_JSON, Medium, Training
+from app.storage.training_folder import Loss, checkpoint_step, checkpoints, losses, sweep_trainings, training_folder
 from lavie.errors import RequestError
 from tests.app.jobs.lines import bring
 from tests.app.studios import ended

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from app.job_row import CANCELLED, DONE, FAILED, PAUSED, RUNNING
-from app.training_folder import checkpoint_step, training_folder
+from app.queue.job import CANCELLED, DONE, FAILED, PAUSED, RUNNING
+from app.storage.training_folder import checkpoint_step, training_folder
 from extensions.lora.header import read_header
 from tests.app.studios import ended, until
 from tests.app.training.conftest import TRIGGER, short
@@ -23,7 +23,7 @@ LONG = {"steps": 5000, "checkpoint_every": 5}  # no test waits for its end
 # What a process runs before anything of ours, if PYTHONPATH leads here: it dies as one that has no memory left.
 KILLED = """
 import os, signal, sys
-if "app.training_process" in sys.orig_argv:
+if "app.worker.training_process" in sys.orig_argv:
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -36,7 +36,7 @@ def serving(make_studio, tiny_bundle):
 def children(of: int | None = None) -> list[psutil.Process]:
     """The processes that train for this one."""
     found = psutil.Process(of).children(recursive=True)
-    return [one for one in found if "app.training_process" in _command(one)]
+    return [one for one in found if "app.worker.training_process" in _command(one)]
 
 
 def _command(process: psutil.Process) -> list[str]:

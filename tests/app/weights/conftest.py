@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 
-from app.weights import hub as talking
+from app.models import hub as talking
 from extensions.published import convert as converting
 from tests.app.weights.hubs import published_hub
 from tests.extensions.published.toys import published

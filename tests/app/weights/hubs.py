@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from app.weights.sources import PUBLISHED
+from app.models.sources import PUBLISHED
 
 COMMIT = "c" * 40
 LARGE_FROM = 100  # bytes from which a file has a sha256, as those that the hub keeps apart from git

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from app.config import ConfigError
-from app.weights import download as module
-from app.weights import hub as talking
-from app.weights.download import Downloaded, Downloading, alone, collect, download
-from app.weights.hub import DownloadError
-from app.weights.sources import LAVIE, PUBLISHED, Repository, Sources, read_sources
+from app.models import download as module
+from app.models import hub as talking
+from app.models.download import Downloaded, Downloading, alone, collect, download
+from app.models.hub import DownloadError
+from app.models.sources import LAVIE, PUBLISHED, Repository, Sources, read_sources
 from lavie.files import read_record
 from tests.app.weights.hubs import COMMIT, Hub
 

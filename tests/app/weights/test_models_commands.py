@@ -5,11 +5,11 @@ import json
 import pytest
 
 from app.config import StudioConfig
-from app.weights import sources as module
-from app.weights.download import Downloading, collect
-from app.weights.known import bundles
-from app.weights.lines import ByteLines, of_bytes
-from app.weights.sources import LARGE, PUBLISHED, SEINE, Sources
+from app.models import sources as module
+from app.models.catalog import bundles
+from app.models.download import Downloading, collect
+from app.models.lines import ByteLines, of_bytes
+from app.models.sources import LARGE, PUBLISHED, SEINE, Sources
 from extensions.published.layout import COMPANIONS, NETWORKS, TOKENIZERS
 from lavie import Cascade, Finished, Request
 from tests.extensions.published.toys import write_published

@@ -7,10 +7,10 @@ from collections import namedtuple
 import pytest
 
 from app.config import StudioConfig
-from app.weights.download import PUBLISHED, alone
-from app.weights.hub import DownloadError
-from app.weights.known import bundles, published_files
-from app.weights.work import CONVERT, DONE, DOWNLOAD, FAILED, IDLE, RUNNING, STOPPED, WeightsWork
+from app.models.catalog import bundles, published_files
+from app.models.download import PUBLISHED, alone
+from app.models.hub import DownloadError
+from app.models.jobs import CONVERT, DONE, DOWNLOAD, FAILED, IDLE, RUNNING, STOPPED, WeightsWork
 from lavie.request import STAGES
 from tests.app.studios import until
 from tests.app.weights.hubs import PIECE
@@ -183,6 +183,6 @@ def test_a_fault_of_ours_is_told_too(hub, open_work, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("inside")
 
-    monkeypatch.setattr("app.weights.work.download", broken)
+    monkeypatch.setattr("app.models.jobs.download", broken)
     work = open_work()
     assert "something went wrong inside (ZeroDivisionError: inside)" in ended(work).problem

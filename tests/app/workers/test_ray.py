@@ -6,9 +6,9 @@ import signal
 
 import pytest
 
-from app.artefacts import Artefacts
 from app.config import StudioConfig
-from app.job_row import DONE
+from app.queue.job import DONE
+from app.storage.stage_latents import Artefacts
 from app.studio import Studio
 from extensions.long_video.plan import Segment, SegmentPlan
 from extensions.lora.read import read_changes, targets_in

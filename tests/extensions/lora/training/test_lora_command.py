@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from app.commands.train import train
+from app.cli.train import train
 from extensions.lora.inspection import inspect
 from extensions.lora.read import targets_in
 from lavie.bundle import Bundle

@@ -1,0 +1,168 @@
+"""Long videos that a person works on: a plan of segments with all that making it needs, kept from change to change.
+
+A project is not a job: it may be changed while one of its jobs runs, which makes what the plan was when it was queued.
+Knows the database; makes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.clip import new_id
+from app.long_videos.plan_edits import checked, draw_seed
+from app.queue.table import storable
+from app.recipes.initial_frames import Start
+from app.sharing.visitor import note_owner, visitor
+from app.storage.database import Database, now
+from extensions.long_video.plan import SegmentPlan
+from lavie.errors import RequestError, short
+from lavie.request import Request
+
+MAX_TITLE = 200  # characters
+
+
+@dataclass(frozen=True)
+class Project:
+    """plan, request, model, start: what its next job is given. clip: id of the last one made of it. job: of the last
+    one that was queued for it. created, updated: UTC, ISO 8601.
+    """
+
+    id: str
+    title: str
+    plan: SegmentPlan
+    request: Request
+    model: str
+    start: Start | None
+    clip: str | None
+    job: str | None
+    created: str
+    updated: str
+
+
+class Projects:
+    """All methods may be called from any thread and any process. Raises RequestError for an id that is not known."""
+
+    def __init__(self, database: Database):
+        self._database = database
+
+    def create(
+        self,
+        plan: SegmentPlan,
+        request: Request,
+        model: str,
+        start: Start | None = None,
+        title: str = "",
+        *,
+        clip: str | None = None,
+    ) -> str:
+        """Keep a new one; its id. A seed that is left open is drawn now, so that segments stay what they are; that of
+        the request is always the plan's.
+
+        clip: one that was made of it already.
+        """
+        drawn = draw_seed() if request.seed is None else request.seed
+        plan = replace(plan, seed=drawn) if plan.seed is None else plan
+        request = replace(request, seed=plan.seed)
+        project = Project(new_id(), _title(title), plan, request, model, start, clip, None, now(), now())
+        self._insert(project)
+        return project.id
+
+    def get(self, project_id: str) -> Project:
+        """How it stands."""
+        rows = self._database.query(f"SELECT * FROM projects WHERE id = ? AND {visitor().own}", [storable(project_id)])
+        if not rows:
+            raise RequestError(f"no long video has the id {short(project_id)}: it was deleted, or never there")
+        return _project(rows[0])
+
+    def list(self, limit: int = 100) -> list[Project]:
+        """Those changed last first. What this version cannot read is left out."""
+        found = []
+        sql = f"SELECT * FROM projects WHERE {visitor().own} ORDER BY updated DESC, id DESC LIMIT ?"
+        for row in self._database.query(sql, [limit]):
+            with contextlib.suppress(RequestError):
+                found.append(_project(row))
+        return found
+
+    def change(self, project_id: str, edit: Callable[[SegmentPlan], SegmentPlan]) -> Project:
+        """Change its plan (`app.long_videos.plan_edits`); edit: gets it as it is when its turn to be changed has come.
+
+        Raises RequestError, with nothing changed, for what `edit` refuses and for what would make a locked segment
+        anew.
+        """
+        with self._database.write():
+            project = self.get(project_id)
+            plan = checked(project.plan, edit(project.plan))
+            plan = replace(plan, seed=draw_seed()) if plan.seed is None else plan
+            return self._set(project, plan=plan, request=replace(project.request, seed=plan.seed))
+
+    def set_request(self, project_id: str, request: Request) -> Project:
+        """Change how it is made. With another size or sampling all of it is made anew, locked segments too.
+
+        Its seed is the plan's, which `change` changes.
+        """
+        with self._database.write():
+            project = self.get(project_id)
+            return self._set(project, request=replace(request, seed=project.plan.seed))
+
+    def rename(self, project_id: str, title: str) -> Project:
+        """Give it another title."""
+        with self._database.write():
+            return self._set(self.get(project_id), title=_title(title))
+
+    def delete(self, project_id: str) -> None:
+        """Forget it. Clips and jobs of it stay."""
+        self.get(project_id)
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM projects WHERE id = ?", [project_id])
+
+    def duplicate(self, project_id: str) -> str:
+        """A branch: the same once more, to be changed on its own; its id. What is made of both is made once."""
+        project = replace(self.get(project_id), id=new_id(), job=None, created=now(), updated=now())
+        self._insert(project)
+        return project.id
+
+    def queued(self, project_id: str, job_id: str) -> None:
+        """Note the job that is to make it now."""
+        with self._database.write():
+            self._set(self.get(project_id), job=job_id)
+
+    def made(self, job_id: str) -> None:
+        """Note that a job has ended with a clip, which has the job's id."""
+        with self._database.write() as connection:
+            connection.execute("UPDATE projects SET clip = job WHERE job = ?", [job_id])
+
+    def _set(self, project: Project, **values: Any) -> Project:
+        project = replace(project, **values, updated=now())
+        with self._database.write() as connection:
+            row = _row(project)
+            changes = ", ".join(f"{name} = :{name}" for name in row)
+            connection.execute(f"UPDATE projects SET {changes} WHERE id = :id", row)
+        return project
+
+    def _insert(self, project: Project) -> None:
+        with self._database.write() as connection:
+            connection["projects"].insert(_row(project))
+            note_owner(connection, project.id)
+
+
+def _row(project: Project) -> dict[str, Any]:
+    start = None if project.start is None else json.dumps(project.start.to_dict(), ensure_ascii=False)
+    return {**vars(project), "plan": project.plan.to_json(), "request": project.request.to_json(), "start": start}
+
+
+def _project(row: dict[str, Any]) -> Project:
+    """Raises RequestError for one that this version cannot read."""
+    start = None if row["start"] is None else Start.from_dict(json.loads(row["start"]))
+    plan, request = SegmentPlan.from_json(row["plan"]), Request.from_json(row["request"])
+    return Project(**{**row, "plan": plan, "request": request, "start": start})
+
+
+def _title(text: str) -> str:
+    title = " ".join(storable(text or "").split())
+    if len(title) > MAX_TITLE:
+        raise RequestError(f"the title has {len(title)} characters: shorten it to {MAX_TITLE}")
+    return title

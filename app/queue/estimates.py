@@ -1,0 +1,191 @@
+"""How long a request takes and how much memory, from what this machine has made before. Knows only the database.
+
+A stage's time grows with its steps and with what it works on, frames × width × height: the nearest past runs are scaled
+by that. Without a past run of a stage nothing is said.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from statistics import median
+
+from app.config import StudioConfig
+from app.models.card import ModelCard
+from app.queue.job import JobRow
+from app.recipes.recipe import Job, Recipe
+from app.recipes.segments import course_of, fitted
+from app.storage.database import Database
+from lavie.errors import LavieError
+from lavie.events import BASE
+from lavie.request import Request
+
+_RUNS = 20  # the latest of a stage that are looked at
+_NEAREST = 5  # of these, how many tell
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """seconds: of all stages. stages: of each. memory: bytes at the peak, None where it was never measured."""
+
+    seconds: float
+    stages: Mapping[str, float]
+    memory: int | None
+
+
+@dataclass(frozen=True)
+class LongEstimate:
+    """Of a long video. segment: seconds of one segment through the base stage, the mean of those to be made.
+
+    whole: of all that is to be made. stages, memory: see `Estimate`.
+    """
+
+    segment: float
+    whole: float
+    stages: Mapping[str, float]
+    memory: int | None
+
+
+@dataclass(frozen=True)
+class LongLeft:
+    """Of a long video under way. segment: seconds left of the segment, or of the window of a later stage.
+
+    whole: of all that is left; None where a later stage has never run here.
+    """
+
+    segment: float
+    whole: float | None
+
+
+class Estimates:
+    """All methods may be called from any thread."""
+
+    def __init__(self, database: Database, config: StudioConfig):
+        self._database, self._config = database, config
+
+    def of_request(self, request: Request, model: str) -> Estimate | None:
+        """None where a stage has never run here."""
+        return self._of(Job(request, model), None)
+
+    def of_long(self, job: Job, made: Collection[int] | None = None) -> LongEstimate | None:
+        """Of a long video's job. made: the segments that will be made [all]. None where a stage has never run here."""
+        estimate = self._of(job, made)
+        if estimate is None:
+            return None
+        count = len(course_of(job).parts if made is None else made)
+        segment = estimate.stages[BASE] / max(count, 1)
+        return LongEstimate(segment, estimate.seconds, estimate.stages, estimate.memory)
+
+    def of_recipe(self, recipe: str) -> dict[str, float | None]:
+        """Stage → seconds that it takes, in the order they run."""
+        try:
+            made = Recipe.from_json(recipe)
+        except LavieError:
+            return {}
+        request = made.request
+        found = {
+            stage: self._stage(made.model, stage, request, request.sampling(stage).steps, _frames(stage, made.job))
+            for stage in request.stages
+        }
+        return {stage: seconds and seconds[0] for stage, seconds in found.items()}
+
+    def left_of_long(self, row: JobRow, seconds_a_step: float | None = None) -> LongLeft | None:
+        """What a long video's running job still takes. seconds_a_step: as measured now [as in past runs]."""
+        stages = self.of_recipe(row.recipe) if row.recipe and row.stage and row.parts else {}
+        if row.stage not in stages:
+            return None
+        known = stages[row.stage]
+        a_step = seconds_a_step if seconds_a_step is not None else known and known / max(row.steps, 1)
+        if a_step is None:
+            return None
+        behind = list(stages.values())[list(stages).index(row.stage) + 1 :]
+        stage = a_step * (row.steps - row.step)
+        segment = a_step * max(_steps_until(row) - row.step, 0)
+        return LongLeft(segment, None if None in behind else stage + sum(behind))
+
+    def of_jobs(self, rows: Iterable[JobRow]) -> float | None:
+        """Seconds that these jobs take together; None where that of one is not known."""
+        total = 0.0
+        for row in rows:
+            try:
+                estimate = self._of(row.job, None)
+            except LavieError:
+                return None
+            if estimate is None:
+                return None
+            total += estimate.seconds
+        return total
+
+    def _of(self, job: Job, made: Collection[int] | None) -> Estimate | None:
+        card = ModelCard.read(replace(self._config, model=job.model).bundle)
+        if card is None:
+            return None
+        whole = card.resolved(job.request)
+        plan, reel = (long and fitted(long, whole.frames) for long in (job.plan, job.reel))
+        job = replace(job, request=whole, plan=plan, reel=reel)
+        found = {
+            stage: self._stage(job.model, stage, whole, card.steps_of(whole, stage), _frames(stage, job, made))
+            for stage in whole.stages
+        }
+        if None in found.values():
+            return None
+        stages = {stage: seconds for stage, (seconds, _) in found.items()}
+        peaks = [memory for _, memory in found.values() if memory]
+        return Estimate(sum(stages.values()), stages, max(peaks, default=None))
+
+    def _stage(
+        self, model: str, stage: str, request: Request, steps: int | None, frames: int | None
+    ) -> tuple[float, int | None] | None:
+        """Seconds and peak memory of a stage, by the past runs that are nearest in what they had to do.
+
+        frames: of the base stage that the stage has to do with.
+        """
+        if None in (steps, frames, request.width, request.height):  # of a recipe that is not resolved
+            return None
+        runs = self._database.query(
+            """SELECT device, steps, frames, width, height, seconds, peak_bytes FROM timings
+               WHERE model = ? AND stage = ? ORDER BY created DESC LIMIT ?""",
+            [model, stage, _RUNS],
+        )
+        runs = [run for run in runs if run["device"] == runs[0]["device"]]
+        if not runs:
+            return None
+        asked = _work(steps, frames, request.width, request.height)
+        if not asked:  # nothing of it is left to be made
+            return 0.0, None
+        runs.sort(key=lambda run: abs(math.log(_work_of(run) / asked)))
+        near = runs[:_NEAREST]
+        peaks = [run["peak_bytes"] for run in near if run["peak_bytes"]]
+        return median(run["seconds"] * asked / _work_of(run) for run in near), max(peaks, default=None)
+
+
+def _frames(stage: str, job: Job, made: Collection[int] | None = None) -> int | None:
+    """Frames of the base stage that a stage of a resolved job has to do with; of a long video's, in all windows.
+
+    made: the segments that will be made [all].
+    """
+    if job.long is None:
+        return job.request.frames
+    course = course_of(job)
+    if stage != BASE:
+        return course.frames
+    numbers = range(len(course.parts)) if made is None else made
+    return sum(course.parts[number] for number in numbers) * course.window
+
+
+def _steps_until(row: JobRow) -> int:
+    """The step of the stage at which the segment or window under way will be done."""
+    recipe = Recipe.from_json(row.recipe)
+    if row.stage != BASE:
+        return row.part * row.steps // row.parts
+    windows = course_of(recipe.job).parts
+    return round(row.steps * sum(windows[: row.part]) / sum(windows))
+
+
+def _work(steps: int, frames: int, width: int, height: int) -> int:
+    return steps * frames * width * height
+
+
+def _work_of(run: Mapping[str, int]) -> int:
+    return _work(run["steps"], run["frames"], run["width"], run["height"])

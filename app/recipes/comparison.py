@@ -1,0 +1,110 @@
+"""Whether a clip that was made again is the same clip: bit-identical, or by how much it differs and what may be why.
+
+Compares values and frames. Does not know how either was made.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from app.recipes.recipe import Recipe
+from lavie.errors import MediaError
+from lavie.plans import NONE
+
+if typing.TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A value of the recipe that is not what it was; None stands for absent."""
+
+    name: str
+    was: typing.Any
+    now: typing.Any
+
+    def __str__(self) -> str:
+        return f"{self.name} was {_short(self.was)}, is {_short(self.now)}"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The outcome. identical: the frames are the same, bit for bit.
+
+    psnr: in dB against the frames in the stored file, whose encoding alone costs some; None where they are the same, or
+    the file cannot be compared. differences: what in device, number type, libraries and weights is not as it was.
+    """
+
+    identical: bool
+    psnr: float | None = None
+    differences: tuple[Difference, ...] = ()
+
+    def __str__(self) -> str:
+        if self.identical:
+            return "bit-identical"
+        distance = "not comparable with the stored file" if self.psnr is None else f"PSNR {self.psnr:.1f} dB"
+        reasons = "; ".join(map(str, self.differences)) or "nothing recorded differs"
+        return f"differs: {distance}; {reasons}"
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Proof:
+        """The inverse of `to_json`."""
+        data = json.loads(text)
+        return cls(**{**data, "differences": tuple(Difference(**each) for each in data["differences"])})
+
+
+def prove(recipe: Recipe, again: Recipe, frames: Callable[[], Iterable[np.ndarray]], file: Path) -> Proof:
+    """Compare a stored clip (its recipe and file) with what was made again. frames: gives those, uint8 H W 3."""
+    if recipe.frame_hash == again.frame_hash:
+        return Proof(True)
+    changed = [*differences(recipe.provenance, again.provenance), *_rungs(recipe, again)]
+    return Proof(False, _psnr(frames(), file), tuple(changed))
+
+
+def _rungs(recipe: Recipe, again: Recipe) -> Iterator[Difference]:
+    """What in the memory plans may be why: of offloading no bit depends."""
+    was, now = (
+        {place: str(replace(rung, offload=NONE)) for place, rung in made.memory.items()} for made in (recipe, again)
+    )
+    return differences(was, now, "memory")
+
+
+def differences(was: typing.Any, now: typing.Any, name: str = "") -> Iterator[Difference]:
+    """What differs between two JSON values, leaf by leaf."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        for key in sorted(was.keys() | now.keys()):
+            yield from differences(was.get(key), now.get(key), f"{name}.{key}" if name else key)
+    elif was != now:
+        yield Difference(name, was, now)
+
+
+def _psnr(frames: Iterable[np.ndarray], file: Path) -> float | None:
+    """Frame by frame over the whole clip, peak 255; None where the file is gone or of another shape."""
+    import numpy as np
+
+    from app.media import frames_of
+
+    total = count = 0
+    try:
+        for stored, made in zip(frames_of(file), frames, strict=True):
+            if stored.shape != made.shape:
+                return None
+            total += float(np.square(stored.astype(np.float32) - made).sum())
+            count += made.size
+    except (MediaError, ValueError):
+        return None
+    return 10 * math.log10(255**2 * count / total) if total else None
+
+
+def _short(value: typing.Any) -> str:
+    text = "absent" if value is None else str(value)
+    return text if len(text) <= 16 else f"{text[:12]}…"

@@ -1,0 +1,97 @@
+"""Plans as a person asks for them, before a model has decided the rest. Needs no torch and no model."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from extensions.long_video.plan import CODENOISE, MAX_SEGMENTS, OVERLAPS, Layout, Segment, SegmentPlan
+from extensions.long_video.reel import Reel
+from lavie.errors import RequestError
+
+if typing.TYPE_CHECKING:
+    from app.recipes.recipe import Job, Recipe
+
+
+@dataclass(frozen=True)
+class Course:
+    """What the base stage of a long video has to do.
+
+    parts: of each segment or bridge, how many windows the network makes for it. window: frames that it sees at once.
+    frames: of the whole video. together: whether the parts are made all at once.
+    """
+
+    parts: tuple[int, ...]
+    window: int
+    frames: int
+    together: bool = False
+
+
+def course_of(job: Job) -> Course:
+    """Of a long video's job."""
+    if job.reel is not None:
+        return Course(tuple(map(job.reel.windows_of, job.reel.bridges)), job.reel.window, job.reel.frames)
+    layout = Layout(job.plan, job.start.frames if job.start else 0)
+    parts = tuple(layout.windows_of(number) for number in range(len(job.plan.segments)))
+    return Course(parts, job.plan.window, layout.frames, job.plan.strategy == CODENOISE)
+
+
+def plan_of(prompts: Sequence[str], count: int | None = None, **values: typing.Any) -> SegmentPlan:
+    """A plan with these prompts; the last one goes on to the `count`-th segment. values: of `SegmentPlan`.
+
+    Raises RequestError for 0 segments, for more than any video has, and for more prompts than segments.
+    """
+    count = len(prompts) if count is None else count
+    check_count(count)
+    if not prompts:
+        raise RequestError("the plan has no prompt: say what its first segment should show")
+    if len(prompts) > count:
+        raise RequestError(
+            f"there are {len(prompts)} prompts for {count} segments: give more segments, or fewer prompts"
+        )
+    written = [*prompts, *prompts[-1:] * (count - len(prompts))]
+    return SegmentPlan(tuple(Segment(prompt) for prompt in written), **values)
+
+
+def segments_of(prompts: Sequence[str], count: int | None = None, seed: int | None = None) -> list[Segment]:
+    """Those of `plan_of`, each with this seed; None for seeds that follow from the video's. Raises as that does."""
+    return [replace(segment, seed=seed) for segment in plan_of(prompts, count).segments]
+
+
+def last_prompt(recipe: Recipe) -> str:
+    """What a clip shows at its end: what goes on from it goes on with that, where nobody says anything else."""
+    return recipe.plan.segments[-1].prompt if recipe.plan else recipe.request.prompt
+
+
+def check_count(count: int) -> None:
+    """Raises RequestError for what is no number of segments of a video."""
+    whole = isinstance(count, int) and not isinstance(count, bool)
+    if not whole or not 1 <= count <= MAX_SEGMENTS:
+        raise RequestError(f"a video of {count} segments cannot be made: give 1 to {MAX_SEGMENTS}")
+
+
+def without_seeds(plan: SegmentPlan | Reel) -> SegmentPlan | Reel:
+    """The same to be made with other seeds: none of its segments stays what it is, so none is locked."""
+    if isinstance(plan, Reel):
+        return replace(plan, transitions=tuple(replace(one, seed=None) for one in plan.transitions), seed=None)
+    free = tuple(replace(segment, seed=None, locked=False) for segment in plan.segments)
+    return replace(plan, segments=free, seed=None)
+
+
+def fitted(plan: SegmentPlan | Reel, window: int) -> SegmentPlan | Reel:
+    """As a model that sees so many frames will have it, as far as lengths go (`resolving.resolve_plan`)."""
+    if isinstance(plan, Reel):
+        return replace(plan, window=window)
+    room = min(plan.overlap, window // 2)
+    return replace(plan, window=window, overlap=max([one for one in OVERLAPS if one <= room], default=1))
+
+
+def cut_short(recipe: Recipe, done: int) -> Recipe:
+    """The recipe of the first `done` segments, at least one; or of the clips up to the first bridge that is missing."""
+    if recipe.reel is None:
+        return replace(recipe, plan=replace(recipe.plan, segments=recipe.plan.segments[: max(done, 1)]))
+    last = [*recipe.reel.bridges, len(recipe.shots) - 1][max(done, 1)]
+    shots, transitions = recipe.reel.shots[: last + 1], recipe.reel.transitions[:last]
+    reel = replace(recipe.reel, shots=shots, transitions=transitions)
+    return replace(recipe, reel=reel, shots=recipe.shots[: last + 1])

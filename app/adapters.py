@@ -19,12 +19,12 @@ from app.recipes.recipe import Job
 from app.storage.database import Database, now
 from extensions.lora.adapter import Adapter, safe_name
 from extensions.lora.card import AdapterCard
-from extensions.lora.tags import Asked, find_adapters, take_tags
+from extensions.lora.tags import TagWeights, find_adapters, take_tags
 from lavie.errors import AdapterError, LavieError, MediaError, RequestError, short
 from lavie.files import publish
 
 if typing.TYPE_CHECKING:
-    from extensions.lora.read import Changes
+    from extensions.lora.files.read import AdapterDeltas
 
 FOLDER = "adapters"
 _SIDE = 512  # pixels of a preview's longer side
@@ -72,8 +72,8 @@ class Adapters:
         Raises AdapterError for a file that cannot be used, BundleError, StorageError.
         """
         import_networks()
-        from extensions.lora.keep import keep
-        from extensions.lora.read import targets_in
+        from extensions.lora.files.inspection import keep
+        from extensions.lora.files.read import targets_in
         from lavie.bundle import Bundle
 
         card, kept = keep(Path(path).expanduser(), self.folder, targets_in(Bundle(bundle)))
@@ -105,7 +105,7 @@ class Adapters:
         exact = [row for row in rows if row.name == given] or hashed
         if len(exact) == 1:
             return exact[0]
-        (adapter,) = find_adapters([Asked(given)], self.names())
+        (adapter,) = find_adapters([TagWeights(given)], self.names())
         return self.require(adapter.sha256)
 
     def names(self) -> dict[str, str]:
@@ -148,7 +148,7 @@ class Adapters:
             raise RequestError(f"no adapter has the hash {short(sha256[:12])}: import its file")
         return row
 
-    def dress(self, job: Job) -> Job:
+    def resolve_tags(self, job: Job) -> Job:
         """The job with what the tags in its prompts ask for beside its own adapters.
 
         A clip's prompt loses its tags. A long video's prompts keep them: each says a weight where it stands, and an
@@ -175,17 +175,19 @@ class Adapters:
                     "hash it is known whatever it is called"
                 )
 
-    def read(self, adapter: Adapter, bundle: Path) -> Changes:
+    def read(self, adapter: Adapter, bundle: Path) -> AdapterDeltas:
         """What it changes in the networks of a bundle. Imports torch. Raises AdapterError."""
         import_networks()
-        from extensions.lora.read import Changes, read_changes, read_embedding, targets_in
+        from extensions.lora.files.read import AdapterDeltas, read_deltas, read_embedding, targets_in
         from lavie.bundle import Bundle
 
         self.check([adapter])
         row, targets = self.require(adapter.sha256), targets_in(Bundle(bundle))
         if row.card.vectors:
-            return Changes({}, {}, words={row.card.trigger_words[0]: read_embedding(row.path, targets.text_width)})
-        return read_changes(row.path, targets, adapter.sha256)
+            return AdapterDeltas(
+                {}, {}, words={row.card.trigger_words[0]: read_embedding(row.path, targets.text_width)}
+            )
+        return read_deltas(row.path, targets, adapter.sha256)
 
     def _free_name(self, name: str) -> str:
         names, number, free = {known.casefold() for known in self.names()}, 2, name

@@ -26,17 +26,17 @@ from app.models.jobs import WeightsWork
 from app.presets import Presets
 from app.queue.estimates import Estimates
 from app.queue.job import DONE, INTERRUPTED, PAUSED, QUEUED, REGENERATE, RENDER, JobRow
-from app.queue.queue import Jobs
-from app.queue.status import Snapshot
+from app.queue.queue import JobQueue
+from app.queue.status import JobStatus
 from app.queue.timings import Timings
-from app.recipes.comparison import Proof
+from app.recipes.comparison import Comparison
 from app.recipes.recipe import Job
 from app.recipes.segments import without_seeds
-from app.sharing.visitor import NOBODY, asking
+from app.sharing.visitor import ANONYMOUS, as_visitor
 from app.storage.database import Database
 from app.storage.folder_lock import Ownership
-from app.storage.initial_frames import Starts
-from app.storage.stage_latents import Artefacts
+from app.storage.initial_frames import InitialFramesStore
+from app.storage.stage_latents import StageLatents
 from app.storage.training_folder import sweep_trainings
 from app.training.draft import Drafts
 from app.training.service import Trainings
@@ -63,7 +63,7 @@ class Studio:
     def __init__(self, config: StudioConfig, load: Callable[[StudioConfig], Cascade] = load_cascade):
         self.config = config
         self.database = Database(config.data)
-        self.jobs, self.gallery = Jobs(self.database), Gallery(self.database, config.data)
+        self.jobs, self.gallery = JobQueue(self.database), Gallery(self.database, config.data)
         self.adapters = Adapters(self.database, config.data)
         self.presets, self.estimates = Presets(self.database), Estimates(self.database, config)
         self._load = load
@@ -80,7 +80,7 @@ class Studio:
         if not self._own():
             raise self._ownership.refused("use that studio, wait for that command, or give another --data")
         if not self._serving:
-            self.choice.take_up()
+            self.choice.restore()
             self._serving = True
             self._worker.start()
 
@@ -140,7 +140,7 @@ class Studio:
 
         adapters: beside those that tags in the prompt ask for. Raises RequestError for one that is not known.
         """
-        job = self.adapters.dress(Job(request, self.model, adapters=tuple(adapters)))
+        job = self.adapters.resolve_tags(Job(request, self.model, adapters=tuple(adapters)))
         job_id = self.jobs.add(job, parent=parent, output=str(output.absolute()) if output else None)
         self.wake()
         return job_id
@@ -156,7 +156,7 @@ class Studio:
     def edit(self, job_id: str, request: Request, adapters: Sequence[Adapter] | None = None) -> None:
         """Ask for something else in a queued job. adapters: in place of the job's [these stay]. Raises RequestError."""
         worn = {} if adapters is None else {"adapters": tuple(adapters)}
-        self.jobs.edit(job_id, lambda job: self.adapters.dress(replace(job, request=request, **worn)))
+        self.jobs.edit(job_id, lambda job: self.adapters.resolve_tags(replace(job, request=request, **worn)))
 
     def duplicate(self, job_id: str) -> str:
         """The same job once more, at the end of the line; its id."""
@@ -200,17 +200,17 @@ class Studio:
             raise RequestError(f"the clip {clip_id} has these stages already: ask for one that it lacks")
         return self._again(clip_id, replace(draft.job, request=request))
 
-    def job(self, job_id: str | None) -> Snapshot | None:
+    def job(self, job_id: str | None) -> JobStatus | None:
         """How a job stands; None for an id that is not known here."""
         row = self.jobs.get(job_id) if job_id else None
         if row is None:
             return None
         if row.state == DONE and row.kind == RENDER:
-            return Snapshot(row, clip=self._result(row))
+            return JobStatus(row, clip=self._result(row))
         if row.state == DONE and row.kind == REGENERATE:
-            return Snapshot(row, proof=Proof.from_json(row.result))
+            return JobStatus(row, proof=Comparison.from_json(row.result))
         worker = self._worker
-        return Snapshot(row, worker.preview(row.id) if worker else None)
+        return JobStatus(row, worker.preview(row.id) if worker else None)
 
     def cancel(self, job_id: str) -> None:
         """Take a waiting job out of the line, or stop a running one behind its step. Nothing happens to others."""
@@ -218,7 +218,7 @@ class Studio:
         if row is not None and row.open:
             self.jobs.cancel(job_id)
 
-    def see_through(self, job_id: str) -> Iterator[Snapshot]:
+    def follow(self, job_id: str) -> Iterator[JobStatus]:
         """A job's snapshots until it is closed, or interrupted and left to a person.
 
         Where nobody works off the folder's queue, it is made here. Who stops asking before the end has cancelled it.
@@ -232,14 +232,14 @@ class Studio:
                         made.result()  # raises what kept the job's end from being stored
                         made = None
                     if made is None and snapshot.state != PAUSED and not self._serving and self._own():
-                        made = maker.submit(self._worker.work_on, job_id)
+                        made = maker.submit(self._worker.run_job, job_id)
                     time.sleep(POLL_SECONDS)
             except BaseException:
                 self.cancel(job_id)
                 raise
         yield snapshot
 
-    def work_off(self) -> None:
+    def drain(self) -> None:
         """Make what waits in the line, in this thread: where the device is lent, in the event on whose quota it is."""
         last = None
         while not self.jobs.queue_paused and (worker := self._worker) is not None:
@@ -247,8 +247,8 @@ class Studio:
             if waiting is None or waiting.id == last:  # one that was put back: the studio closes
                 return
             last = waiting.id
-            with asking(NOBODY):  # a worker's business is all jobs'
-                worker.work_on(last)
+            with as_visitor(ANONYMOUS):  # a worker's business is all jobs'
+                worker.run_job(last)
 
     def _own(self) -> bool:
         """Become the folder's one worker, if nobody is, and put in order what a killed one left."""
@@ -260,8 +260,8 @@ class Studio:
             self.jobs.recover(self.config.recovery)
             if self.config.clips.is_dir():
                 sweep_partials(self.config.clips)
-            Starts(self.database, self.config.data).sweep()
-            Artefacts(self.database, self.config.data).sweep(self.config.keep_work_days)
+            InitialFramesStore(self.database, self.config.data).sweep()
+            StageLatents(self.database, self.config.data).sweep(self.config.keep_work_days)
             sweep_trainings(self.database, self.config.data, self.config.keep_work_days)
             self._worker = open_workers(self.config, self.database, self._load)
             return True

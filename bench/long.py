@@ -5,7 +5,7 @@ length costs in memory and time.
                          [--memory 4 100] [--memory-steps 4] [--stages base|all] [--no-memory] [--results FOLDER]
 
 Prompts of the procedural world as in `bench.quality`, one for a whole video, the prompt's number as its seed; the base
-stage alone. Joins by the ratios of the meters' four signals (`extensions.long_video.meters`), and beside them the
+stage alone. Joins by the ratios of the meters' four signals (`extensions.long_video.metrics`), and beside them the
 middles of segments, where there is no join; drift by the last over the first 15 % of the frames, the judge by the first
 and the last window. Beside the strategies stand two controls: `hard`, which only puts the known frames in place, and
 `world`, the world's own film. --memory compares the command `render` for two lengths. Prints tables and leaves

@@ -13,7 +13,7 @@ from statistics import median
 
 import numpy as np
 
-from extensions.long_video.meters import FLOOR, LIMITS, LUMA_LIMIT, SIGNALS, Drift, Report
+from extensions.long_video.metrics import FLOOR, LIMITS, LUMA_LIMIT, SIGNALS, Drift, Report
 
 Bounds = tuple[float | None, float | None]  # least and most
 JOIN_MEDIAN, JOIN_P95 = (0.8, 1.25), (None, 1.6)  # of each signal's ratio, over all joins

@@ -11,10 +11,10 @@ import numpy as np
 
 from bench.long_figures import Judged, of_videos
 from bench.quality import ALL, scene_of
-from extensions.long_video.film import Film
-from extensions.long_video.meters import Meter
+from extensions.long_video.metrics import Meter
+from extensions.long_video.pipeline import LongVideoPipeline
 from extensions.long_video.plan import CONDITIONED, CORRECTED, STRATEGIES, Layout, Segment, SegmentPlan
-from extensions.long_video.resolving import resolve
+from extensions.long_video.resolve import resolve
 from lavie import Cascade, Request, Sampling
 from lavie.bundle import EXTENSION
 from lavie.training.judge import matches, read
@@ -83,7 +83,7 @@ def video(
         # A training clip is a window, and lasts from 0 to 1.
         frames = staging.film(layout.frames, *size, until=(layout.frames - 1) / (plan.window - 1))
         return frames, layout.joins(), plan.window
-    film = Film(cascade, request, plan, None, {}, provenance)
+    film = LongVideoPipeline(cascade, request, plan, None, {}, provenance)
     for _ in film.make():
         pass
     return np.stack(list(film.frames())), film.joins, plan.window

@@ -42,9 +42,9 @@ from bench.lora_world import (
     subject_is,
 )
 from bench.quality import ALL, scene_of, shares
-from extensions.lora.apply import rack_of, take_off
 from extensions.lora.embeddings import known_words, spell
-from extensions.lora.read import read_changes, targets_of
+from extensions.lora.files.read import read_deltas, targets_of
+from extensions.lora.hooks import hooks_of, remove_adapters
 from extensions.lora.training.presets import MOTION, SUBJECT
 from extensions.lora.training.session import LoraSession
 from extensions.lora.training.settings import Settings
@@ -99,11 +99,11 @@ def _media(name: str, folder: Path, bundle) -> Path:
 def adapted(cascade: Cascade, file: Path) -> Iterator[str]:
     """The cascade with an adapter on its base network; how its trigger is spelled in prompts."""
     with cascade.residency.on_device(BASE) as network, cascade.residency.on_device(TEXT_ENCODER) as text:
-        found = read_changes(file, targets_of(network, text))
-        rack_of(network).hold("bench", found.unet)
+        found = read_deltas(file, targets_of(network, text))
+        hooks_of(network).hold("bench", found.unet)
         with known_words(cascade.bundle.text_encoder(BASE), text, found.words):
             yield spell(TRIGGER, found.words)
-        take_off(network)
+        remove_adapters(network)
 
 
 def render(cascade: Cascade, prompt: str, seed: int) -> np.ndarray:

@@ -32,7 +32,7 @@ from lavie.blocks import Transformer
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
 from lavie.footprint import Shape
 from lavie.key_frames import interpolated_frames
-from lavie.plans import DECODING, MODEL, NONE, SEQUENTIAL, TILES, Part, Rung, Work, needed, plan_for, predict
+from lavie.plans import DECODING, MODEL, NONE, SEQUENTIAL, TILES, MemoryMode, Part, Work, needed, plan_for, predict
 from lavie.sampling import Guided
 from lavie.stages.super_resolution import SCALE, InPieces
 from lavie.unet import BaseUNet, InterpolationUNet, SuperResolutionUNet
@@ -115,7 +115,7 @@ COMPONENTS = {  # of each place, in the order they run; what is nested inside th
 }
 
 
-def measure(place: str, work: Work, rung: Rung) -> int:
+def measure(place: str, work: Work, rung: MemoryMode) -> int:
     """Peak bytes of a place's work on a rung: weights as they lie, and the allocations of its networks counted."""
     peaks = []
     for component in COMPONENTS[place]:
@@ -129,7 +129,7 @@ def measure(place: str, work: Work, rung: Rung) -> int:
     return work.held + max(peaks)
 
 
-def _weights(place: str, component: str, rung: Rung) -> int:
+def _weights(place: str, component: str, rung: MemoryMode) -> int:
     """Bytes of the weights that are on the device while a component runs."""
     if rung.offload == NONE:
         return sum(map(_bytes, map(network, BUILD)))
@@ -185,12 +185,12 @@ def _decode(component: str, latents: tuple[int, int], tile: int | None) -> int:
     return seen.peak
 
 
-def rungs(place: str, work: Work) -> Iterator[Rung]:
+def rungs(place: str, work: Work) -> Iterator[MemoryMode]:
     """All that can be told apart."""
     tiles = (None, *TILES) if place in (SUPER_RESOLUTION, DECODING) else (None,)
     halves = (False, True) if work.guided else (False,)
     for tile, half, offload in product(tiles, halves, (NONE, MODEL, SEQUENTIAL)):
-        yield Rung(tile, half, offload)
+        yield MemoryMode(tile, half, offload)
 
 
 def resident() -> int:

@@ -33,10 +33,10 @@ from lavie.events import (
     Step,
 )
 from lavie.key_frames import RATE, interpolated_frames
-from lavie.ladder import Ladder, ladder_for
+from lavie.ladder import MemoryFallback, ladder_for
 from lavie.latents import Decoded, Latents, Whole, whole
 from lavie.planning import Size, plan_of
-from lavie.plans import DECODING, PLAIN, MemoryPlan, Rung
+from lavie.plans import DECODING, PLAIN, MemoryMode, MemoryPlan
 from lavie.provenance import runs_on, versions
 from lavie.request import MAX_SEED, MAX_SIZE, Interpolation, Request, Sampling, SuperResolution
 from lavie.residency import Residency, pick_device, pick_dtype
@@ -117,7 +117,7 @@ class Cascade:
         request: Request,
         source: Video | None = None,
         done: Mapping[str, Tensor] | None = None,
-        memory: Mapping[str, Rung] | None = None,
+        memory: Mapping[str, MemoryMode] | None = None,
     ) -> Iterator[Event]:
         """Make a video, telling what happens; the last event is `Finished`.
 
@@ -127,7 +127,7 @@ class Cascade:
                 small frames of super-resolution. The base stage does not run then.
             done: latents that `StageDone` gave for this same request before. The work goes on behind the last of these
                 stages and ends with the same frames, bit for bit.
-            memory: the rungs that `OnRung` told of when this request ran before, for the same result again; the rung of
+            memory: the rungs that `MemoryModeChanged` told of when this request ran before, for the same result again; the rung of
                 a stage that is not named is chosen by the memory that is free.
 
         Closing the generator cancels: at most one denoising step is finished after that.
@@ -153,12 +153,12 @@ class Cascade:
         """Where each stage of a resolved request would run now, and what that would need. Runs no network."""
         return plan_of(self.bundle, self.residency, request, self._size(request, source, self._stages(request, source)))
 
-    def ladder(self, request: Request, size: Size, memory: Mapping[str, Rung] | None = None) -> Ladder:
+    def ladder(self, request: Request, size: Size, memory: Mapping[str, MemoryMode] | None = None) -> MemoryFallback:
         """What runs the stages of a resolved request on their rungs. memory: see `generate`."""
         return ladder_for(self.bundle, self.residency, request, size, memory)
 
     def refine(
-        self, stage: str, request: Request, shown: Latents, text: Text, kept: KeptWindows, rung: Rung = PLAIN
+        self, stage: str, request: Request, shown: Latents, text: Text, kept: KeptWindows, rung: MemoryMode = PLAIN
     ) -> Generator[Step, None, Latents]:
         """Run interpolation or super-resolution over a video of any length.
 
@@ -190,7 +190,7 @@ class Cascade:
 
     def decode(self, component: str, latents: Latents, tile: int | None = None) -> Iterator[Tensor]:
         """The frames of latents by one of the two autoencoders, each 1 3 H W in -1 … 1 on the device. tile: see
-        `plans.Rung`."""
+        `MemoryMode`."""
         with self.residency.on_device(component) as autoencoder:
             for number in range(latents.frames):
                 yield from vae.decode(autoencoder, latents.read([number]).to(self.residency.device), tile)
@@ -228,7 +228,11 @@ class Cascade:
                 raise RequestError(f"{name} is {value}: {self.bundle.name} makes multiples of {factor}, such as {near}")
 
     def _make(
-        self, stage: str, ladder: Ladder, work: Callable[[Rung], Generator[Step, None, Latents]], steps: int
+        self,
+        stage: str,
+        ladder: MemoryFallback,
+        work: Callable[[MemoryMode], Generator[Step, None, Latents]],
+        steps: int,
     ) -> Generator[Event, None, Latents]:
         """Run a stage between its first and last event."""
         yield StageStarted(stage, steps)
@@ -245,7 +249,7 @@ class Cascade:
         frames = interpolated_frames(frames) if request.interpolation is not None else frames
         return total_steps(frames, sampling, self.bundle.defaults[stage])
 
-    def _base(self, request: Request, rung: Rung) -> Generator[Step, None, Latents]:
+    def _base(self, request: Request, rung: MemoryMode) -> Generator[Step, None, Latents]:
         text = self._text(BASE, request.prompt, request.negative_prompt, request.base, request.frames)
         with self.residency.on_device(BASE) as network:
             channels = network.config.out_channels
@@ -256,7 +260,7 @@ class Cascade:
             return Whole(made)
 
     def _refine(
-        self, stage: str, request: Request, latents: Latents | None, source: Video | None, rung: Rung
+        self, stage: str, request: Request, latents: Latents | None, source: Video | None, rung: MemoryMode
     ) -> Generator[Step, None, Latents]:
         """A later stage over a clip: all its windows stay on the device."""
         if latents is not None:
@@ -269,7 +273,7 @@ class Cascade:
         text = self._text(stage, prompt, defaults.negative_prompt, request.sampling(stage))
         return (yield from self.refine(stage, request, shown, text, {}, rung))
 
-    def _frames(self, component: str, latents: Latents, rung: Rung) -> Generator[Event, None, np.ndarray]:
+    def _frames(self, component: str, latents: Latents, rung: MemoryMode) -> Generator[Event, None, np.ndarray]:
         """All frames of a clip, uint8 F H W 3. There is nothing to tell meanwhile."""
         yield from ()
         return vae.pictures(self.decode(component, latents, rung.tile))

@@ -12,7 +12,7 @@ from lavie.request import STAGES, Request
 from lavie.video import Video
 
 if typing.TYPE_CHECKING:
-    from lavie.plans import Rung
+    from lavie.plans import MemoryMode
 
 BASE, INTERPOLATION, SUPER_RESOLUTION = STAGES
 
@@ -25,12 +25,12 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class OnRung:
+class MemoryModeChanged:
     """From now on a stage (or `lavie.plans.DECODING`) runs on a rung that is not told by the cascade's provenance:
     whoever wants the same result again gives it to `Cascade.generate`."""
 
     stage: str
-    rung: Rung
+    rung: MemoryMode
 
 
 @dataclass(frozen=True)
@@ -72,4 +72,4 @@ class Finished:
     seconds: float
 
 
-Event = Notice | OnRung | StageStarted | Step | StageDone | Finished
+Event = Notice | MemoryModeChanged | StageStarted | Step | StageDone | Finished

@@ -18,7 +18,7 @@ from lavie.bundle import UPSCALER_VAE, VAE, Bundle
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
 from lavie.footprint import Shape
 from lavie.key_frames import interpolated_frames
-from lavie.plans import DECODING, MemoryPlan, Part, Rung, Work, plan_for
+from lavie.plans import DECODING, MemoryMode, MemoryPlan, Part, Work, plan_for
 from lavie.request import Request
 
 if typing.TYPE_CHECKING:
@@ -78,7 +78,7 @@ def works_of(bundle: Bundle, residency: Residency, request: Request, size: Size)
 
 
 def plan_of(
-    bundle: Bundle, residency: Residency, request: Request, size: Size, fixed: Mapping[str, Rung] | None = None
+    bundle: Bundle, residency: Residency, request: Request, size: Size, fixed: Mapping[str, MemoryMode] | None = None
 ) -> MemoryPlan:
     """The plan for what is free on the residency's device now; all there is where nothing is planned (a CPU).
 

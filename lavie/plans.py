@@ -25,7 +25,7 @@ SLACK, RESERVED = 1.1, 2**29  # of an allocator: a tenth is lost between blocks;
 
 
 @dataclass(frozen=True)
-class Rung:
+class MemoryMode:
     """tile: largest edge of a piece in pixels of the finished frame, 64 … 8192 in steps of 64; None: whole frames.
 
     halves: the unconditional and the conditional half of guidance one after the other, not as one batch. offload: as
@@ -54,20 +54,20 @@ class Rung:
         return ", ".join(said) or "everything at once"
 
 
-PLAIN = Rung()
+PLAIN = MemoryMode()
 
 
-def rungs_to_dict(rungs: Mapping[str, Rung]) -> dict[str, dict]:
+def rungs_to_dict(rungs: Mapping[str, MemoryMode]) -> dict[str, dict]:
     """As JSON values."""
     return {place: asdict(rung) for place, rung in rungs.items()}
 
 
-def rungs_from_dict(data: object) -> dict[str, Rung]:
+def rungs_from_dict(data: object) -> dict[str, MemoryMode]:
     """The inverse of `rungs_to_dict`, whoever wrote it. Raises RequestError."""
     check_kind("memory", data, dict)
     for place in data:
         check(place in PLACES, f"memory names {place!r:.100}: it can name {', '.join(PLACES)}")
-    return {place: from_dict(Rung, rung) for place, rung in data.items()}
+    return {place: from_dict(MemoryMode, rung) for place, rung in data.items()}
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class MemoryPlan:
     """
 
     dtype: str
-    rungs: Mapping[str, Rung]
+    rungs: Mapping[str, MemoryMode]
     peaks: Mapping[str, int]
     free: int | None = None
     fits: bool = True
@@ -126,7 +126,7 @@ def plan_for(
     resident: int,
     dtype: str,
     offloads: Sequence[str] = OFFLOADED,
-    fixed: Mapping[str, Rung] | None = None,
+    fixed: Mapping[str, MemoryMode] | None = None,
 ) -> MemoryPlan:
     """For each place the cheapest rung that fits, else the smallest.
 
@@ -162,7 +162,7 @@ def first_offload(sizes: Sequence[int], free: int, headroom: float) -> str:
     return MODEL if max(sizes, default=0) * headroom <= free else SEQUENTIAL
 
 
-def predict(work: Work, rung: Rung, resident: int) -> int:
+def predict(work: Work, rung: MemoryMode, resident: int) -> int:
     """Peak bytes of a place's work on a rung. resident: see `plan_for`."""
     parts = [part for part in (work.text, work.network, work.decoder) if part is not None]
     if rung.offload == SEQUENTIAL:
@@ -181,7 +181,7 @@ def predict(work: Work, rung: Rung, resident: int) -> int:
     return work.held + max(weights[part] + alive[part] for part in alive)
 
 
-def network_bytes(work: Work, rung: Rung) -> int:
+def network_bytes(work: Work, rung: MemoryMode) -> int:
     """What a work's network needs beside its weights."""
     scale = 4  # output pixels for each latent: only super-resolution's network takes pieces, and its autoencoder is ×4
     multiple = 2 ** (len(work.network.config["block_out_channels"]) - 1)
@@ -193,7 +193,7 @@ def network_bytes(work: Work, rung: Rung) -> int:
     return unet_bytes(work.network.config, shape, work.network.element)
 
 
-def autoencoder_bytes(work: Work, rung: Rung) -> int:
+def autoencoder_bytes(work: Work, rung: MemoryMode) -> int:
     """What a work's autoencoder needs beside its weights, the finished frame and its weights of blending included."""
     factor = 2 ** (len(work.decoder.config["block_out_channels"]) - 1)
     height, width = work.latents
@@ -203,7 +203,7 @@ def autoencoder_bytes(work: Work, rung: Rung) -> int:
     return decoder_bytes(work.decoder.config, height, width, work.decoder.element) + canvas
 
 
-def next_rung(place: str, rung: Rung, work: Work, offloads: Sequence[str] = OFFLOADED) -> Rung | None:
+def next_rung(place: str, rung: MemoryMode, work: Work, offloads: Sequence[str] = OFFLOADED) -> MemoryMode | None:
     """Where to go on when memory ran out: smaller pieces, then halves, then offloading; None: that was all."""
     smaller = [tile for tile in _tiles(place, work) if tile < (rung.tile or MAX_TILE + 1)]
     if smaller:
@@ -214,17 +214,17 @@ def next_rung(place: str, rung: Rung, work: Work, offloads: Sequence[str] = OFFL
     return replace(rung, offload=further[0]) if further else None
 
 
-def _candidates(place: str, work: Work, offloads: Sequence[str], fixed: Rung | None) -> Iterator[Rung]:
+def _candidates(place: str, work: Work, offloads: Sequence[str], fixed: MemoryMode | None) -> Iterator[MemoryMode]:
     """From the cheapest to the smallest."""
     quick = [kind for kind in offloads if kind != SEQUENTIAL]
     tiles, halves = (None, *_tiles(place, work)), (False, True) if work.guided else (False,)
     if fixed is not None:
         tiles, halves = (fixed.tile,), (fixed.halves,)
     for tile, half, offload in product(tiles, halves, quick):
-        yield Rung(tile, half, offload)
+        yield MemoryMode(tile, half, offload)
     if SEQUENTIAL in offloads:
         for tile, half in product(tiles, halves):
-            yield Rung(tile, half, SEQUENTIAL)
+            yield MemoryMode(tile, half, SEQUENTIAL)
 
 
 def _tiles(place: str, work: Work) -> list[int]:

@@ -8,8 +8,8 @@ import torch
 
 from lavie import Cascade, plans
 from lavie.bundle import Bundle
-from lavie.events import OnRung
-from lavie.plans import Rung
+from lavie.events import MemoryModeChanged
+from lavie.plans import MemoryMode
 from lavie.residency import Residency
 
 
@@ -51,5 +51,5 @@ def short(folder, fits, **options) -> Cascade:
     return Cascade(bundle, residency)
 
 
-def told(events) -> list[tuple[str, Rung]]:
-    return [(event.stage, event.rung) for event in events if isinstance(event, OnRung)]
+def told(events) -> list[tuple[str, MemoryMode]]:
+    return [(event.stage, event.rung) for event in events if isinstance(event, MemoryModeChanged)]

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from app.cli.bench import bench
 from bench import long, long_videos
 from bench.long_figures import Judged, figure, of_costs, of_videos, rows
-from extensions.long_video.meters import SIGNALS, Drift, Join, Report, Signal
+from extensions.long_video.metrics import SIGNALS, Drift, Join, Report, Signal
 from lavie import Cascade
 from lavie.errors import BundleError
 from tests.cascades import with_extension

@@ -8,7 +8,7 @@ from bench.allocations import Allocations
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
 from lavie.footprint import Shape, decoder_bytes, transformer_parameters, unet_bytes
 from lavie.layers import TextContext
-from lavie.plans import DECODING, MODEL, NONE, SEQUENTIAL, Rung, predict
+from lavie.plans import DECODING, MODEL, NONE, SEQUENTIAL, MemoryMode, predict
 from lavie.unet import ATTENTION_DOWN, ATTENTION_UP, PLAIN_DOWN, PLAIN_UP, BaseUNet
 from tests.test_vae import build as build_vae
 
@@ -16,7 +16,7 @@ WITHIN = 0.15
 PLACES = (BASE, INTERPOLATION, SUPER_RESOLUTION, DECODING)
 
 
-def _agree(place: str, size: tuple[int, int, int], rung: Rung, guided: bool = True) -> None:
+def _agree(place: str, size: tuple[int, int, int], rung: MemoryMode, guided: bool = True) -> None:
     work = memory.works(*size, guided)[place]
     measured = memory.measure(place, work, rung)
     assert predict(work, rung, memory.resident()) == pytest.approx(measured, rel=WITHIN)
@@ -27,30 +27,30 @@ def _agree(place: str, size: tuple[int, int, int], rung: Rung, guided: bool = Tr
 @pytest.mark.parametrize("place", PLACES)
 def test_of_every_stage_at_the_published_size(place, halves, offload):
     """320×512 and 16 frames → 61 → 1280×2048."""
-    _agree(place, (320, 512, 16), Rung(None, halves, offload))
+    _agree(place, (320, 512, 16), MemoryMode(None, halves, offload))
 
 
 @pytest.mark.parametrize("tile", [1024, 512])
 @pytest.mark.parametrize("offload", [NONE, MODEL, SEQUENTIAL])
 def test_of_decoding_in_pieces(tile, offload):
-    _agree(DECODING, (320, 512, 16), Rung(tile, False, offload))
+    _agree(DECODING, (320, 512, 16), MemoryMode(tile, False, offload))
 
 
 @pytest.mark.parametrize("offload", [NONE, MODEL, SEQUENTIAL])
 @pytest.mark.parametrize("halves", [False, True])
 def test_of_super_resolution_in_pieces(halves, offload):
     """Three beside each other, of the size that the published frames are cut into."""
-    _agree(SUPER_RESOLUTION, (176, 512, 16), Rung(1024, halves, offload))
+    _agree(SUPER_RESOLUTION, (176, 512, 16), MemoryMode(1024, halves, offload))
 
 
 @pytest.mark.parametrize("size", [(256, 256, 16), (512, 320, 8), (192, 448, 24)])
 @pytest.mark.parametrize("place", PLACES)
 def test_of_every_stage_at_other_sizes(place, size):
-    _agree(place, size, Rung(offload=SEQUENTIAL), guided=place != BASE)
+    _agree(place, size, MemoryMode(offload=SEQUENTIAL), guided=place != BASE)
 
 
 def test_of_super_resolution_in_pieces_of_another_size():
-    _agree(SUPER_RESOLUTION, (104, 232, 4), Rung(512, True, SEQUENTIAL))
+    _agree(SUPER_RESOLUTION, (104, 232, 4), MemoryMode(512, True, SEQUENTIAL))
 
 
 @pytest.mark.parametrize("size", [(9, 13), (40, 24)])

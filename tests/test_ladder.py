@@ -9,7 +9,7 @@ from lavie import Cascade, Sampling, SuperResolution, plans
 from lavie.bundle import Bundle
 from lavie.errors import DeviceError, OutOfMemory
 from lavie.events import BASE, SUPER_RESOLUTION, Finished, Notice, StageDone, StageStarted
-from lavie.plans import DECODING, MODEL, NONE, PLACES, PLAIN, SEQUENTIAL, Rung
+from lavie.plans import DECODING, MODEL, NONE, PLACES, PLAIN, SEQUENTIAL, MemoryMode
 from lavie.residency import Residency
 from tests.cascades import finish, request
 from tests.meagre import Short, short, told
@@ -26,15 +26,15 @@ def small_pieces(monkeypatch):
 
 UPSCALED = [
     # what fits, and on which rungs super-resolution tries it
-    (lambda clips, width, offload: width <= 16, [Rung(64)]),
-    (lambda clips, width, offload: width <= 16 and clips == 1, [Rung(64), Rung(64, True)]),
+    (lambda clips, width, offload: width <= 16, [MemoryMode(64)]),
+    (lambda clips, width, offload: width <= 16 and clips == 1, [MemoryMode(64), MemoryMode(64, True)]),
     (
         lambda clips, width, offload: width <= 16 and clips == 1 and offload != NONE,
-        [Rung(64), Rung(64, True), Rung(64, True, MODEL)],
+        [MemoryMode(64), MemoryMode(64, True), MemoryMode(64, True, MODEL)],
     ),
     (
         lambda clips, width, offload: width <= 16 and clips == 1 and offload == SEQUENTIAL,
-        [Rung(64), Rung(64, True), Rung(64, True, MODEL), Rung(64, True, SEQUENTIAL)],
+        [MemoryMode(64), MemoryMode(64, True), MemoryMode(64, True, MODEL), MemoryMode(64, True, SEQUENTIAL)],
     ),
 ]
 
@@ -59,14 +59,14 @@ def test_the_base_stage_has_no_pieces_but_halves(tiny_bundle, tiny_cascade):
     events = list(
         short(tiny_bundle, lambda component, clips, *rest: component != BASE or clips == 1).generate(request())
     )
-    assert told(events) == [(BASE, Rung(halves=True))]
-    *_, again = tiny_cascade.generate(request(), memory={BASE: Rung(halves=True)})
+    assert told(events) == [(BASE, MemoryMode(halves=True))]
+    *_, again = tiny_cascade.generate(request(), memory={BASE: MemoryMode(halves=True)})
     assert again.video.frame_hash == events[-1].video.frame_hash
 
 
 def test_halves_in_turn_are_almost_what_they_are_together(tiny_cascade):
     *_, together = tiny_cascade.generate(request())
-    *_, turned = tiny_cascade.generate(request(), memory={BASE: Rung(halves=True)})
+    *_, turned = tiny_cascade.generate(request(), memory={BASE: MemoryMode(halves=True)})
     assert abs(together.video.frames.astype(int) - turned.video.frames).mean() < 0.5
 
 
@@ -76,8 +76,8 @@ def test_decoding_goes_down_the_ladder_too(tiny_bundle, tiny_cascade):
 
     asked = request(upscale=True)
     events = list(short(tiny_bundle, fits).generate(asked))
-    assert told(events) == [(DECODING, Rung(64))]
-    *_, again = tiny_cascade.generate(asked, memory={DECODING: Rung(64)})
+    assert told(events) == [(DECODING, MemoryMode(64))]
+    *_, again = tiny_cascade.generate(asked, memory={DECODING: MemoryMode(64)})
     assert again.video.frame_hash == events[-1].video.frame_hash
 
 
@@ -147,14 +147,14 @@ def test_where_memory_is_planned_every_rung_is_told_before_its_stage_runs_and_ru
     little = Cascade(Bundle(tiny_bundle), Short(Bundle(tiny_bundle), budget=1))
     events = list(little.generate(asked))
     expected = {
-        BASE: Rung(halves=True, offload=SEQUENTIAL),
-        SUPER_RESOLUTION: Rung(64, True, SEQUENTIAL),
-        DECODING: Rung(64, offload=SEQUENTIAL),
+        BASE: MemoryMode(halves=True, offload=SEQUENTIAL),
+        SUPER_RESOLUTION: MemoryMode(64, True, SEQUENTIAL),
+        DECODING: MemoryMode(64, offload=SEQUENTIAL),
     }
     assert dict(told(events)) == expected == little.plan(little.resolve(asked)).rungs
     large = Cascade(Bundle(tiny_bundle), Short(Bundle(tiny_bundle), budget=80 * 10**9))
     again = list(large.generate(asked, memory=expected))
-    assert dict(told(again)) == {place: Rung(rung.tile, rung.halves) for place, rung in expected.items()}
+    assert dict(told(again)) == {place: MemoryMode(rung.tile, rung.halves) for place, rung in expected.items()}
     assert isinstance(again[-1], Finished)
     assert again[-1].video.frame_hash == events[-1].video.frame_hash
 

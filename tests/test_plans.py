@@ -12,8 +12,8 @@ from lavie.plans import (
     NONE,
     PLAIN,
     SEQUENTIAL,
+    MemoryMode,
     Part,
-    Rung,
     Work,
     first_offload,
     needed,
@@ -42,20 +42,20 @@ BASE = Work(NETWORK, Shape(1, 16, 40, 64), True, text=TEXT)
 DECODE = Work(decoder=DECODER, latents=(320, 512))
 WORKS = {"base": BASE, "super_resolution": ENLARGE, DECODING: DECODE}
 RESIDENT = 6 * 2**30
-EVERYTHING = [Rung(t, h, o) for o in (NONE, MODEL, SEQUENTIAL) for t in (None, 1024, 512) for h in (False, True)]
+EVERYTHING = [MemoryMode(t, h, o) for o in (NONE, MODEL, SEQUENTIAL) for t in (None, 1024, 512) for h in (False, True)]
 
 
 @pytest.mark.parametrize("values", [{"tile": 0}, {"tile": 63}, {"tile": 100}, {"tile": 64.0}, {"tile": 8256}])
 @pytest.mark.parametrize("also", [{}, {"offload": MODEL}])
 def test_a_piece_has_limits(values, also):
     with pytest.raises(RequestError, match="tile is "):
-        Rung(**values, **also)
+        MemoryMode(**values, **also)
 
 
 @pytest.mark.parametrize(("values", "said"), [({"halves": 1}, "halves is 1"), ({"offload": "away"}, "choose one of")])
 def test_other_values_of_a_rung_have_limits_too(values, said):
     with pytest.raises(RequestError, match=said):
-        Rung(**values)
+        MemoryMode(**values)
 
 
 @pytest.mark.parametrize("rung", EVERYTHING)
@@ -89,11 +89,11 @@ def test_what_is_planned_fits_and_no_cheaper_way_would(free):
         assert plan.peaks[place] == predict(WORKS[place], rung, RESIDENT)
         assert needed(plan.peaks[place]) <= free
         if rung.offload == MODEL:
-            assert needed(predict(WORKS[place], Rung(rung.tile, rung.halves), RESIDENT)) > free
+            assert needed(predict(WORKS[place], MemoryMode(rung.tile, rung.halves), RESIDENT)) > free
         if rung.halves:
-            assert needed(predict(WORKS[place], Rung(rung.tile, False, MODEL), RESIDENT)) > free
+            assert needed(predict(WORKS[place], MemoryMode(rung.tile, False, MODEL), RESIDENT)) > free
         if rung.tile:
-            assert needed(predict(WORKS[place], Rung(None, True, MODEL), RESIDENT)) > free
+            assert needed(predict(WORKS[place], MemoryMode(None, True, MODEL), RESIDENT)) > free
 
 
 def test_less_memory_never_means_a_larger_peak():
@@ -104,13 +104,13 @@ def test_less_memory_never_means_a_larger_peak():
 def test_what_fits_nowhere_gets_the_smallest_and_says_so():
     plan = plan_for(10**9, WORKS, RESIDENT, "bfloat16")
     assert not plan.fits
-    assert plan.rungs["super_resolution"] == Rung(512, True, SEQUENTIAL)
+    assert plan.rungs["super_resolution"] == MemoryMode(512, True, SEQUENTIAL)
 
 
 def test_of_a_recorded_rung_only_the_offloading_is_chosen_anew():
-    fixed = {"super_resolution": Rung(512, False, SEQUENTIAL), "base": PLAIN}
+    fixed = {"super_resolution": MemoryMode(512, False, SEQUENTIAL), "base": PLAIN}
     plan = plan_for(80 * 10**9, WORKS, RESIDENT, "bfloat16", fixed=fixed)
-    assert plan.rungs["super_resolution"] == Rung(512, False, NONE)
+    assert plan.rungs["super_resolution"] == MemoryMode(512, False, NONE)
     plan = plan_for(4 * 10**9, WORKS, RESIDENT, "bfloat16", fixed=fixed)
     assert (plan.rungs["base"].tile, plan.rungs["base"].halves) == (None, False)
 
@@ -127,21 +127,21 @@ def test_each_rung_needs_less_than_the_one_before(work):
     while (rung := next_rung(place, rung, work)) is not None:
         assert predict(work, rung, RESIDENT) <= predict(work, climbed[-1], RESIDENT)
         climbed.append(rung)
-    pieces = [] if work is BASE else [Rung(1024), Rung(512)]
-    halves = [] if work is DECODE else [Rung(512 if pieces else None, True)]
-    away = [Rung(climbed[-1].tile, climbed[-1].halves, kind) for kind in (MODEL, SEQUENTIAL)]
+    pieces = [] if work is BASE else [MemoryMode(1024), MemoryMode(512)]
+    halves = [] if work is DECODE else [MemoryMode(512 if pieces else None, True)]
+    away = [MemoryMode(climbed[-1].tile, climbed[-1].halves, kind) for kind in (MODEL, SEQUENTIAL)]
     assert climbed == [PLAIN, *pieces, *halves, *away]
 
 
 def test_without_guidance_there_are_no_halves():
     work = Work(NETWORK, Shape(1, 16, 40, 64), False, text=TEXT)
-    assert next_rung("base", PLAIN, work) == Rung(offload=MODEL)
+    assert next_rung("base", PLAIN, work) == MemoryMode(offload=MODEL)
     assert next_rung("base", PLAIN, work, (NONE,)) is None
 
 
 def test_pieces_as_large_as_the_frame_are_no_rung():
     small = Work(decoder=DECODER, latents=(64, 128))
-    assert next_rung(DECODING, PLAIN, small) == Rung(offload=MODEL)
+    assert next_rung(DECODING, PLAIN, small) == MemoryMode(offload=MODEL)
 
 
 @pytest.mark.parametrize(("free", "expected"), [(200, NONE), (199, MODEL), (120, MODEL), (119, SEQUENTIAL)])
@@ -152,5 +152,6 @@ def test_before_a_request_is_known_offloading_goes_by_the_weights(free, expected
 def test_a_rung_says_in_words_what_it_is():
     assert str(PLAIN) == "everything at once"
     assert (
-        str(Rung(512, True, MODEL)) == "pieces of 512 pixels, the halves of guidance in turn, idle networks moved away"
+        str(MemoryMode(512, True, MODEL))
+        == "pieces of 512 pixels, the halves of guidance in turn, idle networks moved away"
     )

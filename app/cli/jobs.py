@@ -29,7 +29,7 @@ from app.cli.output import print_grid, print_result
 
 if typing.TYPE_CHECKING:
     from app.queue.job import JobRow
-    from app.queue.queue import Jobs
+    from app.queue.queue import JobQueue
     from app.recipes.recipe import Job
 
 jobs = typer.Typer(help="See and change what is waiting to be made.", rich_markup_mode=None, no_args_is_help=True)
@@ -181,13 +181,13 @@ def resume_queue(data: DataOption = None, as_json: JsonOption = False) -> None:
 
 
 @contextlib.contextmanager
-def _opened(data: Path | None) -> Iterator[Jobs]:
+def _opened(data: Path | None) -> Iterator[JobQueue]:
     with exit_codes():
-        from app.queue.queue import Jobs
+        from app.queue.queue import JobQueue
         from app.storage.database import Database
 
         with contextlib.closing(Database(data_folder(data))) as database:
-            yield Jobs(database)
+            yield JobQueue(database)
 
 
 def _change(data: Path | None, as_json: bool, job_id: str, what: str, *values) -> None:

@@ -28,7 +28,7 @@ from app.cli.options import (
 from app.cli.output import print_note
 from app.cli.render import checked_output, made, tell
 from app.config import read_config
-from extensions.long_video.reel import BRIDGING, Reel, Shot, Transition
+from extensions.long_video.join_plan import BRIDGING, JoinPlan, SourceClip, Transition
 from lavie.request import MAX_FRAMES, MAX_SEED, Request
 
 if typing.TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _checked_frames(frames: int | None) -> object:
 
 
 def _checked_strategy(name: str | None) -> object:
-    return Reel((Shot("any", 1),) * 2, (Transition("any"),), strategy=name)
+    return JoinPlan((SourceClip("any", 1),) * 2, (Transition("any"),), strategy=name)
 
 
 SourcesArgument = Annotated[

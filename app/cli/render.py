@@ -47,7 +47,7 @@ from lavie.request import MAX_FPS, MAX_FRAMES, MAX_SEED, MAX_SIZE, Request
 if typing.TYPE_CHECKING:
     from app.clip import Clip
     from app.config import StudioConfig
-    from app.queue.status import Snapshot
+    from app.queue.status import JobStatus
     from app.studio import Studio
     from extensions.long_video.plan import SegmentPlan
 
@@ -145,7 +145,7 @@ def _submit(
     return studio.submit(request, output=place, adapters=adapters)
 
 
-def made(config: StudioConfig, submit: typing.Callable[[Studio], str]) -> Snapshot:
+def made(config: StudioConfig, submit: typing.Callable[[Studio], str]) -> JobStatus:
     """Put a job into the queue and wait for it, with its progress on stderr. Raises JobFailed. Ctrl-C cancels it."""
     from app.cli.progress import progress
     from app.queue.watch import Watch
@@ -156,7 +156,7 @@ def made(config: StudioConfig, submit: typing.Callable[[Studio], str]) -> Snapsh
         logging.getLogger("app").addHandler(logging.NullHandler())
     with contextlib.closing(Studio(config)) as studio:
         watch = Watch()
-        with progress(sys.stderr) as show, contextlib.closing(studio.see_through(submit(studio))) as snapshots:
+        with progress(sys.stderr) as show, contextlib.closing(studio.follow(submit(studio))) as snapshots:
             for snapshot in snapshots:
                 for event in watch.events(snapshot):
                     show(event)
@@ -164,7 +164,7 @@ def made(config: StudioConfig, submit: typing.Callable[[Studio], str]) -> Snapsh
     return snapshot
 
 
-def _check_done(snapshot: Snapshot) -> None:
+def _check_done(snapshot: JobStatus) -> None:
     row = snapshot.row
     if row.state == FAILED:
         raise JobFailed(row.error)

@@ -19,7 +19,7 @@ from app.gallery.rebuild import Rebuilt, put_aside_if_damaged
 from app.gallery.store import Store
 from app.gallery.values import NewClip, Page, StoredClip, check_notes, check_rating, check_tag
 from app.storage.database import Database
-from extensions.long_video.meters import Report
+from extensions.long_video.metrics import Report
 
 __all__ = [
     "SORTS",

@@ -18,7 +18,7 @@ from app.gallery.words import index_text
 from app.recipes.recipe import Recipe
 from app.sharing.visitor import check_own, visitor
 from app.storage.database import Connection, now
-from extensions.long_video.meters import Report
+from extensions.long_video.metrics import Report
 from lavie.errors import RequestError, short
 
 _FIELDS = (

@@ -16,7 +16,7 @@ from typing import Any
 from app.gallery.store import storage_errors, write_text
 from app.gallery.values import age_of, check_id, check_notes, check_rating, check_tags
 from app.recipes.recipe import MAX_RECIPE, Recipe
-from extensions.long_video.meters import Report
+from extensions.long_video.metrics import Report
 from lavie.errors import RequestError, short
 
 SCHEMA_VERSION = 1

@@ -14,7 +14,7 @@ from pathlib import Path
 from app.gallery.clips import change, get, require
 from app.gallery.store import Store, move, storage_errors
 from app.gallery.values import StoredClip, age_of, is_id
-from app.sharing.visitor import NOBODY, asking, check_own, visitor
+from app.sharing.visitor import ANONYMOUS, as_visitor, check_own, visitor
 from app.storage.database import now
 from lavie.errors import RequestError, StorageError
 
@@ -41,7 +41,7 @@ def purge(store: Store, ids: Iterable[str] | None = None) -> list[str]:
     Files outside the folder of clips are left alone. Raises RequestError, before anything is done, for a clip that is
     not in the trash.
     """
-    with asking(NOBODY):  # what is another's is not what has no row
+    with as_visitor(ANONYMOUS):  # what is another's is not what has no row
         sweep(store)
     if ids is None:
         rows = store.database.query(f"SELECT id FROM clips WHERE trashed IS NOT NULL AND {visitor().own} ORDER BY pk")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from app.recipes.recipe import Recipe
-from extensions.long_video.meters import Report
+from extensions.long_video.metrics import Report
 from lavie.errors import RequestError, short
 
 MAX_TAG = 100  # characters

@@ -14,12 +14,12 @@ from functools import cache, partial
 from pathlib import Path
 
 from app.gallery.store import hash_file
-from app.recipes.initial_frames import CLIP, FILE, MAX_JOINED, MAX_START, Joined, Start
+from app.recipes.initial_frames import CLIP, FILE, MAX_JOINED, MAX_START, InitialFrames, JoinedFrames
 from app.recipes.segments import course_of
-from app.storage.initial_frames import Starts
-from app.storage.segment_latents import Parts
-from app.storage.stage_latents import Artefacts
-from extensions.long_video.reel import CLIP as CLIP_PIECE
+from app.storage.initial_frames import InitialFramesStore
+from app.storage.segment_latents import SegmentLatents
+from app.storage.stage_latents import StageLatents
+from extensions.long_video.join_plan import CLIP as CLIP_PIECE
 from lavie.errors import LavieError, RequestError
 from lavie.events import BASE
 from lavie.request import Request
@@ -66,9 +66,9 @@ def _pieces(studio: Studio, clip: StoredClip) -> Iterator[_Piece]:
     """What reads each piece of the clip, in their order. They raise LavieError or KeyError for what is gone."""
     recipe, database, folder = clip.recipe, studio.database, studio.config.data
     if recipe.job.long is None:
-        yield partial(_artefact, Artefacts(database, folder), clip.id)
+        yield partial(_artefact, StageLatents(database, folder), clip.id)
         return
-    starts, parts = Starts(database, folder), Parts(database, folder, clip.id, shared=False)
+    starts, parts = InitialFramesStore(database, folder), SegmentLatents(database, folder, clip.id, shared=False)
     made = iter([partial(_part, parts, key) for key in parts.keys_of(BASE)])
     if recipe.reel is None:
         yield from [partial(starts.load, recipe.start)] if recipe.start else []
@@ -81,14 +81,14 @@ def _pieces(studio: Studio, clip: StoredClip) -> Iterator[_Piece]:
             yield next(made, partial(_part, parts, ""))  # a part that is not listed is gone too
 
 
-def _artefact(artefacts: Artefacts, job_id: str) -> Tensor:
+def _artefact(artefacts: StageLatents, job_id: str) -> Tensor:
     latents = artefacts.load(job_id, BASE)
     if latents is None:
         raise KeyError(job_id)
     return latents
 
 
-def _part(parts: Parts, key: str) -> Tensor:
+def _part(parts: SegmentLatents, key: str) -> Tensor:
     return parts[key].latents
 
 
@@ -105,15 +105,15 @@ Tell = Callable[[str], None]  # gets what a person should know, a sentence at a 
 _ONE_STAGE = {"interpolation": None, "super_resolution": None}
 
 
-class LongStarts:
+class InitialFramesLoader:
     """All methods may be called from any thread."""
 
     def __init__(self, studio: Studio):
         self._studio = studio
-        self._starts = Starts(studio.database, studio.config.data)
+        self._starts = InitialFramesStore(studio.database, studio.config.data)
         self._encoding = threading.Lock()  # one at a time: each has an autoencoder in memory
 
-    def check(self, start: Start) -> None:
+    def check(self, start: InitialFrames) -> None:
         """Raises RequestError where its latents are not kept."""
         if not self._starts.has(start):
             raise RequestError(
@@ -121,7 +121,7 @@ class LongStarts:
                 "file anew"
             )
 
-    def from_clip(self, clip: StoredClip) -> Start:
+    def from_clip(self, clip: StoredClip) -> InitialFrames:
         """Its last frames: latents, where they are of this model; else what its file shows."""
         latents = kept_latents(self._studio, clip, MAX_START)
         if latents is not None:
@@ -129,11 +129,13 @@ class LongStarts:
         start, _ = self._encoded(clip.path, "crop", CLIP, clip.id, clip.recipe.request)
         return start
 
-    def from_file(self, path: Path, fit: str, request: Request | None) -> tuple[Start, tuple[str, ...]]:
+    def from_file(self, path: Path, fit: str, request: Request | None) -> tuple[InitialFrames, tuple[str, ...]]:
         """The last frames of a video or picture, and what a person should know. request: whose size they get."""
         return self._encoded(path, fit, FILE, path.name, request)
 
-    def joined(self, sources: Sequence[StoredClip | Path], request: Request, fit: str, tell: Tell) -> list[Joined]:
+    def joined(
+        self, sources: Sequence[StoredClip | Path], request: Request, fit: str, tell: Tell
+    ) -> list[JoinedFrames]:
         """All frames of each clip or file, in the size and rate of the request [the model's].
 
         Raises MediaError for a file that cannot be read, RequestError for a clip of too many frames.
@@ -144,7 +146,7 @@ class LongStarts:
 
     def _joined(
         self, source: StoredClip | Path, request: Request, fit: str, tell: Tell, load: Callable[[], Cascade]
-    ) -> Joined:
+    ) -> JoinedFrames:
         if isinstance(source, Path):
             return self._all_of(source, FILE, source.name, request, fit, tell, load)
         card, own = self._studio.card, source.recipe.request
@@ -166,7 +168,7 @@ class LongStarts:
 
     def _all_of(
         self, path: Path, kind: str, name: str, request: Request, fit: str, tell: Tell, load: Callable[[], Cascade]
-    ) -> Joined:
+    ) -> JoinedFrames:
         """A file's frames, each encoded as it is read."""
         import torch
 
@@ -184,7 +186,7 @@ class LongStarts:
 
     def _encoded(
         self, path: Path, fit: str, kind: str, name: str, request: Request | None
-    ) -> tuple[Start, tuple[str, ...]]:
+    ) -> tuple[InitialFrames, tuple[str, ...]]:
         from app.long_videos.sources import read_start
 
         with self._encoding:

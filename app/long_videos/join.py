@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from app.long_videos.initial_frames import LongStarts, Tell
+from app.long_videos.initial_frames import InitialFramesLoader, Tell
 from app.long_videos.plan_edits import draw_seed
 from app.recipes.initial_frames import check_fit
 from app.recipes.recipe import Job
+from extensions.long_video.join_plan import JoinPlan, SourceClip, Transition
 from extensions.long_video.plan import MAX_SEGMENTS
-from extensions.long_video.reel import Reel, Shot, Transition
 from extensions.lora.tags import take_tags
 from lavie.errors import RequestError, short
 from lavie.request import Request
@@ -27,7 +27,7 @@ _USUAL_WINDOW = 16
 
 
 @dataclass(frozen=True)
-class Asked:
+class JoinRequest:
     """What is to become one video. sources: ids of clips, or files, in their order; a `Path` is always a file.
 
     prompts: what happens between each and the next; the last one goes on, and with none it is the prompt of the clip
@@ -44,7 +44,7 @@ class Asked:
     strategy: str | None = None
 
 
-def job_of(studio: Studio, starts: LongStarts, asked: Asked, tell: Tell) -> tuple[Job, str | None]:
+def job_of(studio: Studio, starts: InitialFramesLoader, asked: JoinRequest, tell: Tell) -> tuple[Job, str | None]:
     """The job, and the first of the clips, whose child it will be. Keeps all frames that are joined.
 
     tell: gets what a person should know of how they were fitted. Raises RequestError and MediaError; whatever can be
@@ -55,8 +55,8 @@ def job_of(studio: Studio, starts: LongStarts, asked: Asked, tell: Tell) -> tupl
     card, request = studio.card, asked.request
     window = request.frames or (card.frames if card else _USUAL_WINDOW)
     seed = draw_seed() if request.seed is None else request.seed
-    shots = [Shot("any", 1, _prompt_of(source)) for source in sources]
-    reel = Reel(
+    shots = [SourceClip("any", 1, _prompt_of(source)) for source in sources]
+    reel = JoinPlan(
         tuple(shots),
         _transitions(sources, asked, window),
         seed=seed,
@@ -93,7 +93,7 @@ def source_of(studio: Studio, source: str | Path) -> StoredClip | Path:
     return path
 
 
-def _transitions(sources: Sequence[StoredClip | Path], asked: Asked, window: int) -> tuple[Transition, ...]:
+def _transitions(sources: Sequence[StoredClip | Path], asked: JoinRequest, window: int) -> tuple[Transition, ...]:
     frames = min(NEW_FRAMES, max(window - 2, 1)) if asked.frames is None else asked.frames
     prompts, count = list(asked.prompts), len(sources) - 1
     if len(prompts) > count:
@@ -113,7 +113,7 @@ def _prompt_of(source: StoredClip | Path) -> str:
     return "" if isinstance(source, Path) else take_tags(source.recipe.request.prompt)[0]
 
 
-def _first_prompt(reel: Reel) -> str:
+def _first_prompt(reel: JoinPlan) -> str:
     said = [one.prompt for one in (*reel.transitions, *reel.shots) if one.prompt.strip()]
     if not said:
         raise RequestError("nothing says what the video shows: give a prompt")

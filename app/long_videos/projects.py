@@ -15,7 +15,7 @@ from typing import Any
 from app.clip import new_id
 from app.long_videos.plan_edits import checked, draw_seed
 from app.queue.table import storable
-from app.recipes.initial_frames import Start
+from app.recipes.initial_frames import InitialFrames
 from app.sharing.visitor import note_owner, visitor
 from app.storage.database import Database, now
 from extensions.long_video.plan import SegmentPlan
@@ -36,7 +36,7 @@ class Project:
     plan: SegmentPlan
     request: Request
     model: str
-    start: Start | None
+    start: InitialFrames | None
     clip: str | None
     job: str | None
     created: str
@@ -54,7 +54,7 @@ class Projects:
         plan: SegmentPlan,
         request: Request,
         model: str,
-        start: Start | None = None,
+        start: InitialFrames | None = None,
         title: str = "",
         *,
         clip: str | None = None,
@@ -156,7 +156,7 @@ def _row(project: Project) -> dict[str, Any]:
 
 def _project(row: dict[str, Any]) -> Project:
     """Raises RequestError for one that this version cannot read."""
-    start = None if row["start"] is None else Start.from_dict(json.loads(row["start"]))
+    start = None if row["start"] is None else InitialFrames.from_dict(json.loads(row["start"]))
     plan, request = SegmentPlan.from_json(row["plan"]), Request.from_json(row["request"])
     return Project(**{**row, "plan": plan, "request": request, "start": start})
 

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from app.long_videos.initial_frames import LongStarts
-from app.long_videos.join import Asked, job_of, source_of
+from app.long_videos.initial_frames import InitialFramesLoader
+from app.long_videos.join import JoinRequest, job_of, source_of
 from app.long_videos.plan_edits import draw_seed, segment_of, set_segment
 from app.long_videos.projects import Project, Projects
 from app.long_videos.stale import stale_segments
 from app.models.card import ModelCard
 from app.queue.estimates import LongEstimate, LongLeft
 from app.queue.job import CANDIDATES, JobRow
-from app.recipes.initial_frames import Start
+from app.recipes.initial_frames import InitialFrames
 from app.recipes.recipe import MAX_RECIPE, Job
 from app.recipes.segments import course_of, plan_of
 from extensions.long_video.plan import CODENOISE, Segment, SegmentPlan
@@ -30,7 +30,7 @@ from lavie.request import Request
 if typing.TYPE_CHECKING:
     from app.gallery import StoredClip
     from app.studio import Studio
-    from extensions.long_video.meters import Report
+    from extensions.long_video.metrics import Report
     from extensions.lora.adapter import Adapter
 
 
@@ -80,13 +80,13 @@ class LongVideos:
     def __init__(self, studio: Studio):
         self._studio = studio
         self.projects = Projects(studio.database)
-        self._starts = LongStarts(studio)
+        self._starts = InitialFramesLoader(studio)
 
     def source(self, name: str) -> StoredClip | Path:
         """A clip of this id, else the file of this name. Raises RequestError for what is neither."""
         return source_of(self._studio, name)
 
-    def start_from_clip(self, clip_id: str) -> Start:
+    def start_from_clip(self, clip_id: str) -> InitialFrames:
         """Keep the last frames of a clip, to be continued: its latents, or where none are kept, its file's frames.
 
         Raises MediaError where there is neither.
@@ -95,7 +95,7 @@ class LongVideos:
 
     def start_from_file(
         self, path: Path, fit: str = "crop", request: Request | None = None
-    ) -> tuple[Start, tuple[str, ...]]:
+    ) -> tuple[InitialFrames, tuple[str, ...]]:
         """Keep the last frames of a video, or a picture, to be continued; and what a person should know of that.
 
         fit: `crop` or `letterbox`, where its shape is not that of `request` [the model's]. Loads the model's
@@ -103,7 +103,7 @@ class LongVideos:
         """
         return self._starts.from_file(Path(path), fit, request)
 
-    def check_start(self, start: Start | None) -> None:
+    def check_start(self, start: InitialFrames | None) -> None:
         """Raises RequestError where the frames that are to be continued are not kept any more."""
         if start is not None:
             self._starts.check(start)
@@ -123,7 +123,7 @@ class LongVideos:
         request: Request,
         plan: SegmentPlan,
         *,
-        start: Start | None = None,
+        start: InitialFrames | None = None,
         output: Path | None = None,
         parent: str | None = None,
         model: str | None = None,
@@ -181,11 +181,11 @@ class LongVideos:
         They are seen whole, frame for frame as the base stage has them; each transition is made by itself, so that an
         exchanged clip has only the two beside it made anew.
 
-        sources, prompts, and values, which may be `frames`, `request`, `fit` and `strategy`: see `joining.Asked`. tell:
+        sources, prompts, and values, which may be `frames`, `request`, `fit` and `strategy`: see `JoinRequest`. tell:
         gets what a person should know of how they were fitted. Loads the model's autoencoder where a file is to be
         encoded. Raises MediaError for a file that cannot be read.
         """
-        job, parent = job_of(self._studio, self._starts, Asked(sources, prompts, **values), tell)
+        job, parent = job_of(self._studio, self._starts, JoinRequest(sources, prompts, **values), tell)
         return self._add(job, parent=parent, output=str(output.absolute()) if output else None)
 
     def render(self, project_id: str) -> str:
@@ -252,7 +252,11 @@ class LongVideos:
         return self._studio.gallery.report(clip_id)
 
     def estimate(
-        self, request: Request, plan: SegmentPlan, start: Start | None = None, stale: Iterable[int] | None = None
+        self,
+        request: Request,
+        plan: SegmentPlan,
+        start: InitialFrames | None = None,
+        stale: Iterable[int] | None = None,
     ) -> LongEstimate | None:
         """How long it will take: one segment through the base stage, and the whole; None where that is not known.
 
@@ -273,7 +277,7 @@ class LongVideos:
 
     def _add(self, job: Job, *, project: Project | None = None, **values: typing.Any) -> str:
         """Queue a job, and note that it is a project's."""
-        job = self._studio.adapters.dress(job)
+        job = self._studio.adapters.resolve_tags(job)
         if len(job.to_json()) > MAX_RECIPE - _ROOM:
             raise RequestError(
                 f"the video's prompts have together more than the {MAX_RECIPE - _ROOM:,} characters that fit in a "
@@ -303,5 +307,5 @@ def _tagged(plan: SegmentPlan, adapters: Sequence[Adapter]) -> SegmentPlan:
     return replace(plan, segments=tuple(segments))
 
 
-def _is_clip(start: Start | None) -> bool:
+def _is_clip(start: InitialFrames | None) -> bool:
     return start is not None and start.kind == "clip"

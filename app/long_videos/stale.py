@@ -6,7 +6,7 @@ import typing
 from dataclasses import replace
 
 from app.recipes.recipe import Job, Recipe
-from app.storage.initial_frames import Starts
+from app.storage.initial_frames import InitialFramesStore
 from app.storage.segment_latents import kept_keys
 from extensions.long_video import plan as plans
 from lavie.errors import LavieError
@@ -33,16 +33,16 @@ def stale_segments(studio: Studio, project: Project) -> set[int]:
 
 
 def _missing(studio: Studio, project: Project) -> set[int]:
-    from extensions.long_video.film import Film
-    from extensions.long_video.resolving import resolve
+    from extensions.long_video.pipeline import LongVideoPipeline
+    from extensions.long_video.resolve import resolve
 
     model = studio.loaded
     request = replace(project.request, interpolation=None, super_resolution=None)
-    job = studio.adapters.dress(Job(request, model.name, project.plan))
+    job = studio.adapters.resolve_tags(Job(request, model.name, project.plan))
     request, plan = resolve(model.cascade, request, project.plan)
     model = model.wearing(job.adapters, studio.adapters)
-    start = Starts(studio.database, studio.config.data).load(project.start)
-    keys = Film(model.cascade, request, plan, start, {}, model.provenance).keys
+    start = InitialFramesStore(studio.database, studio.config.data).load(project.start)
+    keys = LongVideoPipeline(model.cascade, request, plan, start, {}, model.provenance).keys
     kept = kept_keys(studio.database, studio.config.data, keys)
     return {number for number, key in enumerate(keys) if key not in kept}
 

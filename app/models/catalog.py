@@ -15,7 +15,7 @@ NANO, OFFICIAL = "nano", "official"
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownModel:
     """A bundle. asked: what `--model` takes for it. name: its own, None where it is not there or cannot be read.
 
     bytes: component → size of its weights. stages: stage → files that it lacks. sha256: file → as kept when it was
@@ -45,7 +45,7 @@ class Files:
     begun: int = 0
 
 
-def bundles(config: StudioConfig) -> list[Known]:
+def bundles(config: StudioConfig) -> list[KnownModel]:
     """All of them, sorted behind Nano and the official one; the configured one last, where it lies elsewhere.
 
     Imports torch, reads no weights.
@@ -82,16 +82,16 @@ def _is_another(folder: Path) -> bool:
     return folder.name != OFFICIAL and not folder.name.startswith(".") and (folder / MANIFEST).is_file()
 
 
-def _known(asked: str, folder: Path) -> Known:
+def _known(asked: str, folder: Path) -> KnownModel:
     from lavie.bundle import Bundle
 
     if not (folder / MANIFEST).is_file():
-        return Known(asked, folder, None, {}, {}, {})
+        return KnownModel(asked, folder, None, {}, {}, {})
     try:
         bundle = Bundle(folder)
         sizes = {component: bundle.size(component) for component in bundle.components()}
         stages = {stage: bundle.missing(stage) for stage in bundle.defaults}
     except BundleError as error:
-        return Known(asked, folder, None, {}, {}, {}, str(error))
+        return KnownModel(asked, folder, None, {}, {}, {}, str(error))
     sha256 = {name: kept.sha256 for name, kept in read_record(folder).items()}
-    return Known(asked, folder, bundle.name, sizes, stages, sha256)
+    return KnownModel(asked, folder, bundle.name, sizes, stages, sha256)

@@ -9,7 +9,7 @@ import typing
 from dataclasses import replace
 
 from app.models.card import FILE as MANIFEST
-from app.models.catalog import NANO, OFFICIAL, Known, bundles
+from app.models.catalog import NANO, OFFICIAL, KnownModel, bundles
 from lavie.errors import BundleError, short
 
 if typing.TYPE_CHECKING:
@@ -24,7 +24,7 @@ class ModelChoice:
     def __init__(self, studio: Studio):
         self._studio, self._started = studio, studio.config
 
-    def take_up(self) -> None:
+    def restore(self) -> None:
         """Go on with what was chosen last, if nobody named a model at the start and it is still there."""
         config = self._studio.config
         if config.model_named or not self.open:
@@ -39,11 +39,11 @@ class ModelChoice:
         """Whether the studio is one person's: others' page they would change, and a lent device loads by itself."""
         return not (self._studio.config.shared or self._studio.config.zero_gpu)
 
-    def known(self) -> list[Known]:
+    def known(self) -> list[KnownModel]:
         """All that there are, the one of the start included. Imports torch, reads no weights."""
         return bundles(self._started)
 
-    def is_used(self, known: Known) -> bool:
+    def is_used(self, known: KnownModel) -> bool:
         """Whether new jobs are made with it."""
         return known.folder.absolute() == self._studio.config.bundle.absolute()
 

@@ -27,7 +27,7 @@ from app.queue.job import (
     JobRow,
 )
 from app.queue.table import FRESH, listed, storable
-from app.queue.worker_side import Work
+from app.queue.worker_side import WorkerQueue
 from app.recipes.recipe import Job, Recipe
 from app.recipes.training import Training
 from app.sharing.visitor import note_owner, visitor
@@ -39,7 +39,7 @@ from lavie.request import STAGES
 MAX_PRIORITY = 1000
 
 
-class Jobs(Work):
+class JobQueue(WorkerQueue):
     """The jobs of a data folder. All methods may be called from any thread and any process.
 
     Raises RequestError for an id that is not known and for what a job's state does not allow; then nothing changed.

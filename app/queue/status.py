@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from app.clip import Clip
 from app.queue.job import RUNNING, JobRow
-from app.recipes.comparison import Proof
+from app.recipes.comparison import Comparison
 
 if typing.TYPE_CHECKING:
     import numpy as np
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class JobStatus:
     """A job as it stands now.
 
     row: what the database says of it. preview: uint8 F h w 3 at the size of the latents, while it runs in this process.
@@ -24,7 +24,7 @@ class Snapshot:
     row: JobRow
     preview: np.ndarray | None = None
     clip: Clip | None = None
-    proof: Proof | None = None
+    proof: Comparison | None = None
 
     @property
     def state(self) -> str:

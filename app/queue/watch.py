@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from app.queue.job import DONE
-from app.queue.status import Snapshot
+from app.queue.status import JobStatus
 from lavie.events import Event, Notice, StageDone, StageStarted, Step
 
 
@@ -22,7 +22,7 @@ class Watch:
         self._stage: str | None = None
         self._began = 0.0
 
-    def events(self, snapshot: Snapshot) -> Iterator[Event]:
+    def events(self, snapshot: JobStatus) -> Iterator[Event]:
         """What is new since the last call."""
         row = snapshot.row
         yield from map(Notice, row.notices[self._noticed :])

@@ -26,7 +26,7 @@ from app.storage.training_folder import checkpoint_step, training_folder
 from lavie.errors import RequestError
 
 
-class Work:
+class WorkerQueue:
     """What a worker may do with the queue: several may, in any number of processes."""
 
     def __init__(self, database: Database):
@@ -72,7 +72,7 @@ class Work:
         """`cancel`, `pause` or `keep` if that was asked of the running job."""
         return self._table.known(job_id).asked
 
-    def heeded(self, job_id: str) -> None:
+    def stop_handled(self, job_id: str) -> None:
         """A running job does what it was asked to, and goes on."""
         self._table.set_running(job_id, "continued", asked=None)
 

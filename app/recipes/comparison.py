@@ -33,7 +33,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Proof:
+class Comparison:
     """The outcome. identical: the frames are the same, bit for bit.
 
     psnr: in dB against the frames in the stored file, whose encoding alone costs some; None where they are the same, or
@@ -56,18 +56,18 @@ class Proof:
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text: str) -> Proof:
+    def from_json(cls, text: str) -> Comparison:
         """The inverse of `to_json`."""
         data = json.loads(text)
         return cls(**{**data, "differences": tuple(Difference(**each) for each in data["differences"])})
 
 
-def prove(recipe: Recipe, again: Recipe, frames: Callable[[], Iterable[np.ndarray]], file: Path) -> Proof:
+def compare_clips(recipe: Recipe, again: Recipe, frames: Callable[[], Iterable[np.ndarray]], file: Path) -> Comparison:
     """Compare a stored clip (its recipe and file) with what was made again. frames: gives those, uint8 H W 3."""
     if recipe.frame_hash == again.frame_hash:
-        return Proof(True)
+        return Comparison(True)
     changed = [*differences(recipe.provenance, again.provenance), *_rungs(recipe, again)]
-    return Proof(False, _psnr(frames(), file), tuple(changed))
+    return Comparison(False, _psnr(frames(), file), tuple(changed))
 
 
 def _rungs(recipe: Recipe, again: Recipe) -> Iterator[Difference]:

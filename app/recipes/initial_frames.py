@@ -21,7 +21,7 @@ _LONGEST_NAME = 500  # characters
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialFrames:
     """kind: `clip` of the gallery, or a person's `file`. name: the clip's id, or the file's name without its folder.
 
     hash: SHA-256 of what their latents are stored as (`app.storage.initial_frames`). frames: how many there are, 1 … 64.
@@ -33,7 +33,7 @@ class Start:
     hash: str
     frames: int
 
-    # For messages, and what differs in a `Joined`; no fields.
+    # For messages, and what differs in a `JoinedFrames`; no fields.
     called = "a start"
     used = "continued"
     way = "extend"
@@ -54,14 +54,14 @@ class Start:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: Any) -> Start:
+    def from_dict(cls, data: Any) -> InitialFrames:
         """The inverse of `to_dict`. Raises RequestError for anything else."""
         if not isinstance(data, dict):
             raise RequestError(f"{cls.called} is a JSON object, not {short(data)}: pass what `to_dict` gave")
         return from_dict(cls, data)
 
 
-class Joined(Start):
+class JoinedFrames(InitialFrames):
     """All frames of a clip or a file that is joined with others, 1 … 4096; else as a start."""
 
     called = "a joined clip"

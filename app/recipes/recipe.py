@@ -12,12 +12,12 @@ from datetime import datetime, timezone
 from typing import Any
 
 from app import __version__
-from app.recipes.initial_frames import Joined, Start
+from app.recipes.initial_frames import InitialFrames, JoinedFrames
+from extensions.long_video.join_plan import JoinPlan
 from extensions.long_video.plan import SegmentPlan
-from extensions.long_video.reel import Reel
 from extensions.lora.adapter import Adapter, check_different
 from lavie.errors import RequestError, short
-from lavie.plans import Rung, rungs_from_dict, rungs_to_dict
+from lavie.plans import MemoryMode, rungs_from_dict, rungs_to_dict
 from lavie.request import MAX_SEED, Request
 from lavie.values import from_dict
 
@@ -48,10 +48,10 @@ class Job:
     request: Request
     model: str = "nano"
     plan: SegmentPlan | None = None
-    start: Start | None = None
+    start: InitialFrames | None = None
     candidates: tuple[int, ...] = ()
-    reel: Reel | None = None
-    shots: tuple[Joined, ...] = ()
+    reel: JoinPlan | None = None
+    shots: tuple[JoinedFrames, ...] = ()
     adapters: tuple[Adapter, ...] = ()
 
     def __post_init__(self):
@@ -73,7 +73,7 @@ class Job:
         return (self.request.prompt,)
 
     @property
-    def long(self) -> SegmentPlan | Reel | None:
+    def long(self) -> SegmentPlan | JoinPlan | None:
         """What makes it a long video; None for a clip."""
         return self.plan or self.reel
 
@@ -112,11 +112,11 @@ class Recipe:
     created: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
     app_version: str = __version__
     plan: SegmentPlan | None = None
-    start: Start | None = None
-    reel: Reel | None = None
-    shots: tuple[Joined, ...] = ()
+    start: InitialFrames | None = None
+    reel: JoinPlan | None = None
+    shots: tuple[JoinedFrames, ...] = ()
     adapters: tuple[Adapter, ...] = ()
-    memory: Mapping[str, Rung] = field(default_factory=dict)
+    memory: Mapping[str, MemoryMode] = field(default_factory=dict)
 
     def __post_init__(self):
         for name in ("model", "created", "app_version"):
@@ -185,7 +185,7 @@ def _read_adapters(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_long(made: Job | Recipe) -> None:
-    for name, kind in (("plan", SegmentPlan), ("start", Start), ("reel", Reel)):
+    for name, kind in (("plan", SegmentPlan), ("start", InitialFrames), ("reel", JoinPlan)):
         value = getattr(made, name)
         if value is not None and not isinstance(value, kind):
             raise RequestError(f"{name} is {short(value)}: give a {kind.__name__}")
@@ -193,11 +193,11 @@ def _check_long(made: Job | Recipe) -> None:
         raise RequestError(f"{short(made.start.name)} is to be continued without a plan: give one of segments")
     if made.plan is not None and made.reel is not None:
         raise RequestError("there is a plan of segments and a reel of clips, for one video: give either")
-    if not isinstance(made.shots, tuple) or not all(isinstance(shot, Joined) for shot in made.shots):
-        raise RequestError(f"shots are {short(made.shots)}: give a `Joined` for each clip")
+    if not isinstance(made.shots, tuple) or not all(isinstance(shot, JoinedFrames) for shot in made.shots):
+        raise RequestError(f"shots are {short(made.shots)}: give a `JoinedFrames` for each clip")
     wanted = [(shot.name, shot.frames) for shot in made.reel.shots] if made.reel else []
     if wanted != [(shot.hash, shot.frames) for shot in made.shots]:
-        raise RequestError("the shots are not those that the reel names: give a `Joined` for each, in its order")
+        raise RequestError("the shots are not those that the reel names: give a `JoinedFrames` for each, in its order")
 
 
 def _long_values(made: Job | Recipe) -> dict[str, Any]:
@@ -212,12 +212,12 @@ def _long_values(made: Job | Recipe) -> dict[str, Any]:
 def _read_long(data: dict[str, Any]) -> dict[str, Any]:
     """The inverse of `_long_values`."""
     values = {"plan": SegmentPlan.from_json(json.dumps(data["plan"]))} if "plan" in data else {}
-    values |= {"start": Start.from_dict(data["start"])} if "start" in data else {}
-    values |= {"reel": Reel.from_json(json.dumps(data["reel"]))} if "reel" in data else {}
+    values |= {"start": InitialFrames.from_dict(data["start"])} if "start" in data else {}
+    values |= {"reel": JoinPlan.from_json(json.dumps(data["reel"]))} if "reel" in data else {}
     shots = data.get("shots", [])
     if not isinstance(shots, list):
         raise RequestError(f"shots are {short(shots)}: give a list of joined clips")
-    return {**values, "shots": tuple(map(Joined.from_dict, shots))}
+    return {**values, "shots": tuple(map(JoinedFrames.from_dict, shots))}
 
 
 def _object(text: str, kind: str, names: set[str], optional: set[str]) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from extensions.long_video.join_plan import JoinPlan
 from extensions.long_video.plan import CODENOISE, MAX_SEGMENTS, OVERLAPS, Layout, Segment, SegmentPlan
-from extensions.long_video.reel import Reel
 from lavie.errors import RequestError
 
 if typing.TYPE_CHECKING:
@@ -71,17 +71,17 @@ def check_count(count: int) -> None:
         raise RequestError(f"a video of {count} segments cannot be made: give 1 to {MAX_SEGMENTS}")
 
 
-def without_seeds(plan: SegmentPlan | Reel) -> SegmentPlan | Reel:
+def without_seeds(plan: SegmentPlan | JoinPlan) -> SegmentPlan | JoinPlan:
     """The same to be made with other seeds: none of its segments stays what it is, so none is locked."""
-    if isinstance(plan, Reel):
+    if isinstance(plan, JoinPlan):
         return replace(plan, transitions=tuple(replace(one, seed=None) for one in plan.transitions), seed=None)
     free = tuple(replace(segment, seed=None, locked=False) for segment in plan.segments)
     return replace(plan, segments=free, seed=None)
 
 
-def fitted(plan: SegmentPlan | Reel, window: int) -> SegmentPlan | Reel:
+def fitted(plan: SegmentPlan | JoinPlan, window: int) -> SegmentPlan | JoinPlan:
     """As a model that sees so many frames will have it, as far as lengths go (`resolving.resolve_plan`)."""
-    if isinstance(plan, Reel):
+    if isinstance(plan, JoinPlan):
         return replace(plan, window=window)
     room = min(plan.overlap, window // 2)
     return replace(plan, window=window, overlap=max([one for one in OVERLAPS if one <= room], default=1))

@@ -61,8 +61,8 @@ class Visitor:
         return "id IN (SELECT id FROM owned WHERE shared IS NOT NULL)" if self.wall else self.own
 
 
-NOBODY = Visitor()
-_asking: ContextVar[Visitor] = ContextVar("visitor", default=NOBODY)
+ANONYMOUS = Visitor()
+_asking: ContextVar[Visitor] = ContextVar("visitor", default=ANONYMOUS)
 
 
 def visitor() -> Visitor:
@@ -71,7 +71,7 @@ def visitor() -> Visitor:
 
 
 @contextmanager
-def asking(who: Visitor) -> Iterator[None]:
+def as_visitor(who: Visitor) -> Iterator[None]:
     """For as long as the block lasts, `who` asks."""
     token = _asking.set(who)
     try:
@@ -81,9 +81,9 @@ def asking(who: Visitor) -> Iterator[None]:
 
 
 @contextmanager
-def at_the_wall() -> Iterator[None]:
+def in_public_gallery() -> Iterator[None]:
     """Look at what was shared."""
-    with asking(replace(visitor(), wall=True)):
+    with as_visitor(replace(visitor(), wall=True)):
         yield
 
 

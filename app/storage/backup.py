@@ -32,7 +32,7 @@ _COPY = ".studio.snapshot.db"  # of the database, before it goes over
 
 
 @dataclass(frozen=True)
-class SnapshotFile:
+class BackupFile:
     """sha256, bytes: of its content, which lies under its hash."""
 
     sha256: str
@@ -44,7 +44,7 @@ class Manifest:
     """What a snapshot holds: path in the data folder, with `/` → file; the database is one of them."""
 
     stamp: str
-    files: Mapping[str, SnapshotFile]
+    files: Mapping[str, BackupFile]
 
     def to_json(self) -> str:
         """With a hash of its own, so that half a file is told from a whole one wherever a rename is not one step."""
@@ -59,9 +59,7 @@ class Manifest:
             files = data["files"]
             if data["sha256"] != _digest(files) or not all(map(_is_inside, files)):
                 return None
-            return cls(
-                path.stem, {name: SnapshotFile(str(sha256), int(size)) for name, (sha256, size) in files.items()}
-            )
+            return cls(path.stem, {name: BackupFile(str(sha256), int(size)) for name, (sha256, size) in files.items()})
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -75,7 +73,7 @@ class Restored:
     lost: tuple[str, ...]
 
 
-class Snapshots:
+class Backup:
     """The snapshots of a data folder. One thread at a time, in the one process that owns the data folder.
 
     Raises StorageError where a folder does not do what is asked; what was whole before stays so.
@@ -85,7 +83,7 @@ class Snapshots:
         self._folder, self._data = Path(folder), Path(data)
         self._objects, self._manifests = self._folder / "objects", self._folder / "snapshots"
         self._known: dict[tuple[str, int, int], str] = {}  # path, bytes and time of change → hash
-        self._last: Mapping[str, SnapshotFile] = {}
+        self._last: Mapping[str, BackupFile] = {}
         # Where nothing of what lies there could be brought back, nothing of it may be swept either.
         self._foreign = frozenset(self._stamps()) if self._is_new() else frozenset()
 
@@ -141,7 +139,7 @@ class Snapshots:
     def _manifest(self, stamp: str) -> Manifest | None:
         return Manifest.read(self._manifests / f"{stamp}.json")
 
-    def _has(self, file: SnapshotFile) -> bool:
+    def _has(self, file: BackupFile) -> bool:
         try:
             return (self._objects / file.sha256).stat().st_size == file.bytes
         except OSError:
@@ -153,13 +151,13 @@ class Snapshots:
                 paths = (Path(folder, file) for file in sorted(files) if not is_partial(file))
                 yield from (path for path in paths if not path.is_symlink() and path.suffix != ".partial")
 
-    def _keep(self, path: Path) -> SnapshotFile:
+    def _keep(self, path: Path) -> BackupFile:
         """Copy a file to where its hash says, unless it is there. One that was replaced meanwhile is looked at anew."""
         for attempt in range(_ATTEMPTS):
             status = path.stat()
             known = (str(path), status.st_size, status.st_mtime_ns)
             sha256 = (self._known.get(known) if not attempt else None) or file_hash(path)
-            file = SnapshotFile(sha256, status.st_size)
+            file = BackupFile(sha256, status.st_size)
             with contextlib.suppress(_Damaged):
                 if not self._has(file):
                     _copy(path, self._objects / sha256, sha256)

@@ -10,7 +10,7 @@ import threading
 import time
 
 from app.config import StudioConfig
-from app.storage.backup import Snapshots
+from app.storage.backup import Backup
 from app.storage.database import Database
 from app.storage.folder_lock import Ownership
 from lavie.errors import StorageError
@@ -21,7 +21,7 @@ EVERY_SECONDS = 300.0
 _log = logging.getLogger(__name__)
 
 
-def open_snapshots(config: StudioConfig) -> Snapshots | None:
+def open_backup(config: StudioConfig) -> Backup | None:
     """The snapshots of the settings, the newest brought back into a data folder that is new; None without a folder.
 
     To be called before the data folder is opened. Storage that cannot be read is told in the log: the studio begins
@@ -29,7 +29,7 @@ def open_snapshots(config: StudioConfig) -> Snapshots | None:
     """
     if config.snapshots is None:
         return None
-    snapshots = Snapshots(config.snapshots, config.data)
+    snapshots = Backup(config.snapshots, config.data)
     with Ownership(config.data).held("use that studio, or give another --data"):
         try:
             restored = snapshots.restore()
@@ -43,12 +43,12 @@ def open_snapshots(config: StudioConfig) -> Snapshots | None:
     return snapshots
 
 
-class SnapshotKeeper:
+class BackupThread:
     """Of an open studio. look, every: seconds between two looks for a new clip, and between two snapshots."""
 
     def __init__(
         self,
-        snapshots: Snapshots,
+        snapshots: Backup,
         database: Database,
         *,
         look: float = LOOK_SECONDS,

@@ -8,9 +8,9 @@ import hashlib
 import typing
 from datetime import datetime, timedelta, timezone
 
-from app.recipes.initial_frames import MAX_START, Joined, Start
+from app.recipes.initial_frames import MAX_START, InitialFrames, JoinedFrames
 from app.storage.database import Database
-from app.storage.stage_latents import NAME, Artefacts, start_folder
+from app.storage.stage_latents import NAME, StageLatents, start_folder
 from app.storage.tensor_files import content_of
 from lavie.errors import RequestError, StorageError
 
@@ -19,7 +19,7 @@ if typing.TYPE_CHECKING:
 
     from torch import Tensor
 
-S = typing.TypeVar("S", bound=Start)
+S = typing.TypeVar("S", bound=InitialFrames)
 _STAGE = "start"
 _KEEP = timedelta(days=1)  # of one that nothing names yet: a person may be about to
 _WANTED = """
@@ -28,28 +28,28 @@ _WANTED = """
     UNION SELECT json_extract(start, '$.hash') FROM projects WHERE start IS NOT NULL"""
 
 
-class Starts:
+class InitialFramesStore:
     """All methods may be called from any thread."""
 
     def __init__(self, database: Database, folder: Path):
-        self._database, self._artefacts = database, Artefacts(database, folder)
+        self._database, self._artefacts = database, StageLatents(database, folder)
 
-    def keep(self, latents: Tensor, kind: str, name: str) -> Start:
+    def keep(self, latents: Tensor, kind: str, name: str) -> InitialFrames:
         """Store the last frames of latents 1 C F h w, as many as any window could see; what a job is given of them.
 
         Raises StorageError.
         """
-        return self._keep(Start, latents[:, :, -MAX_START:], kind, name)
+        return self._keep(InitialFrames, latents[:, :, -MAX_START:], kind, name)
 
-    def keep_whole(self, latents: Tensor, kind: str, name: str) -> Joined:
+    def keep_whole(self, latents: Tensor, kind: str, name: str) -> JoinedFrames:
         """Store all frames of latents 1 C F h w, at most `MAX_JOINED`. Raises StorageError."""
-        return self._keep(Joined, latents, kind, name)
+        return self._keep(JoinedFrames, latents, kind, name)
 
-    def has(self, start: Start) -> bool:
+    def has(self, start: InitialFrames) -> bool:
         """Whether its latents are kept."""
         return _STAGE in self._artefacts.stages(start_folder(start.hash))
 
-    def load(self, start: Start | None) -> Tensor | None:
+    def load(self, start: InitialFrames | None) -> Tensor | None:
         """Latents 1 C F h w on the CPU; None of none. Raises RequestError where they are gone or damaged."""
         if start is None:
             return None

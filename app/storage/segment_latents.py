@@ -22,7 +22,7 @@ from lavie.errors import StorageError
 from lavie.events import BASE
 
 if typing.TYPE_CHECKING:
-    from extensions.long_video.film import Part
+    from extensions.long_video.pipeline import Part
 
 _LATENTS, _STATE = "latents", "state."  # names of tensors in a file
 # Of a job that is done: windows of later stages are large, and the frames in a file; a clip that is gone is not
@@ -35,7 +35,7 @@ _EXPIRE = f"""
     AND (state IN ('{FAILED}', '{CANCELLED}') OR (state = '{DONE}' AND kind = '{CANDIDATES}')))"""
 
 
-class Parts(MutableMapping):
+class SegmentLatents(MutableMapping):
     """`work/<job>/<stage>-<number>-<key>.safetensors` of a job, by key (hex). Belongs to one thread.
 
     One that another job has made is found too, and becomes this job's own: a second name of the same file.
@@ -133,7 +133,7 @@ class Parts(MutableMapping):
 
     def _read(self, row: dict) -> Part | None:
         """None where the file is gone or damaged, which is told."""
-        from extensions.long_video.film import Part
+        from extensions.long_video.pipeline import Part
 
         try:
             what = f"the latents of {_named(row['stage'], row['number'])}"
@@ -176,7 +176,7 @@ def kept_keys(database: Database, folder: Path, keys: typing.Collection[str]) ->
 
 
 def forget_parts(database: Database, keep_days: float) -> None:
-    """Take rows out that are of no use any more; `Artefacts.sweep` removes the files of what has no row."""
+    """Take rows out that are of no use any more; `StageLatents.sweep` removes the files of what has no row."""
     oldest = datetime.now(timezone.utc) - timedelta(days=keep_days)
     with database.write() as connection:
         connection.execute(_FORGET)

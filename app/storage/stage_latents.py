@@ -35,7 +35,7 @@ _EXPIRE = f"""
     (SELECT id FROM jobs WHERE state IN ('{FAILED}', '{CANCELLED}') AND finished < ?)"""
 
 
-class Artefacts:
+class StageLatents:
     """`work/<job>/<stage>.safetensors` of a data folder, and the table that lists them."""
 
     def __init__(self, database: Database, folder: Path):
@@ -65,7 +65,7 @@ class Artefacts:
             return None
         return read_tensors(self._folder / rows[0]["path"], rows[0]["file_hash"], f"the latents of {stage}")[NAME]
 
-    def furthest(
+    def latest(
         self, stages: Sequence[str], sources: Mapping[str, Collection[str]]
     ) -> tuple[dict[str, Tensor], list[str]]:
         """The latents of the last of `stages` that are whole, by stage, and what is wrong with those of later ones.

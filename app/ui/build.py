@@ -19,7 +19,7 @@ import typing
 from collections.abc import Callable
 
 from app.config import ConfigError, StudioConfig
-from app.storage.backup_thread import SnapshotKeeper, open_snapshots
+from app.storage.backup_thread import BackupThread, open_backup
 from app.studio import Studio
 
 if typing.TYPE_CHECKING:
@@ -38,7 +38,7 @@ def build(
 
     from app.ui.adapters.tab import create_tab as personalize_tab
     from app.ui.api.endpoints import create_api
-    from app.ui.context import Shell
+    from app.ui.context import PageContext
     from app.ui.create.tab import create_tab
     from app.ui.gallery.tab import create_tab as gallery_tab
     from app.ui.i18n import Languages
@@ -65,7 +65,7 @@ def build(
         space = board(name="space") if studio.config.space else None
         say = languages.gradio()
         with gr.Tabs(elem_id="lv-tabs") as chosen:
-            shell = Shell(studio, languages, say, page, chosen)
+            shell = PageContext(studio, languages, say, page, chosen)
             for name, create in tabs.items():
                 with gr.Tab(say(f"tab_{name}"), id=name) as shell.tab:
                     create(shell)
@@ -88,9 +88,9 @@ def launch(config: StudioConfig, studio: Studio | None = None) -> None:
     server.check_address(config.host, config.port)
     server.check_mcp(config)
     with contextlib.ExitStack() as opened:
-        snapshots = open_snapshots(config)  # before the data folder is opened
+        snapshots = open_backup(config)  # before the data folder is opened
         studio = studio or Studio(config)
-        keeper = SnapshotKeeper(snapshots, studio.database) if snapshots else None
+        keeper = BackupThread(snapshots, studio.database) if snapshots else None
         if keeper:
             opened.callback(keeper.close)  # when all that the studio still stores is there
         opened.enter_context(contextlib.closing(studio)).serve()

@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, field
 
-from app.sharing.visitor import asking
+from app.sharing.visitor import as_visitor
 from app.studio import Studio
 from app.ui.create.form import Form
 from app.ui.i18n import Languages, Words
@@ -22,7 +22,7 @@ if typing.TYPE_CHECKING:
 
 
 @dataclass
-class Shell:
+class PageContext:
     """The page being built.
 
     say: key → a label that the browser translates. page: the open `gr.Blocks`. tabs: which tab is open; select one by
@@ -51,8 +51,8 @@ class Shell:
         def answer(request: gr.Request, event: gr.EventData, *values):
             words = self.languages.of(request.headers)
             try:
-                with asking(visitors.of(request)):
-                    return work(Asked(words, _told(event), self.languages.chosen(request.headers)), *values)
+                with as_visitor(visitors.of(request)):
+                    return work(EventContext(words, _told(event), self.languages.chosen(request.headers)), *values)
             except LavieError as error:
                 raise gr.Error(str(error), print_exception=False) from None
 
@@ -64,14 +64,14 @@ class Shell:
         """Where the device is lent to events alone, make what `event` has queued in one that follows it."""
         if self.studio.config.zero_gpu:
             # In gradio's queue, with which the lender's page sends along on whose quota it is; one after another.
-            work = self.handler(lambda asked: self.studio.work_off())
+            work = self.handler(lambda asked: self.studio.drain())
             event.then(
                 work, concurrency_id="device", concurrency_limit=1, show_progress="hidden", api_visibility="private"
             )
 
 
 @dataclass(frozen=True)
-class Asked:
+class EventContext:
     """Who asks, and what for.
 
     say: their language. told: what the event brought along, as `data-id` of a button. chosen: `language`, `theme` and

@@ -29,15 +29,15 @@ from app.queue.job import (
 )
 from app.recipes.training import TRAINING
 from app.ui.i18n import Words
+from extensions.long_video.join_plan import JoinPlan
 from extensions.long_video.plan import SegmentPlan
-from extensions.long_video.reel import Reel
 from lavie.errors import LavieError
 from lavie.request import STAGES
 
 if typing.TYPE_CHECKING:
     import numpy as np
 
-    from app.queue.status import Snapshot
+    from app.queue.status import JobStatus
     from app.ui.live import Board
 
 PREVIEW_FPS = 8
@@ -126,7 +126,7 @@ def _status(board: Board, say: Words) -> str:
     return f'<span class="lv-chip lv-{kind}" data-lost="{lost}">{html.escape(words)}{html.escape(waiting)}</span>'
 
 
-def _head(job: Snapshot, say: Words) -> str:
+def _head(job: JobStatus, say: Words) -> str:
     """The job's prompt, how it stands, and what can be done about it."""
     row = job.row
     notes = "".join(f'<p class="lv-note">{html.escape(note)}</p>' for note in row.notices)
@@ -140,12 +140,12 @@ def _head(job: Snapshot, say: Words) -> str:
 
 def part_words(row: JobRow, say: Words) -> str:
     """Of a long video: which segment or transition, which window of a later stage, or which candidate is under way."""
-    of_base = "part_transition" if isinstance(_long(row), Reel) else "part_segment"
+    of_base = "part_transition" if isinstance(_long(row), JoinPlan) else "part_segment"
     key = of_base if row.stage == STAGES[0] else "part_window"
     return say("part_candidate" if row.kind == CANDIDATES else key, part=row.part, parts=row.parts)
 
 
-def job_words(job: Snapshot, say: Words) -> str:
+def job_words(job: JobStatus, say: Words) -> str:
     """How a job stands, or what came of it."""
     row = job.row
     if row.kind == CANDIDATES and row.state == DONE:
@@ -167,7 +167,7 @@ def job_words(job: Snapshot, say: Words) -> str:
     return f"{say(key)} {row.error or ''}".strip() if row.state == INTERRUPTED else say(key)
 
 
-def actions(job: Snapshot, say: Words) -> str:
+def actions(job: JobStatus, say: Words) -> str:
     """What can be done about a job that is not waiting."""
     row = job.row
     if row.state == RUNNING and row.asked is None:
@@ -185,7 +185,7 @@ def _has_finished_stage(row: JobRow) -> bool:
     return row.kind == RENDER and (row.stage in STAGES[1:] or row.part > 1)
 
 
-def _picture(job: Snapshot, say: Words) -> str:
+def _picture(job: JobStatus, say: Words) -> str:
     """The preview while it runs, the clip when it is done; always in the clip's shape, so that nothing jumps."""
     request = _request(job.row)
     shape = f"{request.width} / {request.height}" if request and request.width and request.height else "3 / 2"
@@ -208,7 +208,7 @@ def _request(row: JobRow):
         return None
 
 
-def _bars(job: Snapshot, left: Left | None, say: Words) -> str:
+def _bars(job: JobStatus, left: Left | None, say: Words) -> str:
     """A bar for each stage: full before the one under way, empty after it; then one for the whole."""
     row, request = job.row, _request(job.row)
     stages = (TRAINING,) if row.kind == TRAIN else request.stages if request else ()
@@ -290,7 +290,7 @@ def _job(row: JobRow, say: Words) -> str:
     )
 
 
-def _long(row: JobRow) -> SegmentPlan | Reel | None:
+def _long(row: JobRow) -> SegmentPlan | JoinPlan | None:
     """What makes it a long video; None for a clip, and for what cannot be read."""
     try:
         return row.job.long
@@ -298,8 +298,8 @@ def _long(row: JobRow) -> SegmentPlan | Reel | None:
         return None
 
 
-def _length(long: SegmentPlan | Reel, say: Words) -> str:
-    if isinstance(long, Reel):
+def _length(long: SegmentPlan | JoinPlan, say: Words) -> str:
+    if isinstance(long, JoinPlan):
         return say("lead_count", count=len(long.shots))
     return say("long_segments_count", count=len(long.segments))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from app.models.jobs import Standing
 from app.queue.job import RUNNING, TRAIN, JobRow
-from app.queue.status import Snapshot
+from app.queue.status import JobStatus
 from app.storage.training_folder import CHECKPOINTS, LOSSES, SAMPLES, training_folder
 from app.studio import Studio
 from app.ui import html
@@ -45,7 +45,7 @@ class Board:
     work stands.
     """
 
-    current: Snapshot | None
+    current: JobStatus | None
     line: tuple[JobRow, ...]
     counts: Mapping[str, int]
     paused: bool
@@ -156,7 +156,7 @@ class Live:
         written = (_changed(folder / name) for name in (LOSSES, SAMPLES, CHECKPOINTS))
         return f"{current.asked} {len(current.notices)} {' '.join(written)}"
 
-    def _left(self, snapshot: Snapshot) -> html.Left | None:
+    def _left(self, snapshot: JobStatus) -> html.Left | None:
         """How long the part and the stage under way, and the whole job, still take."""
         row = snapshot.row
         if row.kind == TRAIN and row.stage is not None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 View = typing.TypeVar("View")
 
 
-class Seat(typing.Generic[View]):
+class PageSession(typing.Generic[View]):
     """What one open page looks at, and `turn` for what changes it. answers: how many were given.
 
     It is not passed on and given back: an answer that takes long would otherwise put an older view in place of what a
@@ -20,6 +20,6 @@ class Seat(typing.Generic[View]):
         """new: the view of a page that was just opened."""
         self.view, self.turn, self.answers, self._new = new(), threading.Lock(), 0, new
 
-    def __deepcopy__(self, known: dict) -> Seat[View]:
+    def __deepcopy__(self, known: dict) -> PageSession[View]:
         """Each page gets a seat of its own (`gradio.State`)."""
-        return Seat(self._new)
+        return PageSession(self._new)

@@ -23,20 +23,30 @@ from app.config import StudioConfig
 from app.gallery import Gallery
 from app.media import encode_frames, write_animation
 from app.queue.job import KEEP, JobRow
-from app.queue.queue import Jobs
+from app.queue.queue import JobQueue
 from app.queue.timings import Timings
-from app.recipes.comparison import prove
+from app.recipes.comparison import compare_clips
 from app.recipes.recipe import Recipe
 from app.recipes.segments import course_of, cut_short
 from app.storage.database import Database
-from app.storage.initial_frames import Starts
-from app.storage.segment_latents import Parts
-from app.storage.stage_latents import Artefacts
+from app.storage.initial_frames import InitialFramesStore
+from app.storage.segment_latents import SegmentLatents
+from app.storage.stage_latents import StageLatents
 from app.worker.models import Model, Models
 from app.worker.results import Results
-from app.worker.running import Asked, Running
+from app.worker.running import Running, StopRequested
 from lavie.errors import RequestError
-from lavie.events import BASE, INTERPOLATION, STAGES, SUPER_RESOLUTION, Notice, OnRung, StageDone, StageStarted, Step
+from lavie.events import (
+    BASE,
+    INTERPOLATION,
+    STAGES,
+    SUPER_RESOLUTION,
+    MemoryModeChanged,
+    Notice,
+    StageDone,
+    StageStarted,
+    Step,
+)
 from lavie.plans import PLACES
 from lavie.video import FrameHash
 
@@ -44,8 +54,8 @@ if typing.TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from extensions.long_video.film import Film, Part
-    from extensions.long_video.meters import Report
+    from extensions.long_video.metrics import Report
+    from extensions.long_video.pipeline import LongVideoPipeline, Part
     from lavie.cascade import Cascade
 
 
@@ -75,7 +85,7 @@ class LongProgress:
                 if event.stage != BASE or self._course.together:
                     share = min(self._steps / max(self._total, 1), 1.0)  # the rest was there already
                     self._keep(event.stage, round(share * self._whole(event.stage)))
-            case Notice() | OnRung():
+            case Notice() | MemoryModeChanged():
                 pass
             case _:  # a segment or bridge is done
                 self._done = event.number + 1
@@ -180,7 +190,7 @@ def _decoded(cascade: Cascade, latents: Tensor, before: Tensor | None) -> list[n
 
 def _seam(frames: Sequence[np.ndarray], join: int) -> dict[str, float | None]:
     """The ratios of the four signals where the segment begins; None of each where it continues nothing."""
-    from extensions.long_video.meters import join_between
+    from extensions.long_video.metrics import join_between
 
     found = join_between(frames[:join], frames[join:]) if join else None
     return {name: round(getattr(found, name).ratio, 3) if found else None for name in _SIGNALS}
@@ -191,10 +201,10 @@ class LongWork:
 
     def __init__(self, config: StudioConfig, database: Database, models: Models, running: Running):
         self._config, self._database, self._models, self._running = config, database, models, running
-        self._jobs, self._gallery = Jobs(database), Gallery(database, config.data)
+        self._jobs, self._gallery = JobQueue(database), Gallery(database, config.data)
         self._adapters = Adapters(database, config.data)
         self._results, self._timings = Results(config, database), Timings(database)
-        self._starts, self._artefacts = Starts(database, config.data), Artefacts(database, config.data)
+        self._starts, self._artefacts = InitialFramesStore(database, config.data), StageLatents(database, config.data)
 
     def render(self, row: JobRow) -> None:
         """Make the video, its file and its clip."""
@@ -206,7 +216,7 @@ class LongWork:
         recipe = self._results.recipe(row, model, parts.drop)
         try:
             film = self._made(row, model, recipe, parts)
-        except Asked as stop:
+        except StopRequested as stop:
             if stop.what != KEEP:
                 raise
             recipe = self._cut_short(row, model, recipe, parts)
@@ -231,7 +241,7 @@ class LongWork:
             digest.add(frame)
         again = self._results.recorded(row.id, again)
         again = replace(again, frame_hash=digest.hexdigest())
-        proof = prove(stored.recipe, again, film.frames, stored.path)
+        proof = compare_clips(stored.recipe, again, film.frames, stored.path)
         if proof.identical and not stored.path.exists():
             encode_frames(stored.path, film.frames(), film.fps, stored.recipe.to_json())
             self._gallery.check_file(stored.id)
@@ -253,14 +263,14 @@ class LongWork:
         found.sort(key=lambda one: one.pop("roughness"))
         self._jobs.finish(row.id, json.dumps(found))
 
-    def _parts(self, row: JobRow, shared: bool = True) -> Parts:
+    def _parts(self, row: JobRow, shared: bool = True) -> SegmentLatents:
         def tell(text: str) -> None:
             self._jobs.notice(row.id, text)
 
-        return Parts(self._database, self._config.data, row.id, tell=tell, shared=shared)
+        return SegmentLatents(self._database, self._config.data, row.id, tell=tell, shared=shared)
 
-    def _film(self, model: Model, recipe: Recipe, parts: Parts) -> Film:
-        from extensions.long_video.film import Film
+    def _film(self, model: Model, recipe: Recipe, parts: SegmentLatents) -> LongVideoPipeline:
+        from extensions.long_video.pipeline import LongVideoPipeline
 
         model = model.wearing(recipe.adapters, self._adapters)
         if recipe.reel is not None:
@@ -268,9 +278,13 @@ class LongWork:
         else:
             begun = self._starts.load(recipe.start)
         long = recipe.job.long
-        return Film(model.cascade, recipe.request, long, begun, parts, model.provenance, model.prepare, recipe.memory)
+        return LongVideoPipeline(
+            model.cascade, recipe.request, long, begun, parts, model.provenance, model.prepare, recipe.memory
+        )
 
-    def _made(self, row: JobRow, model: Model, recipe: Recipe, parts: Parts, of: tuple[int, int] | None = None) -> Film:
+    def _made(
+        self, row: JobRow, model: Model, recipe: Recipe, parts: SegmentLatents, of: tuple[int, int] | None = None
+    ) -> LongVideoPipeline:
         """Make all parts, noting how it goes; at each step a wish to stop is heeded. of: which of the candidates."""
         film = self._film(model, recipe, parts)
         progress = LongProgress(row.id, recipe, self._timings, _whole_from_the_first(film.keys, parts))
@@ -278,13 +292,13 @@ class LongWork:
         with contextlib.closing(film.make()) as events:
             for event in events:
                 progress.note(event)
-                if isinstance(event, OnRung):
+                if isinstance(event, MemoryModeChanged):
                     self._results.on_rung(row.id, event)
                 self._running.note(row.id, event, *(of or progress.place))
-                self._running.heed(row.id)
+                self._running.check_stop(row.id)
         return film
 
-    def _cut_short(self, row: JobRow, model: Model, recipe: Recipe, parts: Parts) -> Recipe:
+    def _cut_short(self, row: JobRow, model: Model, recipe: Recipe, parts: SegmentLatents) -> Recipe:
         """The recipe without what is not finished: segments or bridges that are not there, or the stage under way; and
         what is behind either."""
         recipe = self._results.recorded(row.id, recipe)
@@ -295,12 +309,12 @@ class LongWork:
         recipe = replace(recipe, request=request)
         with self._database.write():
             self._jobs.resolved(row.id, recipe.to_json())
-            self._jobs.heeded(row.id)
+            self._jobs.stop_handled(row.id)
         return recipe
 
-    def _written(self, row: JobRow, recipe: Recipe, film: Film, path: Path) -> tuple[Recipe, Report]:
+    def _written(self, row: JobRow, recipe: Recipe, film: LongVideoPipeline, path: Path) -> tuple[Recipe, Report]:
         """Write the file, measuring the frames as they pass; the recipe with their hash, and what the meters say."""
-        from extensions.long_video.meters import Meter
+        from extensions.long_video.metrics import Meter
 
         meter, digest = Meter(film.joins), FrameHash(film.shape)
 
@@ -316,18 +330,18 @@ class LongWork:
         encode_frames(path, frames(), film.fps, lambda: hashed().to_json())
         return hashed(), meter.report()
 
-    def _heeding(self, row: JobRow, film: Film) -> Iterator[np.ndarray]:
+    def _heeding(self, row: JobRow, film: LongVideoPipeline) -> Iterator[np.ndarray]:
         """The video's frames. A wish to stop is heeded; all is made, so there is nothing left to cut short."""
         for frame in film.frames():
             try:
-                self._running.heed(row.id)
-            except Asked as stop:
+                self._running.check_stop(row.id)
+            except StopRequested as stop:
                 if stop.what != KEEP:
                     raise
-                self._jobs.heeded(row.id)
+                self._jobs.stop_handled(row.id)
             yield frame
 
 
-def _whole_from_the_first(keys: list[str], parts: Parts) -> int:
+def _whole_from_the_first(keys: list[str], parts: SegmentLatents) -> int:
     """How many segments or bridges from the first on are there."""
     return next((number for number, key in enumerate(keys) if key not in parts), len(keys))

@@ -20,7 +20,7 @@ from lavie.errors import LavieError
 
 if typing.TYPE_CHECKING:
     from app.adapters import Adapters
-    from extensions.lora.read import Changes
+    from extensions.lora.files.read import AdapterDeltas
     from lavie.cascade import Cascade
 
 LOADING, READY = "loading", "ready"  # states of a model; any other text says what is wrong with it
@@ -43,20 +43,20 @@ class Model:
         cascade = self._dressed(adapters, lambda adapter: library.read(adapter, self.cascade.bundle.folder))
         return Model(self.name, cascade, {**self.provenance, "adapters": [asdict(adapter) for adapter in adapters]})
 
-    def _dressed(self, adapters: Sequence[Adapter], read: Callable[[Adapter], Changes]) -> Cascade:
+    def _dressed(self, adapters: Sequence[Adapter], read: Callable[[Adapter], AdapterDeltas]) -> Cascade:
         if isinstance(self.cascade, Remote):
             return self.cascade.wearing(adapters, read)
-        from extensions.lora.wearing import Wearing
+        from extensions.lora.cascade import AdaptedCascade
 
-        return Wearing(self.cascade, adapters, read)
+        return AdaptedCascade(self.cascade, adapters, read)
 
     @property
     def prepare(self) -> Callable[[str], None]:
         """What a long video's network is told before each prompt."""
-        from extensions.long_video.model import no_preparation
-        from extensions.lora.wearing import Wearing
+        from extensions.long_video.strategies.window_model import no_preparation
+        from extensions.lora.cascade import AdaptedCascade
 
-        return self.cascade.wear_for if isinstance(self.cascade, Wearing) else no_preparation
+        return self.cascade.wear_for if isinstance(self.cascade, AdaptedCascade) else no_preparation
 
 
 class Models:

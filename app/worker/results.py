@@ -13,15 +13,15 @@ from app.gallery import Gallery, NewClip
 from app.long_videos.projects import Projects
 from app.media import check_output
 from app.queue.job import JobRow
-from app.queue.queue import Jobs
+from app.queue.queue import JobQueue
 from app.recipes.recipe import Job, Recipe
 from app.storage.database import Database
 from app.worker.models import Model
 from extensions.lora.tags import take_tags
 
 if typing.TYPE_CHECKING:
-    from extensions.long_video.meters import Report
-    from lavie.events import OnRung
+    from extensions.long_video.metrics import Report
+    from lavie.events import MemoryModeChanged
 
 
 class Results:
@@ -29,7 +29,11 @@ class Results:
 
     def __init__(self, config: StudioConfig, database: Database):
         self._config, self._database = config, database
-        self._jobs, self._gallery, self._projects = Jobs(database), Gallery(database, config.data), Projects(database)
+        self._jobs, self._gallery, self._projects = (
+            JobQueue(database),
+            Gallery(database, config.data),
+            Projects(database),
+        )
 
     def path(self, row: JobRow) -> Path:
         """Where a job's file goes. Raises MediaError where it cannot be written."""
@@ -55,7 +59,7 @@ class Results:
         self._jobs.resolved(row.id, recipe.to_json())
         return recipe
 
-    def on_rung(self, job_id: str, event: OnRung) -> None:
+    def on_rung(self, job_id: str, event: MemoryModeChanged) -> None:
         """Keep in a running job's recipe what a stage runs on, before it does."""
         recipe = Recipe.from_json(self._jobs.get(job_id).recipe)
         recipe = replace(recipe, memory={**recipe.memory, event.stage: event.rung})
@@ -109,7 +113,7 @@ def _resolved(job: Job, model: Model) -> Job:
     """The job with every value decided."""
     if job.long is None:
         return Job(model.cascade.resolve(job.request), job.model, adapters=job.adapters)
-    from extensions.long_video.resolving import resolve
+    from extensions.long_video.resolve import resolve
 
     request, long = resolve(model.cascade, job.request, job.long)
     which = {"reel": long} if job.reel else {"plan": long}

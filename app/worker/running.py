@@ -9,7 +9,7 @@ import threading
 import time
 import typing
 
-from app.queue.queue import Jobs
+from app.queue.queue import JobQueue
 from lavie.events import Notice, StageStarted, Step
 
 if typing.TYPE_CHECKING:
@@ -18,7 +18,7 @@ if typing.TYPE_CHECKING:
 _TELL_SECONDS = 0.1  # between two notes of the progress in the database
 
 
-class Asked(Exception):
+class StopRequested(Exception):
     """The job under way was asked to stop, or (`None`) the worker was."""
 
     def __init__(self, what: str | None):
@@ -28,7 +28,7 @@ class Asked(Exception):
 class Running:
     """stopping: is set when the worker is to stop."""
 
-    def __init__(self, jobs: Jobs, stopping: threading.Event):
+    def __init__(self, jobs: JobQueue, stopping: threading.Event):
         self._jobs, self._stopping = jobs, stopping
         self._previews: dict[str, np.ndarray] = {}
         self._told = 0.0
@@ -58,12 +58,12 @@ class Running:
             case _ if moved and self._step:  # a segment is done, and the next one under way
                 self._jobs.progress(job_id, *self._step, part, parts)
 
-    def heed(self, job_id: str) -> None:
-        """Raises Asked where it is to stop."""
+    def check_stop(self, job_id: str) -> None:
+        """Raises StopRequested where it is to stop."""
         if asked := self._jobs.asked(job_id):
-            raise Asked(asked)
+            raise StopRequested(asked)
         if self._stopping.is_set():
-            raise Asked(None)
+            raise StopRequested(None)
 
     def ended(self, job_id: str) -> None:
         """It is over, in whatever way."""

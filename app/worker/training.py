@@ -22,12 +22,12 @@ from pathlib import Path
 from app.adapters import Adapters
 from app.config import ROOT, StudioConfig
 from app.queue.job import CANCEL, PAUSE, JobRow
-from app.queue.queue import Jobs
+from app.queue.queue import JobQueue
 from app.recipes.training import TRAINING, Training
 from app.storage.database import Database
 from app.storage.training_folder import LOG, MEDIA, drop_partials, drop_work, samples, training_folder
 from app.worker.models import Models
-from app.worker.running import Asked, Running
+from app.worker.running import Running, StopRequested
 from app.worker.training_process import LESS_MEMORY, values_of
 from lavie.errors import MediaError, TrainingError
 from lavie.events import Notice, StageStarted, Step
@@ -139,10 +139,10 @@ class TrainingWork:
 
     def __init__(self, config: StudioConfig, database: Database, models: Models, running: Running):
         self._config, self._database, self._models, self._running = config, database, models, running
-        self._jobs = Jobs(database)
+        self._jobs = JobQueue(database)
 
     def train(self, row: JobRow) -> None:
-        """Train, let the adapter into the library, and end the job. Raises Asked, TrainingError, AdapterError."""
+        """Train, let the adapter into the library, and end the job. Raises StopRequested, TrainingError, AdapterError."""
         training, folder = row.training, training_folder(self._config.data, row.id).absolute()
         bundle = replace(self._config, model=training.model).bundle
         media = training_folder(self._config.data, training.folder or row.id).absolute() / MEDIA
@@ -171,8 +171,8 @@ class TrainingWork:
                 if event is not None:
                     self._note(row, event)
                 try:
-                    self._running.heed(row.id)
-                except Asked as stop:
+                    self._running.check_stop(row.id)
+                except StopRequested as stop:
                     child.stop(_PATIENCE[stop.what])
                     stopping = True
                 child.hurry()
@@ -180,10 +180,10 @@ class TrainingWork:
         finally:
             child.close()
         if stopping and not child.finished:
-            self._running.heed(row.id)
-            raise Asked(None)  # a pause that was taken back meanwhile: it goes on at once
+            self._running.check_stop(row.id)
+            raise StopRequested(None)  # a pause that was taken back meanwhile: it goes on at once
         if self._jobs.asked(row.id) == CANCEL:
-            raise Asked(CANCEL)
+            raise StopRequested(CANCEL)
         if why is not None:
             raise TrainingError(why)
 

@@ -20,19 +20,19 @@ from app.config import StudioConfig
 from app.gallery import Gallery
 from app.media import write_mp4
 from app.queue.job import CANCEL, CANDIDATES, KEEP, PAUSE, REGENERATE, RENDER, TRAIN, JobRow
-from app.queue.queue import Jobs
+from app.queue.queue import JobQueue
 from app.queue.timings import Timings
-from app.recipes.comparison import prove
+from app.recipes.comparison import compare_clips
 from app.recipes.recipe import Recipe
 from app.storage.database import Database
-from app.storage.stage_latents import Artefacts, shared_stages
+from app.storage.stage_latents import StageLatents, shared_stages
 from app.worker.long_video import LongWork
 from app.worker.models import Model, Models
 from app.worker.results import Results
-from app.worker.running import Asked, Running
+from app.worker.running import Running, StopRequested
 from app.worker.training import TrainingWork
 from lavie.errors import LavieError, RequestError
-from lavie.events import STAGES, SUPER_RESOLUTION, Event, Finished, OnRung, StageDone
+from lavie.events import STAGES, SUPER_RESOLUTION, Event, Finished, MemoryModeChanged, StageDone
 from lavie.plans import PLACES
 
 if typing.TYPE_CHECKING:
@@ -63,9 +63,9 @@ class Worker:
         self._taken: str | None = None  # the job under way, or whose end could not be stored
         self.config, self._database = config, database
         self.models = Models(config, load)
-        self._jobs, self._gallery = Jobs(database), Gallery(database, config.data)
+        self._jobs, self._gallery = JobQueue(database), Gallery(database, config.data)
         self._adapters = Adapters(database, config.data)
-        self._artefacts, self._timings = Artefacts(database, config.data), Timings(database)
+        self._artefacts, self._timings = StageLatents(database, config.data), Timings(database)
         self._stopping, self._wake = threading.Event(), threading.Event()
         self._running, self._results = Running(self._jobs, self._stopping), Results(config, database)
         self._long = LongWork(config, database, self.models, self._running)
@@ -102,7 +102,7 @@ class Worker:
         """uint8 F h w 3: the latest guess of a running job's frames."""
         return self._running.preview(job_id)
 
-    def work_on(self, job_id: str) -> None:
+    def run_job(self, job_id: str) -> None:
         """Make one job, wherever it stands in the line, in this thread. It may be taken already; then nothing.
 
         Raises StorageError if it cannot be stored how it ended.
@@ -150,7 +150,7 @@ class Worker:
         self._taken = row.id
         try:
             self._make(row)
-        except Asked as stop:
+        except StopRequested as stop:
             {CANCEL: self._jobs.cancelled, PAUSE: self._jobs.paused, None: self._jobs.release}[stop.what](row.id)
         except LavieError as error:
             self._jobs.fail(row.id, str(error))
@@ -180,7 +180,7 @@ class Worker:
         before = sum(seconds for _, seconds in self._timings.of_job(row.id))  # of earlier attempts
         try:
             finished = self._run(row, model, recipe, self._kept(row, recipe))
-        except Asked as stop:
+        except StopRequested as stop:
             if stop.what != KEEP:
                 raise
             recipe = self._cut_short(row, recipe)
@@ -199,7 +199,7 @@ class Worker:
         recipe = replace(recipe, request=replace(recipe.request, **dict.fromkeys(STAGES[reached:])))
         with self._database.write():
             self._jobs.resolved(row.id, recipe.to_json())
-            self._jobs.heeded(row.id)
+            self._jobs.stop_handled(row.id)
         return recipe
 
     def _regenerate(self, row: JobRow) -> None:
@@ -211,7 +211,7 @@ class Worker:
         again = self._recipe(row, model)
         video = self._run(row, model, again, self._kept(row, again)).video
         path, again = self._gallery.path(stored), self._results.recorded(row.id, again)
-        proof = prove(stored.recipe, replace(again, frame_hash=video.frame_hash), lambda: video.frames, path)
+        proof = compare_clips(stored.recipe, replace(again, frame_hash=video.frame_hash), lambda: video.frames, path)
         if proof.identical and not path.exists():
             write_mp4(path, video, stored.recipe.to_json())
             self._gallery.check_file(stored.id)
@@ -227,12 +227,12 @@ class Worker:
                 self._note(row, recipe, event)
                 if isinstance(event, Finished):
                     return event
-                self._running.heed(row.id)
+                self._running.check_stop(row.id)
         raise RuntimeError("the cascade ended without a video")
 
     def _note(self, row: JobRow, recipe: Recipe, event: Event) -> None:
         self._running.note(row.id, event)
-        if isinstance(event, OnRung):
+        if isinstance(event, MemoryModeChanged):
             self._results.on_rung(row.id, event)
         if isinstance(event, StageDone):
             self._artefacts.save(row.id, event.stage, event.latents)
@@ -259,7 +259,7 @@ class Worker:
                 missed = f"no whole latents of the clip {draft.id} are kept"
             else:
                 missed = f"the clip {draft.id} was made with other weights, adapters or versions, or on another device"
-        kept, wrong = self._artefacts.furthest(recipe.request.stages, sources)
+        kept, wrong = self._artefacts.latest(recipe.request.stages, sources)
         for said in wrong:
             self._jobs.notice(row.id, f"{said}; that stage is made again")
         if missed and not kept:

@@ -8,8 +8,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from extensions.long_video.join_plan import JoinPlan
 from extensions.long_video.plan import Layout
-from extensions.long_video.reel import Reel
 from lavie.text import unconditional_first
 
 KEPT = 8  # embeddings at a time: a window sees two or three prompts, a plan may have a thousand
@@ -24,7 +24,7 @@ class PromptTable:
 
     def __init__(
         self,
-        layout: Layout | Reel,
+        layout: Layout | JoinPlan,
         embed: Callable[..., Tensor],
         guidance: float,
         negative: str | None = None,

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from extensions.lora.adapter import Adapter, check_different
-from extensions.lora.apply import Rack
-from extensions.lora.changes import Change
+from extensions.lora.deltas import LayerDelta
+from extensions.lora.files.read import AdapterDeltas
+from extensions.lora.hooks import AdapterHooks
 from extensions.lora.names import TEXT, UNET
-from extensions.lora.read import Changes
 from lavie.bundle import EXTENSION, MANIFEST, TEXT_ENCODER, Bundle
 from lavie.errors import AdapterError, LavieError
 from lavie.events import BASE
@@ -23,7 +23,7 @@ PARTS_OF = {BASE: UNET, EXTENSION: UNET, TEXT_ENCODER: TEXT}  # components that 
 
 
 def bake(
-    source: Path | str, adapters: Sequence[Adapter], changes: Callable[[Adapter], Changes], out: Path | str
+    source: Path | str, adapters: Sequence[Adapter], changes: Callable[[Adapter], AdapterDeltas], out: Path | str
 ) -> Path:
     """Write a bundle whose base network (and extension network, and text encoder) has the adapters merged in.
 
@@ -64,12 +64,12 @@ def bake(
 
 
 @torch.no_grad()
-def merge(network: nn.Module, weighed: Iterable[tuple[dict[str, Change], float]]) -> nn.Module:
+def merge(network: nn.Module, weighed: Iterable[tuple[dict[str, LayerDelta], float]]) -> nn.Module:
     """Add changes, each with its weight, to the weights of a network, in the network's number type and in place.
 
-    Raises AdapterError for a change that no layer has room for, see `apply.Rack.check`.
+    Raises AdapterError for a change that no layer has room for, see `AdapterHooks.check`.
     """
-    checked = Rack(network)
+    checked = AdapterHooks(network)
     layers = dict(network.named_modules())
     for changes, weight in weighed:
         checked.check(changes)

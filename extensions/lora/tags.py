@@ -22,7 +22,7 @@ _TEXT, _UNET, _RANK = "te", "unet", "dyn"
 
 
 @dataclass(frozen=True)
-class Asked:
+class TagWeights:
     """An adapter by the name that a prompt gives it. text_weight: None for `weight`, as in `Adapter`."""
 
     name: str
@@ -30,7 +30,7 @@ class Asked:
     text_weight: float | None = None
 
 
-def take_tags(prompt: str) -> tuple[str, tuple[Asked, ...]]:
+def take_tags(prompt: str) -> tuple[str, tuple[TagWeights, ...]]:
     """The prompt without its tags, and the adapters they ask for, in their order.
 
     A prompt without tags comes back as it is. Raises RequestError for a tag whose weights cannot be read.
@@ -51,7 +51,7 @@ def _tag(adapter: Adapter) -> str:
     return f"<lora:{adapter.name}:{weights}>"
 
 
-def find_adapters(asked: Sequence[Asked], known: Mapping[str, str]) -> tuple[Adapter, ...]:
+def find_adapters(asked: Sequence[TagWeights], known: Mapping[str, str]) -> tuple[Adapter, ...]:
     """The adapters that were asked for by name. known: names → sha256; case does not matter where one name fits.
 
     Raises RequestError for a name that is not known, with the nearest ones, and for one that is asked for twice.
@@ -61,7 +61,7 @@ def find_adapters(asked: Sequence[Asked], known: Mapping[str, str]) -> tuple[Ada
     return adapters
 
 
-def _read(tag: str, inside: str) -> Asked:
+def _read(tag: str, inside: str) -> TagWeights:
     name, *values = (piece.strip() for piece in inside.split(":"))
     check(bool(name), f"{tag[:80]} names no adapter: write <lora:name:0.8>")
     named = dict(value.split("=", 1) for value in values if "=" in value)
@@ -72,7 +72,7 @@ def _read(tag: str, inside: str) -> Asked:
     te, unet, *_ = *positional, None, None
     text = _weight(tag, named.get(_TEXT, te or "1"))
     weight = _weight(tag, named.get(_UNET, unet)) if _UNET in named or unet else text
-    return Asked(name, weight, None if text == weight else text)
+    return TagWeights(name, weight, None if text == weight else text)
 
 
 def _weight(tag: str, text: str) -> float:

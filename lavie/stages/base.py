@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lavie.bundle import StageDefaults
 from lavie.events import BASE, Step
 from lavie.noise import INITIAL, STEP, derive_seed, frame_noise
-from lavie.plans import PLAIN, Rung
+from lavie.plans import PLAIN, MemoryMode
 from lavie.request import Sampling
 from lavie.sampling import Guided, denoise, make_scheduler, set_steps
 from lavie.stages.preview import preview
@@ -23,7 +23,7 @@ def sample_base(
     sampling: Sampling,
     defaults: StageDefaults,
     seed: int,
-    rung: Rung = PLAIN,
+    rung: MemoryMode = PLAIN,
 ) -> Generator[Step, None, Tensor]:
     """Denoise one clip.
 

@@ -10,7 +10,7 @@ from lavie.bundle import StageDefaults
 from lavie.events import INTERPOLATION, Step
 from lavie.key_frames import interpolated_frames, show
 from lavie.latents import Latents
-from lavie.plans import PLAIN, Rung
+from lavie.plans import PLAIN, MemoryMode
 from lavie.request import Sampling
 from lavie.sampling import Guided
 from lavie.stages.windowed import KeptWindows, Text, denoise_windows, text_at
@@ -24,7 +24,7 @@ def interpolate(
     defaults: StageDefaults,
     seed: int,
     kept: KeptWindows | None = None,
-    rung: Rung = PLAIN,
+    rung: MemoryMode = PLAIN,
 ) -> Generator[Step, None, Latents]:
     """Fill in frames.
 

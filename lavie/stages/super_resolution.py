@@ -13,7 +13,7 @@ from lavie.events import SUPER_RESOLUTION, Step
 from lavie.latents import Latents
 from lavie.layers import TextContext
 from lavie.noise import CONDITION, frame_noise
-from lavie.plans import PLAIN, Rung
+from lavie.plans import PLAIN, MemoryMode
 from lavie.request import Sampling
 from lavie.sampling import Guided
 from lavie.stages.windowed import KeptWindows, Text, denoise_windows, text_at
@@ -59,7 +59,7 @@ def super_resolve(
     defaults: StageDefaults,
     seed: int,
     kept: KeptWindows | None = None,
-    rung: Rung = PLAIN,
+    rung: MemoryMode = PLAIN,
 ) -> Generator[Step, None, Latents]:
     """Add detail.
 

@@ -19,9 +19,9 @@ from app.storage.database import Database
 from app.studio import Studio
 from extensions.long_video.plan import CODENOISE, CORRECTED, Segment, SegmentPlan
 from extensions.lora.adapter import Adapter
-from extensions.lora.read import targets_in
-from extensions.lora.tags import Asked, take_tags
-from extensions.lora.wearing import Wearing
+from extensions.lora.cascade import AdaptedCascade
+from extensions.lora.files.read import targets_in
+from extensions.lora.tags import TagWeights, take_tags
 from lavie.bundle import Bundle
 from lavie.errors import AdapterError, RequestError
 from lavie.events import BASE, Finished
@@ -55,7 +55,7 @@ def row(studio, lora):
 
 
 def made(studio, job_id):
-    *_, last = studio.see_through(job_id)
+    *_, last = studio.follow(job_id)
     assert last.state == "done", last.row.error
     return last
 
@@ -108,7 +108,7 @@ def frames(cascade, request=REQUEST):
 def test_what_is_worn_changes_the_frames_and_leaves_no_trace(tiny_cascade, studio, row):
     def worn(*weights):
         adapter = Adapter(row.sha256, row.name, *weights)
-        return Wearing(tiny_cascade, [adapter], lambda one: studio.adapters.read(one, studio.config.bundle))
+        return AdaptedCascade(tiny_cascade, [adapter], lambda one: studio.adapters.read(one, studio.config.bundle))
 
     plain = frames(tiny_cascade)
     full, text_only, unet_only = frames(worn(1.0)), frames(worn(0.0, 1.0)), frames(worn(1.0, 0.0))
@@ -137,7 +137,7 @@ def test_an_embedding_s_word_is_read_and_not_unknown(tiny_cascade, studio, tmp_p
     width = targets_in(Bundle(tiny_bundle)).text_width
     save_file({"emb_params": torch.randn(2, width)}, tmp_path / "zkw.safetensors")
     row = studio.adapters.add(tmp_path / "zkw.safetensors", tiny_bundle)
-    cascade = Wearing(tiny_cascade, [row.adapter()], lambda one: studio.adapters.read(one, tiny_bundle))
+    cascade = AdaptedCascade(tiny_cascade, [row.adapter()], lambda one: studio.adapters.read(one, tiny_bundle))
     with_word = Request("a zkw star", seed=4, base=ONE)
     assert frames(cascade, with_word) != frames(tiny_cascade, with_word)
     assert "zkw" not in cascade.read("a zkw star").unknown
@@ -167,7 +167,7 @@ def test_a_clip_says_what_it_wore_and_is_made_again_to_the_same_bits(studio, row
 def test_an_adapter_that_is_gone_is_named_and_the_next_job_runs(studio, row, lora):
     clip = made(studio, studio.submit(REQUEST, adapters=[row.adapter(1.0)])).clip
     studio.adapters.remove(row.sha256)
-    *_, last = studio.see_through(studio.regenerate(clip.id))
+    *_, last = studio.follow(studio.regenerate(clip.id))
     assert last.state == "failed" and "the adapter 'plush'" in last.row.error and "import its file" in last.row.error
     made(studio, studio.submit(REQUEST))
     studio.adapters.add(lora, studio.config.bundle)
@@ -276,5 +276,7 @@ def test_a_project_of_a_clip_shows_what_it_wore_in_its_prompts(studio, row):
     project = studio.long.projects.get(studio.long.project_of(clip.id))
     (segment,) = project.plan.segments
     assert segment.prompt == "<lora:plush:0.25:0.5> a red star"
-    assert studio.adapters.dress(Job(REQUEST, plan=project.plan)).adapters == (Adapter(row.sha256, "plush", 0.0),)
-    assert take_tags(segment.prompt) == ("a red star", (Asked("plush", 0.5, 0.25),))
+    assert studio.adapters.resolve_tags(Job(REQUEST, plan=project.plan)).adapters == (
+        Adapter(row.sha256, "plush", 0.0),
+    )
+    assert take_tags(segment.prompt) == ("a red star", (TagWeights("plush", 0.5, 0.25),))

@@ -9,9 +9,9 @@ import torch
 
 from app.config import ROOT
 from app.queue.job import CANCELLED, DONE, FAILED, OPEN
-from app.queue.queue import Jobs
+from app.queue.queue import JobQueue
 from app.storage.database import Database
-from app.storage.stage_latents import Artefacts
+from app.storage.stage_latents import StageLatents
 from lavie.errors import StorageError
 from lavie.events import STAGES
 from tests.app.jobs.lines import bring, fill, job
@@ -22,10 +22,10 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 import torch
-from app.storage.stage_latents import Artefacts
+from app.storage.stage_latents import StageLatents
 from app.storage.database import Database
 from lavie.errors import StorageError
-artefacts = Artefacts(Database(Path(sys.argv[1])), Path(sys.argv[1]))
+artefacts = StageLatents(Database(Path(sys.argv[1])), Path(sys.argv[1]))
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
@@ -38,7 +38,7 @@ except StorageError as error:
 @pytest.fixture
 def artefacts(tmp_path):
     database = Database(tmp_path)
-    yield Artefacts(database, tmp_path)
+    yield StageLatents(database, tmp_path)
     database.close()
 
 
@@ -81,7 +81,7 @@ def test_what_is_not_what_was_stored_is_told_and_never_loaded(artefacts, tmp_pat
     words = r"cannot be read \(No such file" if kind == "gone" else "are damaged: they are not what was stored"
     with pytest.raises(StorageError, match=rf"the latents of interpolation in {path} {words}"):
         artefacts.load("job", "interpolation")
-    kept, (said,) = artefacts.furthest(STAGES, {"job": STAGES})
+    kept, (said,) = artefacts.latest(STAGES, {"job": STAGES})
     assert list(kept) == ["base"] and torch.equal(kept["base"], torch.zeros(100)) and str(path) in said
     artefacts.save("job", "interpolation", torch.ones(100))
     assert torch.equal(artefacts.load("job", "interpolation"), torch.ones(100))
@@ -92,7 +92,7 @@ def test_the_furthest_stage_that_will_do_is_gone_on_from(artefacts, tmp_path):
         artefacts.save(job_id, stage, torch.full((1,), float(value)))
 
     def found(stages, **sources):
-        kept, wrong = artefacts.furthest(stages, sources)
+        kept, wrong = artefacts.latest(stages, sources)
         assert wrong == []
         return {stage: latents.item() for stage, latents in kept.items()}
 
@@ -103,7 +103,7 @@ def test_the_furthest_stage_that_will_do_is_gone_on_from(artefacts, tmp_path):
     assert found(STAGES, unknown=STAGES) == found(("interpolation",), own=STAGES) == {}
     damage(tmp_path / "work" / "own" / "base.safetensors", "empty")
     assert found(STAGES, draft=STAGES, own=STAGES) == {"interpolation": 3}  # what is not needed is not looked at
-    kept, wrong = artefacts.furthest(["base"], {"own": STAGES, "draft": STAGES})
+    kept, wrong = artefacts.latest(["base"], {"own": STAGES, "draft": STAGES})
     assert kept["base"].item() == 2 and len(wrong) == 1
 
 
@@ -123,7 +123,7 @@ def test_sweeping_removes_what_no_row_lists(artefacts, tmp_path):
 
 def test_sweeping_forgets_what_is_of_no_use_any_more(artefacts, tmp_path):
     database = Database(tmp_path)
-    jobs = Jobs(database)
+    jobs = JobQueue(database)
     fill(jobs, "done waiting")
     bring(jobs, "done", DONE)  # and its clip was purged since
     for job_id in ("done", "waiting"):
@@ -136,7 +136,7 @@ def test_sweeping_forgets_what_is_of_no_use_any_more(artefacts, tmp_path):
 
 def test_what_failed_or_was_cancelled_is_kept_for_so_many_days(artefacts, tmp_path):
     database = Database(tmp_path)
-    jobs = Jobs(database)
+    jobs = JobQueue(database)
     states = {**{state: state for state in OPEN}, "old failed": FAILED, "old cancelled": CANCELLED}
     states |= {"failed": FAILED, "cancelled": CANCELLED, "tried again": FAILED}
     for job_id, state in states.items():

@@ -13,7 +13,7 @@ import pytest
 from app.config import ROOT
 from app.media import is_partial, probe, read_recipe, read_video
 from app.queue.job import CANCELLED
-from app.queue.queue import Jobs
+from app.queue.queue import JobQueue
 from app.recipes.recipe import Recipe
 from app.storage.database import Database
 from tests.fakes import FakeCascade
@@ -46,7 +46,7 @@ def videos(folder):
 def jobs(folder):
     """All jobs of a data folder."""
     with contextlib.closing(Database(folder)) as database:
-        return [*Jobs(database).line(), *Jobs(database).recent(100)]
+        return [*JobQueue(database).line(), *JobQueue(database).recent(100)]
 
 
 def test_json_is_the_last_line_and_progress_is_elsewhere(run, tmp_path):

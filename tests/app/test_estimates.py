@@ -10,7 +10,7 @@ import pytest
 from app.config import StudioConfig
 from app.queue.estimates import Estimates
 from app.queue.job import JobRow
-from app.queue.queue import Jobs
+from app.queue.queue import JobQueue
 from app.recipes.recipe import Job, Recipe
 from app.storage.database import Database
 from lavie.request import Interpolation, Request, Sampling, SuperResolution
@@ -149,7 +149,7 @@ def test_a_recipe_that_is_not_resolved(world):
 
 
 def test_a_line_of_jobs(world):
-    jobs = Jobs(world.database)
+    jobs = JobQueue(world.database)
     for frames in (8, 16):
         jobs.add(Job(Request("x", frames=frames), world.model))
     assert world.estimates.of_jobs([]) == 0

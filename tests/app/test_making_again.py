@@ -7,7 +7,7 @@ from app.media import read_recipe
 from app.queue.job import DONE, FAILED, PAUSED
 from app.recipes.comparison import Difference
 from app.recipes.recipe import Job
-from app.storage.stage_latents import Artefacts, shared_stages
+from app.storage.stage_latents import StageLatents, shared_stages
 from lavie.errors import RequestError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
 from lavie.request import Interpolation, Request, Sampling, SuperResolution
@@ -110,7 +110,7 @@ def test_a_draft_whose_latents_are_damaged_is_made_again_and_that_is_told(studio
     draft = made(studio, Request("a red star", seed=7))
     path = studio.config.data / "work" / draft.id / "base.safetensors"
     if kind == "forgotten":
-        Artefacts(studio.database, studio.config.data).drop(draft.id)
+        StageLatents(studio.database, studio.config.data).drop(draft.id)
     else:
         damage(path, kind)
     job = ended(studio, studio.finish(draft.id, interpolate=True))

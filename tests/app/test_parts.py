@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from app.queue.job import CANDIDATES, DONE, FAILED, RUNNING
-from app.queue.queue import Jobs
-from app.storage.segment_latents import Parts, kept_keys
-from app.storage.stage_latents import Artefacts
-from extensions.long_video.film import Part
+from app.queue.queue import JobQueue
+from app.storage.segment_latents import SegmentLatents, kept_keys
+from app.storage.stage_latents import StageLatents
+from extensions.long_video.pipeline import Part
 from lavie.errors import StorageError
 from tests.app.jobs.lines import bring, job
 
@@ -22,7 +22,7 @@ def parts(database, tmp_path):
 
     def open_parts(job_id, **options):
         told = []
-        return Parts(database, tmp_path, job_id, tell=told.append, **options), told
+        return SegmentLatents(database, tmp_path, job_id, tell=told.append, **options), told
 
     return open_parts
 
@@ -150,7 +150,7 @@ def test_on_a_full_disk_nothing_is_half_stored(parts, monkeypatch, tmp_path):
     ],
 )
 def test_what_is_of_no_use_is_swept(parts, database, tmp_path, state, kind, days, left):
-    jobs = Jobs(database)
+    jobs = JobQueue(database)
     jobs.add(job(), job_id="one", kind=kind)
     bring(jobs, "one", state)
     mine, _ = parts("one")
@@ -160,6 +160,6 @@ def test_what_is_of_no_use_is_swept(parts, database, tmp_path, state, kind, days
     ended = (datetime.now(timezone.utc) - timedelta(days=days)).isoformat(timespec="microseconds")
     with database.write() as connection:
         connection.execute("UPDATE jobs SET finished = ? WHERE finished IS NOT NULL", [ended])
-    Artefacts(database, tmp_path).sweep(7)
+    StageLatents(database, tmp_path).sweep(7)
     assert [row["number"] for row in database.query("SELECT number FROM parts ORDER BY number")] == left
     assert len(files(tmp_path)) == len(left) + bool(left)

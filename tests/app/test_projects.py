@@ -7,7 +7,7 @@ import pytest
 from app.long_videos import plan_edits
 from app.long_videos.plan_edits import lock, set_segment
 from app.long_videos.projects import Projects
-from app.recipes.initial_frames import Start
+from app.recipes.initial_frames import InitialFrames
 from app.storage.database import Database
 from extensions.long_video.plan import Segment, SegmentPlan
 from lavie.errors import RequestError
@@ -15,7 +15,7 @@ from lavie.request import Interpolation, Request, Sampling
 
 PLAN = SegmentPlan((Segment("a red star"), Segment("ein „Herz“ ★", 7, 3)), seed=5, overlap=2)
 REQUEST = Request("a red star", seed=5, base=Sampling(steps=3), interpolation=Interpolation())
-START = Start("file", "my film.mp4", "ab" * 32, 16)
+START = InitialFrames("file", "my film.mp4", "ab" * 32, 16)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.media import write_mp4
-from app.recipes.comparison import Difference, Proof, differences, prove
+from app.recipes.comparison import Comparison, Difference, compare_clips, differences
 from app.recipes.recipe import Recipe
 from lavie.request import Request
 from lavie.video import Video
@@ -32,12 +32,12 @@ def file(tmp_path):
 
 
 def test_the_same_frames_are_identical_whatever_else_changed(tmp_path):
-    proof = prove(recipe("same"), recipe("same", NOW), lambda: video(1).frames, tmp_path / "gone.mp4")
-    assert proof == Proof(True) and str(proof) == "bit-identical"
+    proof = compare_clips(recipe("same"), recipe("same", NOW), lambda: video(1).frames, tmp_path / "gone.mp4")
+    assert proof == Comparison(True) and str(proof) == "bit-identical"
 
 
 def test_other_frames_are_measured_and_explained(file):
-    proof = prove(recipe("one"), recipe("other", NOW), lambda: video(140).frames, file)
+    proof = compare_clips(recipe("one"), recipe("other", NOW), lambda: video(140).frames, file)
     assert not proof.identical
     assert proof.psnr == pytest.approx(20 * math.log10(255 / 20), abs=0.5)  # the encoding is a level off at most
     assert proof.differences == (
@@ -50,27 +50,27 @@ def test_other_frames_are_measured_and_explained(file):
         f"differs: PSNR {proof.psnr:.1f} dB; device was cpu, is cuda; weights.base was aaaaaaaaaaaa…, "
         "is cccccccccccc…; weights.text was absent, is d; weights.vae was b, is absent"
     )
-    assert Proof.from_json(proof.to_json()) == proof
+    assert Comparison.from_json(proof.to_json()) == proof
 
 
 def test_the_distance_is_over_all_frames(file):
     frames = video(120).frames.copy()
     frames[3] = 200
-    proof = prove(recipe("one"), recipe("other"), lambda: frames, file)
+    proof = compare_clips(recipe("one"), recipe("other"), lambda: frames, file)
     assert proof.psnr == pytest.approx(20 * math.log10(255 / (80 / 2)), abs=0.5)  # a quarter of the squares
     assert str(proof).endswith("; nothing recorded differs")
 
 
 @pytest.mark.parametrize("made", [video(120, frames=3), video(120, frames=5), video(120, size=32)])
 def test_frames_of_another_shape_have_no_distance(file, made):
-    proof = prove(recipe("one"), recipe("other"), lambda: made.frames, file)
-    assert proof == Proof(False) and "not comparable with the stored file" in str(proof)
+    proof = compare_clips(recipe("one"), recipe("other"), lambda: made.frames, file)
+    assert proof == Comparison(False) and "not comparable with the stored file" in str(proof)
 
 
 def test_a_file_that_is_gone_or_broken_has_no_distance(tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     for name in ("gone.mp4", "broken.mp4"):
-        assert prove(recipe("one"), recipe("other"), lambda: video(1).frames, tmp_path / name).psnr is None
+        assert compare_clips(recipe("one"), recipe("other"), lambda: video(1).frames, tmp_path / name).psnr is None
 
 
 def test_differences_are_told_leaf_by_leaf():
@@ -81,8 +81,8 @@ def test_differences_are_told_leaf_by_leaf():
 
 def test_how_attention_ran_and_where_weights_were_kept_is_told_and_that_a_recipe_does_not_say_it(file):
     was, now = {**WAS, "attention": "sdpa", "offload": "none"}, {**WAS, "attention": "sdpa math", "offload": "model"}
-    proof = prove(recipe("one", was), recipe("other", now), lambda: video(140).frames, file)
+    proof = compare_clips(recipe("one", was), recipe("other", now), lambda: video(140).frames, file)
     assert proof.differences == (Difference("attention", "sdpa", "sdpa math"), Difference("offload", "none", "model"))
     assert str(proof).endswith("attention was sdpa, is sdpa math; offload was none, is model")
-    older = prove(recipe("one", WAS), recipe("other", now), lambda: video(140).frames, file)
+    older = compare_clips(recipe("one", WAS), recipe("other", now), lambda: video(140).frames, file)
     assert older.differences == (Difference("attention", None, "sdpa math"), Difference("offload", None, "model"))

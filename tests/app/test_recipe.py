@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from app.recipes.initial_frames import Joined, Start
+from app.recipes.initial_frames import InitialFrames, JoinedFrames
 from app.recipes.recipe import Job, Recipe
+from extensions.long_video.join_plan import JoinPlan, SourceClip, Transition
 from extensions.long_video.plan import Segment, SegmentPlan
-from extensions.long_video.reel import Reel, Shot, Transition
 from lavie.errors import RequestError
 from lavie.request import Interpolation, Request, Sampling, SuperResolution
 
@@ -49,7 +49,7 @@ def test_what_only_a_long_video_has_stands_only_in_its_json():
     names = {"lavie_recipe", "request", "model", "provenance", "frame_hash", "created", "app_version"}
     assert set(json.loads(Recipe(REQUEST, "nano").to_json())) == names
     assert set(json.loads(Job(REQUEST).to_json())) == {"request", "model"}
-    plan, start = SegmentPlan((Segment("ein ★", 5, 3, True),), seed=1), Start("file", "ä.mp4", "ab" * 32, 16)
+    plan, start = SegmentPlan((Segment("ein ★", 5, 3, True),), seed=1), InitialFrames("file", "ä.mp4", "ab" * 32, 16)
     job = Job(REQUEST, "nano", plan, start, (1, 2**53 - 1))
     assert Job.from_json(job.to_json()) == job
     recipe = Recipe(REQUEST, "nano", PROVENANCE, plan=plan, start=start)
@@ -60,9 +60,9 @@ def test_what_only_a_long_video_has_stands_only_in_its_json():
 
 def joined() -> dict:
     """What a video of two clips has."""
-    shots = Joined("clip", "x", "ab" * 32, 200), Joined("file", "ä.png", "cd" * 32, 1)
-    reel = Reel(
-        (Shot("ab" * 32, 200, "ein ★"), Shot("cd" * 32, 1)),
+    shots = JoinedFrames("clip", "x", "ab" * 32, 200), JoinedFrames("file", "ä.png", "cd" * 32, 1)
+    reel = JoinPlan(
+        (SourceClip("ab" * 32, 200, "ein ★"), SourceClip("cd" * 32, 1)),
         (Transition("es wird ★", 3, 9),),
         seed=1,
         strategy="repaint",
@@ -106,7 +106,7 @@ def test_a_job_of_no_clips_that_could_be_joined_is_refused(changes, words):
         ({"plan": None}, "not the JSON|JSON object"),
         ({"plan": {"schema": 99}}, "schema 99"),
         ({"plan": {"schema": 1, "segments": []}}, "the plan has 0 segments"),
-        ({"start": {"kind": "clip"}}, "Start lacks"),
+        ({"start": {"kind": "clip"}}, "InitialFrames lacks"),
         ({"start": 5}, "a start is a JSON object"),
         ({"candidates": [1]}, "give seeds, and the plan"),
         ({"candidates": 5, "plan": None}, "give a list of seeds"),

@@ -11,19 +11,19 @@ from app.recipes.recipe import Recipe
 from app.ui.create.memory_forecast import forecast, memory_forecast
 from app.ui.i18n import Languages
 from lavie.errors import OutOfMemory, RequestError
-from lavie.events import BASE, INTERPOLATION, Finished, Notice, OnRung, StageStarted
-from lavie.plans import DECODING, MODEL, PLAIN, MemoryPlan, Rung
+from lavie.events import BASE, INTERPOLATION, Finished, MemoryModeChanged, Notice, StageStarted
+from lavie.plans import DECODING, MODEL, PLAIN, MemoryMode, MemoryPlan
 from lavie.request import Request
 from tests.app.studios import ended
 from tests.fakes import FakeCascade
 
-HALVES, PIECES = Rung(halves=True), Rung(512, offload=MODEL)
+HALVES, PIECES = MemoryMode(halves=True), MemoryMode(512, offload=MODEL)
 
 
 class Planned(FakeCascade):
     """Tells a rung for each stage; `rungs` where none is given. asked: what it was given, run by run."""
 
-    def __init__(self, **rungs: Rung):
+    def __init__(self, **rungs: MemoryMode):
         super().__init__()
         self.rungs, self.asked, self.short = rungs, [], False
 
@@ -32,13 +32,13 @@ class Planned(FakeCascade):
         rungs = {**self.rungs, **(memory or {})}
         for event in super().generate(request, source, done):
             if isinstance(event, Finished):
-                yield OnRung(DECODING, rungs.get(DECODING, PLAIN))
+                yield MemoryModeChanged(DECODING, rungs.get(DECODING, PLAIN))
             yield event
             if isinstance(event, StageStarted):
                 if self.short and event.stage == INTERPOLATION:
                     raise OutOfMemory("cuda ran out of memory")
                 yield Notice(f"{event.stage} has a plan")
-                yield OnRung(event.stage, rungs.get(event.stage, PLAIN))
+                yield MemoryModeChanged(event.stage, rungs.get(event.stage, PLAIN))
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_rungs_stand_in_the_recipe_of_the_file_and_the_gallery(studio):
 
 def test_made_again_a_clip_runs_on_the_rungs_that_it_ran_on(studio, cascade):
     clip = ended(studio, studio.submit(Request("a red star", seed=7))).clip
-    cascade.rungs = {BASE: Rung(offload=MODEL)}
+    cascade.rungs = {BASE: MemoryMode(offload=MODEL)}
     job = ended(studio, studio.regenerate(clip.id))
     assert job.state == DONE and job.proof.identical
     assert cascade.asked == [{}, EXPECTED]
@@ -73,10 +73,10 @@ def test_what_changed_in_the_plan_is_named_where_the_frames_differ(studio, casca
     cascade.shade = 3
     generate = cascade.generate
     cascade.generate = lambda request, source=None, done=None, memory=None: generate(
-        request, source, done, {BASE: PIECES, DECODING: Rung(512)}
+        request, source, done, {BASE: PIECES, DECODING: MemoryMode(512)}
     )
     proof = ended(studio, studio.regenerate(clip.id)).proof
-    assert proof.differences == (Difference("memory.base", str(HALVES), str(Rung(512))),)
+    assert proof.differences == (Difference("memory.base", str(HALVES), str(MemoryMode(512))),)
 
 
 def test_a_clip_finished_from_a_draft_keeps_the_rungs_of_the_stages_that_it_takes(studio, cascade):

@@ -3,7 +3,7 @@
 import pytest
 
 from app.queue.job import CANCELLED, DONE, FAILED, INTERRUPTED, QUEUED, RUNNING
-from app.queue.queue import Jobs
+from app.queue.queue import JobQueue
 from lavie.errors import StorageError
 from lavie.request import Request
 from tests.app.studios import ENDLESS, ONE, ended, until
@@ -21,7 +21,7 @@ def taken_by_one_who_was_killed(make_studio, **settings):
 def test_a_job_is_made_where_nobody_serves(make_studio):
     studio = make_studio(FakeCascade(), serve=False)
     waiting, job_id = studio.submit(Request("another")), studio.submit(Request("a red star"))
-    snapshots = list(studio.see_through(job_id))
+    snapshots = list(studio.follow(job_id))
     assert (snapshots[0].state, snapshots[-1].state) == (QUEUED, DONE)
     assert snapshots[-1].clip.id == job_id
     assert studio.job(waiting).state == QUEUED  # only what was asked for
@@ -31,7 +31,7 @@ def test_a_job_is_made_where_nobody_serves(make_studio):
 
 def test_a_failed_job_is_seen_to_its_end(make_studio):
     studio = make_studio(FakeCascade(), serve=False)
-    *_, last = studio.see_through(studio.submit(Request("refused")))
+    *_, last = studio.follow(studio.submit(Request("refused")))
     assert (last.state, last.row.error) == (FAILED, "prompt is 'refused': say something else")
 
 
@@ -39,7 +39,7 @@ def test_a_job_is_followed_where_another_studio_serves(make_studio):
     cascade = FakeCascade()
     make_studio(cascade)
     follower = make_studio(serve=False)
-    *_, last = follower.see_through(follower.submit(Request("a red star")))
+    *_, last = follower.follow(follower.submit(Request("a red star")))
     assert (last.state, cascade.started) == (DONE, 1)
 
 
@@ -48,7 +48,7 @@ def test_a_studio_that_serves_makes_it_in_its_turn(make_studio):
     studio = make_studio(cascade)
     running, job_id = studio.submit(Request("endless")), studio.submit(Request("a red star", base=ONE))
     until(lambda: studio.job(running).row.step)
-    snapshots = studio.see_through(job_id)
+    snapshots = studio.follow(job_id)
     assert [next(snapshots).state for _ in range(5)] == [QUEUED] * 5
     studio.cancel(running)
     *_, last = snapshots
@@ -60,7 +60,7 @@ def test_whoever_stops_looking_has_cancelled(make_studio, serve):
     cascade = FakeCascade(**ENDLESS)
     studio = make_studio(cascade, serve=serve)
     job_id = studio.submit(Request("a red star"))
-    snapshots = studio.see_through(job_id)
+    snapshots = studio.follow(job_id)
     assert any(snapshot.state == RUNNING and snapshot.row.step for snapshot in snapshots)
     snapshots.close()
     assert ended(studio, job_id).state == CANCELLED
@@ -70,7 +70,7 @@ def test_whoever_stops_looking_has_cancelled(make_studio, serve):
 def test_stopping_before_the_beginning_cancels_too(make_studio):
     studio = make_studio(serve=False)
     job_id = studio.submit(Request("a red star"))
-    snapshots = studio.see_through(job_id)
+    snapshots = studio.follow(job_id)
     assert next(snapshots).state == QUEUED
     snapshots.close()
     assert studio.job(job_id).state == CANCELLED
@@ -79,7 +79,7 @@ def test_stopping_before_the_beginning_cancels_too(make_studio):
 def test_whoever_follows_goes_on_when_the_studio_was_killed(make_studio):
     job_id = taken_by_one_who_was_killed(make_studio)
     follower = make_studio(FakeCascade(), serve=False)
-    *_, last = follower.see_through(job_id)
+    *_, last = follower.follow(job_id)
     assert (last.state, last.row.attempts) == (DONE, 2)
 
 
@@ -87,7 +87,7 @@ def test_what_is_left_to_a_person_is_not_waited_for(make_studio):
     job_id = taken_by_one_who_was_killed(make_studio, recovery="never")
     make_studio(FakeCascade(), recovery="never")
     follower = make_studio(serve=False)
-    *_, last = follower.see_through(job_id)
+    *_, last = follower.follow(job_id)
     assert (last.state, last.row.error) == (INTERRUPTED, "the studio ended before its first step")
     assert follower.job(job_id).state == INTERRUPTED
 
@@ -98,6 +98,6 @@ def test_a_job_whose_end_cannot_be_stored_is_not_waited_for(make_studio, monkeyp
 
     studio = make_studio(FakeCascade(), serve=False)
     for name in ("finish", "fail"):
-        monkeypatch.setattr(Jobs, name, full)
+        monkeypatch.setattr(JobQueue, name, full)
     with pytest.raises(StorageError, match="the disk is full"):
-        list(studio.see_through(studio.submit(Request("a red star"))))
+        list(studio.follow(studio.submit(Request("a red star"))))

@@ -12,7 +12,7 @@ from app.clip import load_cascade
 from app.config import ROOT, StudioConfig
 from app.gallery import Query
 from app.status import bundle_status, device_status, disk_status, versions
-from app.storage.stage_latents import Artefacts
+from app.storage.stage_latents import StageLatents
 from app.studio import Studio
 from lavie.errors import StorageError
 from lavie.request import STAGES, Request
@@ -113,7 +113,7 @@ def test_the_disk(make_studio):
     sizes = {clip.id: clip.bytes for clip in studio.gallery.page(Query()).clips}
     disk = disk_status(studio)
     assert disk.clips == (1, sizes[ids[2]]) and disk.trash[0] == 1 and disk.trash[1] > 0
-    assert disk.work[0] == len(ids) == sum(len(Artefacts(studio.database, disk.folder).stages(name)) for name in ids)
+    assert disk.work[0] == len(ids) == sum(len(StageLatents(studio.database, disk.folder).stages(name)) for name in ids)
     assert disk.work[1] == sum(path.stat().st_size for path in (disk.folder / "work").glob("*/*"))
 
 

@@ -33,7 +33,7 @@ def pictures(tmp_path):
 
 def made(studio) -> str:
     clip = studio.submit(Request("a red star", seed=1))
-    assert [snapshot.state for snapshot in studio.see_through(clip)][-1] == "done"
+    assert [snapshot.state for snapshot in studio.follow(clip)][-1] == "done"
     return clip
 
 

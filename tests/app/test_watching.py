@@ -6,7 +6,7 @@ import pytest
 
 from app.cli.progress import Lines, progress
 from app.queue.job import DONE, FAILED, PAUSED, QUEUED, RUNNING, JobRow
-from app.queue.status import Snapshot
+from app.queue.status import JobStatus
 from app.queue.watch import Watch
 from app.recipes.recipe import Job
 from lavie.events import Notice, StageDone, StageStarted, Step
@@ -16,7 +16,7 @@ from lavie.request import Request
 def snapshot(state=RUNNING, stage=None, step=0, steps=0, notices=()):
     values = dict.fromkeys(JobRow.__dataclass_fields__)
     values |= {"id": "job", "kind": "render", "state": state, "job_json": Job(Request("x")).to_json()}
-    return Snapshot(JobRow(**{**values, "stage": stage, "step": step, "steps": steps, "notices": notices}))
+    return JobStatus(JobRow(**{**values, "stage": stage, "step": step, "steps": steps, "notices": notices}))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from app.queue.job import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, QUEUED, RUNNING
-from app.queue.queue import Jobs
+from app.queue.queue import JobQueue
 from app.recipes.recipe import Recipe
 from app.worker import worker
 from lavie.errors import StorageError
@@ -167,22 +167,22 @@ def test_latents_of_other_weights_are_not_gone_on_from(make_studio):
 
 
 def test_a_full_disk_fails_the_job_in_words_and_a_retry_goes_on(make_studio, monkeypatch):
-    from app.storage.stage_latents import Artefacts
+    from app.storage.stage_latents import StageLatents
 
     def full(self, job_id, stage, latents):
         if stage == INTERPOLATION:
             raise StorageError("the disk is full: free some space")
         save(self, job_id, stage, latents)
 
-    save = Artefacts.save
-    monkeypatch.setattr(Artefacts, "save", full)
+    save = StageLatents.save
+    monkeypatch.setattr(StageLatents, "save", full)
     cascade = FakeCascade()
     studio = make_studio(cascade)
     job_id = studio.submit(smooth())
     job = ended(studio, job_id)
     assert (job.state, job.row.error) == (FAILED, "the disk is full: free some space")
     assert not studio.config.clips.exists() or not list(studio.config.clips.iterdir())
-    monkeypatch.setattr(Artefacts, "save", save)
+    monkeypatch.setattr(StageLatents, "save", save)
     studio.jobs.retry(job_id)
     assert ended(studio, job_id).state == DONE
     assert cascade.ran == [BASE, INTERPOLATION, INTERPOLATION]
@@ -190,7 +190,7 @@ def test_a_full_disk_fails_the_job_in_words_and_a_retry_goes_on(make_studio, mon
 
 def test_a_job_whose_end_cannot_be_stored_is_made_again_and_the_others_too(make_studio, monkeypatch, caplog):
     caplog.set_level(logging.CRITICAL, "app")  # the traceback that follows is meant
-    finish, refused = Jobs.finish, []
+    finish, refused = JobQueue.finish, []
 
     def full(self, job_id, *_):
         raise StorageError("the disk is full")
@@ -201,8 +201,8 @@ def test_a_job_whose_end_cannot_be_stored_is_made_again_and_the_others_too(make_
             full(self, job_id)
         finish(self, job_id, result)
 
-    monkeypatch.setattr(Jobs, "fail", full)
-    monkeypatch.setattr(Jobs, "finish", once)
+    monkeypatch.setattr(JobQueue, "fail", full)
+    monkeypatch.setattr(JobQueue, "finish", once)
     studio = make_studio(FakeCascade())
     first, second = studio.submit(Request("one")), studio.submit(Request("two"))
     assert ended(studio, second).state == DONE

@@ -12,9 +12,9 @@ from app.media import is_partial, read_recipe
 from app.queue.job import DONE, INTERRUPTED
 from app.recipes.recipe import Recipe
 from app.studio import Studio
-from extensions.long_video.film import Film
+from extensions.long_video.pipeline import LongVideoPipeline
 from extensions.long_video.plan import Segment, SegmentPlan
-from extensions.long_video.resolving import resolve_plan
+from extensions.long_video.resolve import resolve_plan
 from lavie.request import Interpolation, Request
 from tests.app.long.videos import frame_hash
 from tests.faults.test_kills import PATIENCE, config, start, work_to_the_end
@@ -41,7 +41,7 @@ def expected(tiny_cascade):
 
 def undisturbed(cascade, request: Request, plan: SegmentPlan) -> str:
     request = cascade.resolve(request)
-    return frame_hash(Film(cascade, request, resolve_plan(cascade, request, plan), None, {}))
+    return frame_hash(LongVideoPipeline(cascade, request, resolve_plan(cascade, request, plan), None, {}))
 
 
 def segments_kept(studio: Studio) -> int:

@@ -17,7 +17,7 @@ def fill(folder) -> list[str]:
         prompt = [HOSTILE, "a blue square", *["a red star on a navy background"] * (MANY - 2)][number]
         request = Request(prompt, seed=number, interpolation=Interpolation() if number == 1 else None)
         ids.append(studio.submit(request, parent=ids[0] if number == 1 else None))
-        assert [snapshot.state for snapshot in studio.see_through(ids[-1])][-1] == "done"
+        assert [snapshot.state for snapshot in studio.follow(ids[-1])][-1] == "done"
     studio.close()
     return ids
 

@@ -59,7 +59,7 @@ def tiny_clip(folder: Path, bundle: Path) -> str:
     """A clip in the data folder that `tiny_studio` will serve; its id."""
     studio = Studio(StudioConfig(data=folder / "data", model=str(bundle), device="cpu"))
     clip = studio.submit(Request("a red star", seed=1, base=Sampling(steps=1)))
-    assert [snapshot.state for snapshot in studio.see_through(clip)][-1] == "done"
+    assert [snapshot.state for snapshot in studio.follow(clip)][-1] == "done"
     studio.close()
     return clip
 

@@ -32,7 +32,7 @@ def made(tmp_path_factory):
     asked.append(Request("a blue heart", seed=3, interpolation=Interpolation()))
     ids = [studio.submit(request) for request in asked]
     for clip_id in ids:
-        assert [snapshot.state for snapshot in studio.see_through(clip_id)][-1] == "done"
+        assert [snapshot.state for snapshot in studio.follow(clip_id)][-1] == "done"
     studio.gallery.rate(ids[0], 4)
     studio.gallery.tag(ids[0], "stars")
     studio.jobs.pause_queue()

@@ -6,7 +6,7 @@ from gradio_client.exceptions import AppError
 
 from app.adapters import Adapters
 from app.storage.database import Database
-from extensions.lora.read import targets_in
+from extensions.lora.files.read import targets_in
 from lavie.bundle import Bundle
 from tests.extensions.lora.files import FAMILIES, Maker
 from tests.ui.api_page import ADAPTERS, BEGIN, LONG, run_python, section

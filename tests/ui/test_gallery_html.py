@@ -9,8 +9,8 @@ import pytest
 
 from app.gallery import Page, Query, StoredClip
 from app.queue.job import DONE, REGENERATE
-from app.queue.status import Snapshot
-from app.recipes.comparison import Difference, Proof
+from app.queue.status import JobStatus
+from app.recipes.comparison import Comparison, Difference
 from app.recipes.recipe import Recipe
 from app.ui.gallery import cards, compare, facts
 from app.ui.gallery.browse import View
@@ -57,12 +57,12 @@ def clip(**values) -> StoredClip:
     return StoredClip(**{**known, **values})
 
 
-def job(**values) -> Snapshot:
+def job(**values) -> JobStatus:
     from app.queue.job import JobRow
 
     known = dict.fromkeys(JobRow.__dataclass_fields__)
     row = JobRow(**{**known, "id": "j1", "kind": REGENERATE, "state": DONE, "notices": (), **values})
-    return Snapshot(row, proof=Proof(False, 40.0, (Difference(HOSTILE, HOSTILE, None),)))
+    return JobStatus(row, proof=Comparison(False, 40.0, (Difference(HOSTILE, HOSTILE, None),)))
 
 
 HTML = {

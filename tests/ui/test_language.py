@@ -18,7 +18,7 @@ from app.queue.job import CANDIDATES, CLOSED, DONE, OPEN, REGENERATE, TRAIN
 from app.recipes.initial_frames import FITS
 from app.training.draft import NUMBERS, WHOLE
 from app.ui.i18n import FALLBACK, FOLDER, Languages
-from extensions.long_video.meters import LIMITS, SIGNALS
+from extensions.long_video.metrics import LIMITS, SIGNALS
 from extensions.long_video.plan import STRATEGIES
 from extensions.lora.training.presets import NAMES
 

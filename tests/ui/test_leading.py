@@ -8,13 +8,13 @@ from PIL import Image
 from app.config import StudioConfig
 from app.studio import Studio
 from app.ui import html, live
-from app.ui.context import Asked
+from app.ui.context import EventContext
 from app.ui.i18n import Languages
 from app.ui.long_video.transitions import lead
 from lavie.events import BASE
 
 LANGUAGES = Languages()
-ASKED = Asked(LANGUAGES.words("en"), {})
+ASKED = EventContext(LANGUAGES.words("en"), {})
 
 
 @pytest.fixture

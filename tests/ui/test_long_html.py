@@ -8,15 +8,15 @@ import pytest
 
 from app.long_videos.projects import Project
 from app.queue.job import CANDIDATES, DONE, QUEUED, RUNNING, JobRow
-from app.queue.status import Snapshot
-from app.recipes.initial_frames import Start
+from app.queue.status import JobStatus
+from app.recipes.initial_frames import InitialFrames
 from app.ui.i18n import Languages
 from app.ui.long_video import head, seams, sources
 from app.ui.long_video.table import table
 from app.ui.long_video.timeline import timeline
-from app.ui.long_video.view_model import ROWS, Candidate, Scene, Seconds, View, hues
-from extensions.long_video import meters
-from extensions.long_video.meters import Finding, Join, Meter, Signal
+from app.ui.long_video.view_model import ROWS, Candidate, Seconds, View, ViewModel, hues
+from extensions.long_video import metrics
+from extensions.long_video.metrics import Finding, Join, Meter, Signal
 from extensions.long_video.plan import STRATEGIES, Layout, Segment, SegmentPlan
 from lavie.request import Request
 from tests.ui.test_gallery_html import Reader, clip
@@ -29,13 +29,13 @@ def plan(*prompts: str, **values) -> SegmentPlan:
     return SegmentPlan(tuple(Segment(prompt) for prompt in prompts), seed=1, **values)
 
 
-def scene(of: SegmentPlan | None = None, **values) -> Scene:
+def scene(of: SegmentPlan | None = None, **values) -> ViewModel:
     of = of or plan("a star", "a star", "a circle")
     start = values.pop("start", None)
     request = values.pop("request", Request(of.segments[0].prompt, seed=1))
     known = {"id": "p1", "title": HOSTILE, "model": "nano", "clip": None, "job": None, "created": "", "updated": ""}
     project = Project(**known, plan=of, request=request, start=start)
-    return Scene(project, values.pop("view", View("p1")), values.pop("fps", 8.0), **values)
+    return ViewModel(project, values.pop("view", View("p1")), values.pop("fps", 8.0), **values)
 
 
 def row(**values) -> JobRow:
@@ -43,7 +43,7 @@ def row(**values) -> JobRow:
     return JobRow(**{**known, "id": "j1", "kind": "render", "notices": (), "step": 0, "steps": 0, **values})
 
 
-def report(step: float = 0.0, joins=(16, 28)) -> meters.Report:
+def report(step: float = 0.0, joins=(16, 28)) -> metrics.Report:
     """Of 40 frames of noise that moves a little; `step` grey levels brighter behind each join."""
     meter, noise = Meter(list(joins)), np.random.default_rng(0)
     for frame in range(40):
@@ -58,7 +58,7 @@ TRIED = {1: [Candidate("j2", 5, {"d": 0.9, "a": 1.2, "m": 1.0, "s": 3.0}, 1.5, f
 WHOLE = scene(
     plan(HOSTILE, "a star", HOSTILE),
     view=View("p1", chosen=1, said="", focus="type x", undo=plan("a star")),
-    start=Start("file", HOSTILE, "0" * 64, 16),
+    start=InitialFrames("file", HOSTILE, "0" * 64, 16),
     stale=frozenset({2}),
     clip=clip(),
     report=report(9.0),
@@ -69,7 +69,7 @@ HTML = {
     "table": lambda: table(WHOLE, EN),
     "timeline": lambda: timeline(WHOLE, EN),
     "projects": lambda: head.projects(WHOLE, [("p1", HOSTILE)], "", EN),
-    "screen": lambda: head.screen(replace(WHOLE, job=Snapshot(row(state="failed", error=HOSTILE))), EN),
+    "screen": lambda: head.screen(replace(WHOLE, job=JobStatus(row(state="failed", error=HOSTILE))), EN),
     "advanced": lambda: head.advanced(scene(request=Request("a", negative_prompt=HOSTILE)), EN),
     "settings": lambda: head.settings(WHOLE, EN),
     "source": lambda: sources.shown(HOSTILE, {"crop": b"1", "letterbox": b"2"}, EN),
@@ -108,11 +108,11 @@ def test_a_row_says_how_it_stands():
     made = scene(stale=frozenset({1, 2}))
     states = re.compile(r'lv-stand-(\w+)"')
     assert states.findall(table(made, EN)) == ["done", "new", "new"]
-    waits = replace(made, job=Snapshot(row(state=QUEUED)))
+    waits = replace(made, job=JobStatus(row(state=QUEUED)))
     assert states.findall(table(waits, EN)) == ["done", "wait", "wait"]
-    runs = replace(made, job=Snapshot(row(state=RUNNING, stage="base", part=2, parts=3)))
+    runs = replace(made, job=JobStatus(row(state=RUNNING, stage="base", part=2, parts=3)))
     assert states.findall(table(runs, EN)) == ["done", "now", "wait"]
-    later = replace(made, stale=frozenset(), job=Snapshot(row(state=RUNNING, stage="interpolation", part=2, parts=3)))
+    later = replace(made, stale=frozenset(), job=JobStatus(row(state=RUNNING, stage="interpolation", part=2, parts=3)))
     assert states.findall(table(later, EN)) == ["done", "done", "done"]
     assert "2 to be made at the next render" in table(made, EN) and "2 entstehen" in table(made, DE)
 
@@ -134,7 +134,7 @@ def test_a_thousand_segments_are_shown_a_page_at_a_time():
 
 
 def test_segments_are_as_wide_as_they_are_long():
-    continued = scene(start=Start("clip", "c1", "0" * 64, 16))
+    continued = scene(start=InitialFrames("clip", "c1", "0" * 64, 16))
     grown = [int(width) for width in re.findall(r"flex-grow: (\d+)", timeline(continued, EN))]
     assert grown == [16, 12, 12, 12]
     assert 'data-seek="0.30769"' in timeline(continued, EN)  # 16 of 52
@@ -148,8 +148,8 @@ def test_colours_tell_prompts_apart():
 @pytest.mark.parametrize("name", ["d", "a", "m"])
 def test_a_mark_is_bad_where_the_meters_find_something(name, value):
     good, bad = Signal(1.0, 1.0, 1.0, 0.0), Signal(value, 1.0, value, 0.0)
-    join = Join(1, 16, **{other: bad if other == name else good for other in meters.SIGNALS})
-    found = meters._seam_findings(join)
+    join = Join(1, 16, **{other: bad if other == name else good for other in metrics.SIGNALS})
+    found = metrics._seam_findings(join)
     assert (seams.levels(join)[name][0] == seams.BAD) == bool(found)
     assert seams.levels(join)["s"][0] == seams.GOOD
 
@@ -161,21 +161,21 @@ def test_a_step_of_colour_is_read_by_both_its_limits(ratio, step, level):
     assert seams.level("s", ratio, step) == level
 
 
-@pytest.mark.parametrize("measure", ["luma", *meters.LIMITS])
+@pytest.mark.parametrize("measure", ["luma", *metrics.LIMITS])
 @pytest.mark.parametrize("factor", [0.3, 0.8, 0.95, 1.0, 1.05, 1.3, 3.0])
 def test_a_drift_is_bad_where_the_meters_find_something(measure, factor):
-    drift = meters.Drift(measure, 50.0, 50.0 * factor, 0.0, (50.0, 50.0 * factor))
-    assert (seams.drift_level(drift) == seams.BAD) == bool(meters._drift_findings(drift))
+    drift = metrics.Drift(measure, 50.0, 50.0 * factor, 0.0, (50.0, 50.0 * factor))
+    assert (seams.drift_level(drift) == seams.BAD) == bool(metrics._drift_findings(drift))
 
 
 def findings():
     """One of each that the meters can have."""
     good, low, high = (Signal(1.0, 0.4, ratio, 0.0) for ratio in (1.0, 0.1, 9.0))
     for wrong in ({"d": low}, {"d": high}, {"a": high}, {"m": high}, {"s": replace(high, value=9.0)}):
-        yield from meters._seam_findings(Join(1, 16, **{**dict.fromkeys(meters.SIGNALS, good), **wrong}))
-    for measure in ("luma", *meters.LIMITS):
+        yield from metrics._seam_findings(Join(1, 16, **{**dict.fromkeys(metrics.SIGNALS, good), **wrong}))
+    for measure in ("luma", *metrics.LIMITS):
         for last in (1.0, 200.0):
-            yield from meters._drift_findings(meters.Drift(measure, 50.0, last, 0.0, (50.0, last)))
+            yield from metrics._drift_findings(metrics.Drift(measure, 50.0, last, 0.0, (50.0, last)))
 
 
 def test_all_that_the_meters_find_is_said_in_german():
@@ -218,11 +218,11 @@ def test_the_button_says_what_it_will_do():
         "Render what has changed: 1 segments": scene(stale=frozenset({2})),
         "Put the video together": scene(),
         "Render again": scene(clip=clip()),
-        "Go on: 2 segments are missing": scene(stale=frozenset({1, 2}), job=Snapshot(row(state="cancelled"))),
+        "Go on: 2 segments are missing": scene(stale=frozenset({1, 2}), job=JobStatus(row(state="cancelled"))),
     }
     for words, shown in said.items():
         assert f">{words}</button>" in head.screen(shown, EN)
-    running = head.screen(scene(job=Snapshot(row(state=RUNNING, stage="base", part=2, parts=3, step=1, steps=9))), EN)
+    running = head.screen(scene(job=JobStatus(row(state=RUNNING, stage="base", part=2, parts=3, step=1, steps=9))), EN)
     assert "lv-long-render" not in running and "data-rendering" in running and "Segment 2 of 3 …" in running
     assert 'data-act="keep"' in running
 
@@ -243,10 +243,10 @@ def test_every_strategy_is_explained():
     for strategy in STRATEGIES:
         html = head.advanced(scene(plan("a", strategy=strategy)), EN)
         assert f'value="{strategy}" selected' in html and EN(f"strategy_{strategy}_does") in Reader(html).texts
-    assert "codenoise" not in head.advanced(scene(start=Start("clip", "c", "0" * 64, 4)), EN)
+    assert "codenoise" not in head.advanced(scene(start=InitialFrames("clip", "c", "0" * 64, 4)), EN)
 
 
 def test_a_job_of_candidates_is_no_clip_that_was_removed():
     from app.ui.html import job_words
 
-    assert "Candidates are made" in job_words(Snapshot(row(kind=CANDIDATES, state=DONE)), EN)
+    assert "Candidates are made" in job_words(JobStatus(row(kind=CANDIDATES, state=DONE)), EN)

@@ -8,7 +8,7 @@ import pytest
 from app.config import StudioConfig
 from app.models.jobs import CONVERT, DOWNLOAD, FAILED, RUNNING, STOPPED, STOPPING, Standing
 from app.studio import Studio
-from app.ui.context import Asked
+from app.ui.context import EventContext
 from app.ui.i18n import Languages
 from app.ui.settings.models import model_panel, under_way
 from lavie.files import Kept, write_record
@@ -28,7 +28,7 @@ def studio(tmp_path):
 
 
 def shown(studio, language="en", **told) -> str:
-    return model_panel(studio, Asked(LANGUAGES.words(language), told))
+    return model_panel(studio, EventContext(LANGUAGES.words(language), told))
 
 
 def standing(studio, **values) -> None:

@@ -167,15 +167,17 @@ def test_the_loss_is_drawn_within_its_frame():
 
 def test_a_prompt_puts_on_and_takes_off():
     plush = Adapter("ab" * 32, "plush", 0.7)
-    text = adapter_chips.put_on("a red star", plush, ["plush toy"])
+    text = adapter_chips.add_tag("a red star", plush, ["plush toy"])
     assert text == "<lora:plush:0.7> a red star, plush toy"
-    again = adapter_chips.put_on(text, Adapter(plush.sha256, "plush", -1.5, 0.25), ["Plush toy"])
+    again = adapter_chips.add_tag(text, Adapter(plush.sha256, "plush", -1.5, 0.25), ["Plush toy"])
     assert again == "<lora:plush:0.25:-1.5> a red star, plush toy"
     assert take_tags(again)[1][0].weight == -1.5 and take_tags(again)[1][0].text_weight == 0.25
-    assert adapter_chips.put_on("", plush, ["zkw"]) == "<lora:plush:0.7> a zkw"
-    assert adapter_chips.take_off("a <lora:x> b <lora:y:2>", "1") == "a <lora:x> b"
-    assert adapter_chips.take_off("a <lora:x> b", "7") == adapter_chips.take_off("a <lora:x> b", "x") == "a <lora:x> b"
-    two = adapter_chips.put_on("<lora:other:1> a star <lora:PLUSH:2>", plush)
+    assert adapter_chips.add_tag("", plush, ["zkw"]) == "<lora:plush:0.7> a zkw"
+    assert adapter_chips.remove_tag("a <lora:x> b <lora:y:2>", "1") == "a <lora:x> b"
+    assert (
+        adapter_chips.remove_tag("a <lora:x> b", "7") == adapter_chips.remove_tag("a <lora:x> b", "x") == "a <lora:x> b"
+    )
+    two = adapter_chips.add_tag("<lora:other:1> a star <lora:PLUSH:2>", plush)
     assert two.count("plush") == 1 and "PLUSH" not in two and "<lora:other:1>" in two
 
 

@@ -6,7 +6,7 @@ import json
 import pytest
 from PIL import Image, ImageDraw
 
-from extensions.lora.read import targets_in
+from extensions.lora.files.read import targets_in
 from lavie.bundle import Bundle
 from tests.extensions.lora.files import FAMILIES, Maker
 from tests.ui.pages import PATIENCE, button, generate, settled, tiny_clip, tiny_studio, watched

@@ -8,7 +8,7 @@ import pytest
 
 from app.config import ROOT, StudioConfig
 from app.studio import Studio
-from app.ui.context import Asked
+from app.ui.context import EventContext
 from app.ui.i18n import Languages
 from app.ui.settings.tab import KEYS, settings_page, size
 
@@ -16,7 +16,7 @@ LANGUAGES = Languages()
 
 
 def shown(studio, language="en", **chosen) -> str:
-    return settings_page(studio, LANGUAGES, Asked(LANGUAGES.words(language), {}, chosen))
+    return settings_page(studio, LANGUAGES, EventContext(LANGUAGES.words(language), {}, chosen))
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from app.studio import Studio
 from app.ui.adapters import cards, look, media, settings, training, uploads
 from app.ui.adapters.handlers import act, refused
 from app.ui.adapters.view_model import SHELF, View
-from app.ui.context import Asked, Shell
+from app.ui.context import EventContext, PageContext
 from app.ui.create import adapter_chips
 from app.ui.i18n import Words
 from app.ui.panels import QUICK, board, slot, turn, turn_board
-from app.ui.state import Seat
+from app.ui.state import PageSession
 from lavie.errors import LavieError
 
 if typing.TYPE_CHECKING:
@@ -35,11 +35,11 @@ _BARS = f'<section class="lv-live" id="lv-train-bars">{slot("bars")}</section>'
 _WEARS = ("wear", "word")  # what leads to the prompt
 
 
-def create_tab(shell: Shell) -> None:
+def create_tab(shell: PageContext) -> None:
     """Lay out the tab inside the open page and wire it to the studio."""
     import gradio as gr
 
-    say, seat, boards = shell.say, gr.State(Seat(View)), {}
+    say, seat, boards = shell.say, gr.State(PageSession(View)), {}
     with gr.Row(elem_id="lv-personalize"):
         with gr.Column(scale=7, min_width=320, elem_id="lv-shelf-side"):
             boards["shelf"] = board(name="shelf")
@@ -81,7 +81,7 @@ class Sources(typing.NamedTuple):
     go: gr.Button | None = None
 
 
-def _sources(shell: Shell) -> Sources:
+def _sources(shell: PageContext) -> Sources:
     """The places to put media."""
     import gradio as gr
 
@@ -97,7 +97,7 @@ def _sources(shell: Shell) -> Sources:
     return Sources(files, folder, go)
 
 
-def _answer(studio: Studio, doing: typing.Callable, asked: Asked, seat: Seat, *values) -> tuple:
+def _answer(studio: Studio, doing: typing.Callable, asked: EventContext, seat: PageSession, *values) -> tuple:
     """Do what was asked, one thing after the other, and show what there is then."""
     with seat.turn:
         seat.view, *shown = render(studio, doing(studio, asked, seat.view, *values), asked.say)
@@ -115,7 +115,7 @@ def render(studio: Studio, view: View, say: Words) -> tuple:
     return prepared.view, cards.shelf(shelf, say), training.watched(watched, say), *shown
 
 
-def _act(studio: Studio, asked: Asked, seat: Seat, prompt: str | None) -> tuple:
+def _act(studio: Studio, asked: EventContext, seat: PageSession, prompt: str | None) -> tuple:
     """A button or a field of a board; what is put on leads to the form."""
     import gradio as gr
 
@@ -136,19 +136,21 @@ def _with(studio: Studio, prompt: str, told: typing.Mapping[str, str]) -> str:
     if told["act"] == "word":
         return adapter_chips.with_word(prompt, told.get("word", ""))
     row = studio.adapters.require(told.get("id", ""))
-    return adapter_chips.put_on(prompt, row.adapter(), row.card.trigger_words[:1])
+    return adapter_chips.add_tag(prompt, row.adapter(), row.card.trigger_words[:1])
 
 
-def _uploaded(answer: typing.Callable, doing: typing.Callable, asked: Asked, seat: Seat, files: list | None) -> tuple:
+def _uploaded(
+    answer: typing.Callable, doing: typing.Callable, asked: EventContext, seat: PageSession, files: list | None
+) -> tuple:
     """What was put here is taken in, or is told why not; the place is empty again."""
     return None, *answer(doing, asked, seat, files)
 
 
-def _train(shell: Shell, answer: typing.Callable, seat: gr.State, outputs: list, source: gr.HTML) -> None:
+def _train(shell: PageContext, answer: typing.Callable, seat: gr.State, outputs: list, source: gr.HTML) -> None:
     """A board whose `train` buttons lead here."""
     import gradio as gr
 
-    def go(asked: Asked, seat: Seat) -> tuple:
+    def go(asked: EventContext, seat: PageSession) -> tuple:
         return gr.Tabs(selected="personalize"), *answer(uploads.learn_from_clips, asked, seat)
 
     source.train(shell.handler(go), seat, [shell.tabs, *outputs], **SLOW)

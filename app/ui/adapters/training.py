@@ -7,7 +7,7 @@ import typing
 from collections.abc import Sequence
 
 from app.queue.job import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, QUEUED, RUNNING, JobRow
-from app.queue.status import Snapshot
+from app.queue.status import JobStatus
 from app.ui.adapters.plot import loss_plot
 from app.ui.adapters.view_model import WATCHED, Watched
 from app.ui.html import alert, button, duration, job_words
@@ -68,7 +68,7 @@ def _state(found: TrainingProgress, say: Words) -> str:
     row = found.row
     if row.state == FAILED:
         return alert(row.error or say("state_failed"))
-    words = job_words(Snapshot(row), say)
+    words = job_words(JobStatus(row), say)
     if row.state in (PAUSED, INTERRUPTED, CANCELLED) and found.stored:
         words = f"{words} {say('train_stored', step=found.stored)}"
     if found.eta_seconds is not None:

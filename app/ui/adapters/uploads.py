@@ -15,7 +15,7 @@ from app.studio import Studio
 from app.ui.adapters.handlers import refused
 from app.ui.adapters.look import is_local
 from app.ui.adapters.view_model import MEDIA, SHELF, View
-from app.ui.context import Asked
+from app.ui.context import EventContext
 from app.ui.html import alert, without_folders
 from lavie.errors import LavieError, RequestError
 
@@ -27,7 +27,7 @@ _SHOWN = 20  # files of which the outcome is told
 _CLIPS = 100  # of the gallery at once
 
 
-def bring(studio: Studio, asked: Asked, view: View, files: Sequence[str] | None) -> View:
+def bring(studio: Studio, asked: EventContext, view: View, files: Sequence[str] | None) -> View:
     """Let adapters into the library, each with what came beside it."""
     paths = [Path(file) for file in files or ()]
     beside = [path for path in paths if path.suffix.lower() in BESIDE]
@@ -36,12 +36,12 @@ def bring(studio: Studio, asked: Asked, view: View, files: Sequence[str] | None)
     return replace(view, said="".join(said), place=SHELF, page=0, find="")
 
 
-def learn(studio: Studio, asked: Asked, view: View, files: Sequence[str] | None) -> View:
+def learn(studio: Studio, asked: EventContext, view: View, files: Sequence[str] | None) -> View:
     """Take media into the training that is prepared."""
     return _added(studio, view, [Path(file) for file in files or ()])
 
 
-def learn_from_folder(studio: Studio, asked: Asked, view: View, folder: str | None) -> View:
+def learn_from_folder(studio: Studio, asked: EventContext, view: View, folder: str | None) -> View:
     """The same from a folder or a zip of this machine, where nobody else is served."""
     path = Path((folder or "").strip()).expanduser()
     if not is_local(studio):
@@ -51,7 +51,7 @@ def learn_from_folder(studio: Studio, asked: Asked, view: View, folder: str | No
     return _added(studio, view, [path])
 
 
-def learn_from_clips(studio: Studio, asked: Asked, view: View) -> View:
+def learn_from_clips(studio: Studio, asked: EventContext, view: View) -> View:
     """The same from clips of the gallery."""
     ids = list(dict.fromkeys(asked.told.get("id", "").split()))[:_CLIPS]
     try:
@@ -73,7 +73,7 @@ def _added(studio: Studio, view: View, sources: Sequence[str | Path]) -> View:
     return replace(view, said="", place="")
 
 
-def _brought(studio: Studio, asked: Asked, path: Path, beside: Sequence[Path]) -> str:
+def _brought(studio: Studio, asked: EventContext, path: Path, beside: Sequence[Path]) -> str:
     """What came of one file, as HTML."""
     known = set(studio.adapters.names().values())
     try:

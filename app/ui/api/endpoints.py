@@ -13,7 +13,7 @@ from typing import Any
 from app.cli.options import with_options
 from app.gallery import Query
 from app.gallery.values import check_id
-from app.queue.status import Snapshot
+from app.queue.status import JobStatus
 from app.studio import Studio
 from app.ui.api.errors import answering, check_count
 from app.ui.api.facts import clip_facts, job_facts, proof_facts
@@ -261,7 +261,7 @@ class Endpoints:
         return {**clip_facts(stored), "recipe": json.loads(stored.recipe_json)}
 
 
-def _given_out(job: Snapshot, wait: bool) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def _given_out(job: JobStatus, wait: bool) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """What is told of a job that makes a clip, and its file once it is there."""
     if not wait:
         return job_facts(job), None

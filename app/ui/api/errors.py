@@ -9,7 +9,7 @@ import typing
 from collections.abc import Awaitable, Callable
 
 from app.config import ROOT
-from app.sharing.visitor import asking
+from app.sharing.visitor import as_visitor
 from app.studio import Studio
 from app.ui.public.visitors import Visitors
 from lavie.errors import LavieError, short
@@ -30,7 +30,7 @@ def answering(work: Callable[..., typing.Any], studio: Studio) -> Callable[..., 
     @functools.wraps(work)
     async def answer(*values, **named):
         try:
-            with asking(visitors.of(LocalContext.request.get(None))):
+            with as_visitor(visitors.of(LocalContext.request.get(None))):
                 if inspect.iscoroutinefunction(work):
                     return await work(*values, **named)
                 return await run_in_threadpool(work, *values, **named)

@@ -11,7 +11,7 @@ from app.ui.html import media
 if typing.TYPE_CHECKING:
     from app.clip import Clip
     from app.gallery import StoredClip
-    from app.queue.status import Snapshot
+    from app.queue.status import JobStatus
 
 _JOB_FACTS = ("id", "kind", "state", "asked", "stage", "step", "steps", "error", "parent")
 _JOB_FACTS += ("created", "started", "finished")
@@ -24,13 +24,13 @@ def clip_facts(clip: Clip | StoredClip) -> dict[str, Any]:
     return facts | {name: media(clip.id, kind) for name, kind in kinds.items()}
 
 
-def job_facts(job: Snapshot) -> dict[str, Any]:
+def job_facts(job: JobStatus) -> dict[str, Any]:
     """How a job stands, and what came of it."""
     row = job.row
     facts = {name: getattr(row, name) for name in _JOB_FACTS} | {"notices": list(row.notices)}
     return facts | {"clip": job.clip and clip_facts(job.clip), "proof": job.proof and proof_facts(job)}
 
 
-def proof_facts(job: Snapshot) -> dict[str, Any]:
+def proof_facts(job: JobStatus) -> dict[str, Any]:
     """What came of making a clip again."""
     return {**json.loads(job.proof.to_json()), "summary": str(job.proof)}

@@ -57,7 +57,7 @@ def extend_from(
 
 
 def join_from(studio: Studio, sources: Any, prompts: Any, **asked: Any) -> str:
-    """Queue one video of clips and uploaded files; the job's id. asked: see `joining.Asked`. Raises RequestError."""
+    """Queue one video of clips and uploaded files; the job's id. asked: see `JoinRequest`. Raises RequestError."""
     if not isinstance(sources, list):
         raise RequestError(f"sources are {short(sources)}: give a list of ids of clips and of uploaded files")
     found = [_source(studio, source) for source in sources]

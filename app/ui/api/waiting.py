@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from app.gallery.values import check_id
 from app.queue.job import CANCELLED, FAILED, INTERRUPTED
-from app.queue.status import Snapshot
+from app.queue.status import JobStatus
 from app.studio import Studio
 from lavie.errors import RequestError
 
@@ -25,13 +25,13 @@ class WaitedQueue:
         self._studio = studio
         self.waiting = 0  # clients; only changed in the server's event loop
 
-    def job(self, job_id: str) -> Snapshot:
+    def job(self, job_id: str) -> JobStatus:
         snapshot = self._studio.job(check_id(job_id))
         if snapshot is None:
             raise RequestError(f"no job has the id {job_id}")
         return snapshot
 
-    async def made(self, submit: Callable[[], str], wait: bool) -> Snapshot:
+    async def made(self, submit: Callable[[], str], wait: bool) -> JobStatus:
         """Queue a job; how it stands at its end or, where nobody waits, now. It goes on if its client leaves."""
         from starlette.concurrency import run_in_threadpool
 
@@ -41,7 +41,7 @@ class WaitedQueue:
         with self._place() if wait else contextlib.nullcontext():
             job_id = await run_in_threadpool(submit)
             if lent:
-                await run_in_threadpool(self._studio.work_off)
+                await run_in_threadpool(self._studio.drain)
             job, end = await run_in_threadpool(self.job, job_id), time.monotonic() + MOST_SECONDS
             while wait and job.open and job.state != INTERRUPTED:
                 if time.monotonic() > end:
@@ -63,7 +63,7 @@ class WaitedQueue:
             self.waiting -= 1
 
 
-def _check_made(job: Snapshot) -> None:
+def _check_made(job: JobStatus) -> None:
     row = job.row
     if row.state == FAILED:
         raise RequestError(row.error)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from app.ui.i18n import Words
-from extensions.lora.tags import TAG, Asked, find_adapters, take_tags, with_tags
+from extensions.lora.tags import TAG, TagWeights, find_adapters, take_tags, with_tags
 from extensions.lora.training.settings import usual_caption
 from lavie.errors import RequestError
 
@@ -27,7 +27,7 @@ def chips(prompt: str, names: Mapping[str, str], say: Words) -> str:
     return f'<div class="lv-worn" role="group" aria-label="{html.escape(say("worn"))}">{"".join(found)}</div>'
 
 
-def take_off(prompt: str, number: str) -> str:
+def remove_tag(prompt: str, number: str) -> str:
     """The prompt without one of its tags. number: from 0, as text from the page; another one changes nothing."""
     found = [match for place, match in enumerate(TAG.finditer(prompt)) if str(place) == number]
     for match in found:
@@ -35,11 +35,11 @@ def take_off(prompt: str, number: str) -> str:
     return _GAP.sub(" ", prompt).strip() if found else prompt
 
 
-def put_on(prompt: str, adapter: Adapter, words: Iterable[str] = ()) -> str:
+def add_tag(prompt: str, adapter: Adapter, words: Iterable[str] = ()) -> str:
     """The prompt with an adapter at its weight, whatever it had of it before, and with words that call it."""
     mine = [place for place, match in enumerate(TAG.finditer(prompt)) if _names(match[0], adapter.name)]
     for place in reversed(mine):
-        prompt = take_off(prompt, str(place))
+        prompt = remove_tag(prompt, str(place))
     for word in words:
         prompt = with_word(prompt, word)
     return with_tags(prompt, [adapter]).strip()
@@ -83,6 +83,6 @@ def _chip(number: int, tag: str, names: Mapping[str, str], say: Words) -> str:
     return f'<span class="lv-wear">{html.escape(words)}{wrong}{cross}</span>'
 
 
-def _weighed(asked: Asked, say: Words) -> str:
+def _weighed(asked: TagWeights, say: Words) -> str:
     text = "" if asked.text_weight is None else f" · {say('worn_text', weight=f'{asked.text_weight:g}')}"
     return f"{asked.name} × {asked.weight:g}{text}"

@@ -7,7 +7,7 @@ import typing
 from app.ui.html import STAGE_KEYS
 from app.ui.i18n import Words
 from lavie.errors import LavieError
-from lavie.plans import DECODING, MODEL, PLAIN, SEQUENTIAL, MemoryPlan, Rung
+from lavie.plans import DECODING, MODEL, PLAIN, SEQUENTIAL, MemoryMode, MemoryPlan
 from lavie.request import Request
 
 if typing.TYPE_CHECKING:
@@ -42,7 +42,7 @@ def forecast(plan: MemoryPlan | None, measured: bool, say: Words) -> str:
     return " · ".join(said if plan.fits else [*said, say("forecast_tight")])
 
 
-def _words(rung: Rung, say: Words) -> str:
+def _words(rung: MemoryMode, say: Words) -> str:
     said = [say("rung_pieces", pixels=rung.tile)] if rung.tile else []
     said += [say("rung_halves")] if rung.halves else []
     said += {MODEL: [say("rung_model")], SEQUENTIAL: [say("rung_sequential")]}.get(rung.offload, [])

@@ -7,7 +7,7 @@ import typing
 from app.queue.job import WAITING
 from app.sharing.visitor import at_home_only
 from app.studio import Studio
-from app.ui.context import Shell
+from app.ui.context import PageContext
 from app.ui.panels import QUICK, board, slot
 
 if typing.TYPE_CHECKING:
@@ -43,14 +43,14 @@ def act(studio: Studio, what: str, job_id: str) -> None:
         acts[what](job_id)
 
 
-def create_queue(shell: Shell) -> gr.HTML:
+def create_queue(shell: PageContext) -> gr.HTML:
     """Lay out the queue; its board, for who takes what its `edit` buttons ask for."""
     lines = board(slot("queue"), name="queue")
     shell.works(lines.act(handler(shell), None, None, **QUICK))
     return lines
 
 
-def handler(shell: Shell) -> typing.Callable:
+def handler(shell: PageContext) -> typing.Callable:
     """What a board of jobs does when a button of it is pressed."""
     return shell.handler(lambda asked: act(shell.studio, asked.told.get("act", ""), asked.told.get("id", "")))
 

@@ -13,8 +13,8 @@ from html import escape
 
 from app.studio import Studio
 from app.ui import html
-from app.ui.context import Asked, Shell, filled
-from app.ui.create.adapter_chips import chips, tagged, take_off
+from app.ui.context import EventContext, PageContext, filled
+from app.ui.create.adapter_chips import chips, remove_tag, tagged
 from app.ui.create.form import BOUND, Form
 from app.ui.create.memory_forecast import forecast, memory_forecast
 from app.ui.create.prompt_help import insert, prompt_help
@@ -29,7 +29,7 @@ if typing.TYPE_CHECKING:
 _SCREEN = f'<section class="lv-live">{slot("picture")}{slot("head")}{slot("bars")}</section>'
 
 
-def create_tab(shell: Shell) -> None:
+def create_tab(shell: PageContext) -> None:
     """Lay out the tab inside the open page and wire it to the studio."""
     import gradio as gr
 
@@ -65,7 +65,7 @@ def create_tab(shell: Shell) -> None:
     gr.on(changed, shell.handler(partial(_facts, studio)), wanted, facts, **QUICK)
 
 
-def _fields(shell: Shell) -> tuple[dict[str, gr.components.Component], gr.HTML, gr.HTML, gr.HTML]:
+def _fields(shell: PageContext) -> tuple[dict[str, gr.components.Component], gr.HTML, gr.HTML, gr.HTML]:
     """What comes first: the prompt with its help, the stages, and what will come of them."""
     import gradio as gr
 
@@ -80,7 +80,7 @@ def _fields(shell: Shell) -> tuple[dict[str, gr.components.Component], gr.HTML, 
     return {"prompt": prompt, "smooth": smooth, "upscale": upscale}, worn, words, board(name="facts")
 
 
-def _several(shell: Shell) -> tuple[gr.Textbox, gr.Number, gr.Checkbox]:
+def _several(shell: PageContext) -> tuple[gr.Textbox, gr.Number, gr.Checkbox]:
     """Which seed, how many videos, and whether each line is one."""
     import gradio as gr
 
@@ -97,7 +97,7 @@ def _several(shell: Shell) -> tuple[gr.Textbox, gr.Number, gr.Checkbox]:
     return seed, count, each_line
 
 
-def _advanced(shell: Shell, widgets: dict[str, gr.components.Component]) -> None:
+def _advanced(shell: PageContext, widgets: dict[str, gr.components.Component]) -> None:
     """What few people need at first. An empty field leaves it to the model."""
     import gradio as gr
 
@@ -122,7 +122,7 @@ def _advanced(shell: Shell, widgets: dict[str, gr.components.Component]) -> None
                 widgets[name] = number(name)
 
 
-def _presets(shell: Shell) -> None:
+def _presets(shell: PageContext) -> None:
     """Everything but prompt and seed, kept under a name."""
     import gradio as gr
 
@@ -136,15 +136,15 @@ def _presets(shell: Shell) -> None:
     def choices(value: str | None = None) -> dict:
         return gr.update(choices=list(presets.all()), value=value)
 
-    def use(asked: Asked, chosen: str | None, *values):
+    def use(asked: EventContext, chosen: str | None, *values):
         found = presets.all().get(chosen or "")
         return [gr.skip()] * len(values) if found is None else filled(Form(*values).with_preset(found))
 
-    def keep(asked: Asked, name: str, *values):
+    def keep(asked: EventContext, name: str, *values):
         presets.save(name, Form(*values).preset())
         return choices(name.strip())
 
-    def drop(asked: Asked, chosen: str | None):
+    def drop(asked: EventContext, chosen: str | None):
         if chosen:
             presets.delete(chosen)
         return choices()
@@ -155,7 +155,7 @@ def _presets(shell: Shell) -> None:
     shell.page.load(choices, None, choose, **QUICK)
 
 
-def _submit(studio: Studio, asked: Asked, *values):
+def _submit(studio: Studio, asked: EventContext, *values):
     """Queue what the form asks for, all of it or nothing."""
     *fields, count, each_line = values
     try:
@@ -168,7 +168,7 @@ def _submit(studio: Studio, asked: Asked, *values):
     return f'<p class="lv-quiet" role="status">{many}</p>' if len(requests) > 1 else ""
 
 
-def _start_edit(studio: Studio, asked: Asked):
+def _start_edit(studio: Studio, asked: EventContext):
     """Take a queued job into the form."""
     import gradio as gr
 
@@ -181,7 +181,7 @@ def _start_edit(studio: Studio, asked: Asked):
     return row.id, gr.Row(visible=True), gr.Button(visible=False), note, *form
 
 
-def _end_edit(studio: Studio, asked: Asked, job_id: str | None, *values):
+def _end_edit(studio: Studio, asked: EventContext, job_id: str | None, *values):
     """Put the form's request in the place of the job's; what it wears stands in its prompt."""
     import gradio as gr
 
@@ -199,21 +199,21 @@ def _not_editing():
     return None, gr.Row(visible=False), gr.Button(visible=True), ""
 
 
-def _wire_words(shell: Shell, prompt: gr.Textbox, worn: gr.HTML, words: gr.HTML) -> None:
+def _wire_words(shell: PageContext, prompt: gr.Textbox, worn: gr.HTML, words: gr.HTML) -> None:
     """Say beside the prompt what the model makes of it and what it wears, and offer the words it knows."""
     import gradio as gr
 
     studio = shell.studio
 
-    def show(asked: Asked, text: str):
+    def show(asked: EventContext, text: str):
         return chips(text or "", studio.adapters.names(), asked.say), prompt_help(studio, text, asked.say)
 
-    def put(asked: Asked, text: str):
+    def put(asked: EventContext, text: str):
         text = insert(studio.card, text or "", asked.told.get("word", ""))
         return text, prompt_help(studio, text, asked.say)
 
-    def off(asked: Asked, text: str):
-        text = take_off(text or "", asked.told.get("n", ""))
+    def off(asked: EventContext, text: str):
+        text = remove_tag(text or "", asked.told.get("n", ""))
         return text, *show(asked, text)
 
     shown, often = [worn, words], {"trigger_mode": "always_last", **QUICK}
@@ -222,7 +222,7 @@ def _wire_words(shell: Shell, prompt: gr.Textbox, worn: gr.HTML, words: gr.HTML)
     words.act(shell.handler(put), prompt, [prompt, words], **QUICK)
 
 
-def _facts(studio: Studio, asked: Asked, *values) -> str:
+def _facts(studio: Studio, asked: EventContext, *values) -> str:
     """What will come of the settings, and how long it takes here: said before the click."""
     *fields, count, _ = values
     try:

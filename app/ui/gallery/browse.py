@@ -9,7 +9,7 @@ from functools import partial
 from app.gallery import Query
 from app.gallery.values import check_id
 from app.studio import Studio
-from app.ui.context import Asked, Shell
+from app.ui.context import EventContext, PageContext
 from app.ui.gallery import cards
 from app.ui.gallery.filters import Filters, asked_for, create_search
 from app.ui.i18n import Words
@@ -52,7 +52,7 @@ class Browse:
     outputs: list
 
 
-def create_browse(shell: Shell) -> Browse:
+def create_browse(shell: PageContext) -> Browse:
     """Lay out the search and the grid, and wire them."""
     import gradio as gr
 
@@ -95,7 +95,7 @@ def mark(studio: Studio, clip_id: str, key: str) -> None:
         gallery.rate(clip_id, int(key))
 
 
-def _search(studio: Studio, asked: Asked, view: View, *values):
+def _search(studio: Studio, asked: EventContext, view: View, *values):
     """From the first page on; what is marked for comparing stays so."""
     query = asked_for(values)
     if isinstance(query, str):
@@ -103,12 +103,12 @@ def _search(studio: Studio, asked: Asked, view: View, *values):
     return render(studio, View(query, chosen=view.chosen), asked.say)
 
 
-def _use(studio: Studio, asked: Asked, view: View, query: Query):
+def _use(studio: Studio, asked: EventContext, view: View, query: Query):
     """A search that was kept, with the fields that say the same."""
     return *render(studio, View(query, chosen=view.chosen), asked.say), *Filters.of(query).values()
 
 
-def _act(studio: Studio, asked: Asked, view: View):
+def _act(studio: Studio, asked: EventContext, view: View):
     """A button or a key of the board; what cannot be done is said above the clips."""
     import gradio as gr
 

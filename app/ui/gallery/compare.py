@@ -10,7 +10,7 @@ from functools import partial
 
 from app.gallery.values import check_id
 from app.studio import Studio
-from app.ui.context import Asked, Shell
+from app.ui.context import EventContext, PageContext
 from app.ui.gallery.browse import View
 from app.ui.gallery.facts import differences, gone
 from app.ui.html import alert, button, media
@@ -24,7 +24,7 @@ if typing.TYPE_CHECKING:
     from app.gallery import Gallery, StoredClip
 
 
-def create_compare(shell: Shell, view: gr.State) -> gr.HTML:
+def create_compare(shell: PageContext, view: gr.State) -> gr.HTML:
     """Lay out the players, and wire them. view: has the chosen clips."""
     players = board(name="compare", extra="in_step")
     players.act(shell.handler(partial(_act, shell.studio)), view, [view, players], **QUICK)
@@ -88,7 +88,7 @@ def _differences(gallery: Gallery, clips: Sequence[StoredClip], say: Words) -> s
     return differences(rows, heads) or f'<p class="lv-quiet">{html.escape(say("gallery_same"))}</p>'
 
 
-def _act(studio: Studio, asked: Asked, view: View):
+def _act(studio: Studio, asked: EventContext, view: View):
     """A clip of those compared goes into the trash."""
     import gradio as gr
 

@@ -13,7 +13,7 @@ from functools import partial
 from app.gallery import StoredClip
 from app.gallery.values import check_id, check_tags
 from app.studio import Studio
-from app.ui.context import Asked, Shell
+from app.ui.context import EventContext, PageContext
 from app.ui.gallery import facts
 from app.ui.gallery.browse import mark
 from app.ui.gallery.exports import create_exports
@@ -98,7 +98,7 @@ class Details:
         }
 
 
-def create_details(shell: Shell) -> Details:
+def create_details(shell: PageContext) -> Details:
     """Lay out one clip, and wire it."""
     import gradio as gr
 
@@ -126,7 +126,7 @@ def create_details(shell: Shell) -> Details:
     return details
 
 
-def _act(shell: Shell, details: Details, asked: Asked, opened: Opened) -> dict:
+def _act(shell: PageContext, details: Details, asked: EventContext, opened: Opened) -> dict:
     """A button of the clip's board. What cannot be done is said in its place."""
     import gradio as gr
 
@@ -167,7 +167,9 @@ def _done(studio: Studio, clip_id: str, what: str, key: str) -> str | None:
     return None
 
 
-def _tag(studio: Studio, details: Details, asked: Asked, opened: Opened, which: str, tags: list[str] | None) -> dict:
+def _tag(
+    studio: Studio, details: Details, asked: EventContext, opened: Opened, which: str, tags: list[str] | None
+) -> dict:
     """Make a clip's tags those of the widget."""
 
     def change() -> None:
@@ -180,7 +182,7 @@ def _tag(studio: Studio, details: Details, asked: Asked, opened: Opened, which: 
     return _written(studio, details, asked, opened, change)
 
 
-def _note(studio: Studio, details: Details, asked: Asked, opened: Opened, which: str, text: str | None) -> dict:
+def _note(studio: Studio, details: Details, asked: EventContext, opened: Opened, which: str, text: str | None) -> dict:
     """Keep what was written about a clip."""
 
     def change() -> None:
@@ -190,7 +192,7 @@ def _note(studio: Studio, details: Details, asked: Asked, opened: Opened, which:
     return _written(studio, details, asked, opened, change)
 
 
-def _written(studio: Studio, details: Details, asked: Asked, opened: Opened, change: Callable[[], None]) -> dict:
+def _written(studio: Studio, details: Details, asked: EventContext, opened: Opened, change: Callable[[], None]) -> dict:
     """Nothing is shown anew, but what went wrong."""
     import gradio as gr
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from app.gallery.values import check_id
 from app.media import EXPORTS, export
 from app.studio import Studio
-from app.ui.context import Asked, Shell
+from app.ui.context import EventContext, PageContext
 from app.ui.html import alert
 from app.ui.panels import board
 from lavie.errors import LavieError, RequestError, short
@@ -18,7 +18,7 @@ from lavie.errors import LavieError, RequestError, short
 _SLOW = {"concurrency_limit": 1, "concurrency_id": "export", "show_progress": "minimal", "api_visibility": "private"}
 
 
-def create_exports(shell: Shell, opened) -> None:
+def create_exports(shell: PageContext, opened) -> None:
     """Lay out the formats, and wire them. opened: the state that says which clip is open."""
     import gradio as gr
 
@@ -37,7 +37,7 @@ def create_exports(shell: Shell, opened) -> None:
         widget.change(lambda: (gr.DownloadButton(visible=False), ""), None, [save, said], queue=False)
 
 
-def _convert(studio: Studio, asked: Asked, opened, kind: str, clean: bool):
+def _convert(studio: Studio, asked: EventContext, opened, kind: str, clean: bool):
     import gradio as gr
 
     try:

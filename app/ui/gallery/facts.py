@@ -22,7 +22,7 @@ from lavie.request import STAGES
 
 if typing.TYPE_CHECKING:
     from app.gallery import StoredClip
-    from app.queue.status import Snapshot
+    from app.queue.status import JobStatus
     from app.recipes.recipe import Recipe
 
 
@@ -43,7 +43,7 @@ def player(clip: StoredClip, say: Words) -> str:
     return f'<div class="lv-actions">{button("close", say, focus=clip.id)}</div>{screen}'
 
 
-def about(clip: StoredClip, jobs: Sequence[Snapshot], said: str, say: Words) -> str:
+def about(clip: StoredClip, jobs: Sequence[JobStatus], said: str, say: Words) -> str:
     """The prompt, the marks, the buttons, and what came of them. said: HTML of what happened last."""
     heading = f'<h2 class="lv-prompt">{html.escape(clip.prompt)}</h2>'
     marks = f'<div class="lv-marks">{cards.stars(clip, say)}{cards.heart(clip, say)}</div>'
@@ -101,7 +101,7 @@ def _actions(clip: StoredClip, say: Words) -> str:
     return f'{"".join(lines)}<div class="lv-actions">{link}{button("reject", say, id=clip.id)}</div>'
 
 
-def _job(job: Snapshot, say: Words) -> str:
+def _job(job: JobStatus, say: Words) -> str:
     """A job that was asked for here: what it is, how it stands, what it made."""
     what = say("kind_regenerate" if job.row.kind == REGENERATE else "kind_render")
     words = job_words(job, say)

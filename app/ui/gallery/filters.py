@@ -12,7 +12,7 @@ from typing import Any
 from app.gallery import SORTS, Query
 from app.gallery.values import MAX_RATING
 from app.studio import Studio
-from app.ui.context import Asked, Shell
+from app.ui.context import EventContext, PageContext
 from app.ui.gallery import cards
 from app.ui.panels import QUICK
 from lavie.errors import LavieError, RequestError, short
@@ -37,7 +37,7 @@ class Search:
     save: gr.Button
     delete: gr.Button
 
-    def wire(self, shell: Shell, show: Callable, used: Callable, view: gr.State, outputs: list) -> None:
+    def wire(self, shell: PageContext, show: Callable, used: Callable, view: gr.State, outputs: list) -> None:
         """Call `show(asked, view, *values)` when the person asks for something else, `used(asked, view, query)` for a
         search that was kept; both give `outputs`, the latter the fields too."""
         import gradio as gr
@@ -56,7 +56,7 @@ class Search:
         gr.on([shell.page.load, self.accordion.expand], look, listed, listed, **QUICK)
         self._wire_saved(shell, used, view, [*outputs, *fields])
 
-    def _wire_saved(self, shell: Shell, used: Callable, view: gr.State, outputs: list) -> None:
+    def _wire_saved(self, shell: PageContext, used: Callable, view: gr.State, outputs: list) -> None:
         import gradio as gr
 
         gallery, fields = shell.studio.gallery, list(self.fields.values())
@@ -64,15 +64,15 @@ class Search:
         def names(value: str | None = None) -> dict:
             return gr.update(choices=list(gallery.searches()), value=value)
 
-        def use(asked: Asked, chosen: str | None, view):
+        def use(asked: EventContext, chosen: str | None, view):
             query = gallery.searches().get(chosen or "")
             return [gr.skip()] * len(outputs) if query is None else used(asked, view, query)
 
-        def keep(asked: Asked, name: str | None, *values):
+        def keep(asked: EventContext, name: str | None, *values):
             gallery.save_search(name or "", Filters(*values).query())
             return names((name or "").strip())
 
-        def drop(asked: Asked, chosen: str | None):
+        def drop(asked: EventContext, chosen: str | None):
             if chosen:
                 gallery.delete_search(chosen)
             return names()
@@ -83,7 +83,7 @@ class Search:
         shell.page.load(names, None, self.saved, **QUICK)
 
 
-def create_search(shell: Shell) -> Search:
+def create_search(shell: PageContext) -> Search:
     """Lay out what is looked for, above what is found."""
     import gradio as gr
 
@@ -107,7 +107,7 @@ def create_search(shell: Shell) -> Search:
     return Search({name: fields[name] for name in Filters.names()}, accordion, saved, name, save, delete)
 
 
-def _narrow(shell: Shell, fields: dict[str, gr.components.Component]) -> None:
+def _narrow(shell: PageContext, fields: dict[str, gr.components.Component]) -> None:
     """What few searches need."""
     import gradio as gr
 
@@ -143,7 +143,7 @@ def asked_for(values: typing.Sequence) -> Query | str:
         return str(error)
 
 
-def _choices(studio: Studio, asked: Asked, *values):
+def _choices(studio: Studio, asked: EventContext, *values):
     """What there is to filter by now, and still what is chosen."""
     import gradio as gr
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import typing
 from functools import partial
 
-from app.ui.context import Asked, Shell
+from app.ui.context import EventContext, PageContext
 
 if typing.TYPE_CHECKING:
     import gradio as gr
@@ -26,7 +26,7 @@ if typing.TYPE_CHECKING:
 AWAY = ["lv-away"]  # the class of a column that is not seen
 
 
-def create_tab(shell: Shell) -> None:
+def create_tab(shell: PageContext) -> None:
     """Lay out the tab inside the open page and wire it to the studio."""
     import gradio as gr
 
@@ -53,12 +53,12 @@ def create_tab(shell: Shell) -> None:
 
 
 def _go(
-    shell: Shell,
+    shell: PageContext,
     columns: dict[str, gr.Column],
     browse: Browse,
     details: Details,
     compared: gr.HTML,
-    asked: Asked,
+    asked: EventContext,
     view: View,
 ) -> dict:
     """To one clip, to those chosen, or back to the grid."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app.media import UPLOAD_LIMITS, read_recipe
 from app.recipes.recipe import Recipe
-from app.ui.context import Asked, Shell
+from app.ui.context import EventContext, PageContext
 from app.ui.gallery import facts
 from app.ui.gallery.use import use
 from app.ui.html import alert, button
@@ -18,7 +18,7 @@ from app.ui.panels import QUICK, board
 from lavie.errors import LavieError, RequestError
 
 
-def create_upload(shell: Shell) -> None:
+def create_upload(shell: PageContext) -> None:
     """Lay out the place to drop a file on, and wire it."""
     import gradio as gr
 
@@ -30,7 +30,7 @@ def create_upload(shell: Shell) -> None:
     found.act(shell.handler(partial(_use, shell)), recipe, [*shell.form, shell.tabs], **QUICK)
 
 
-def _read(asked: Asked, path: str | None):
+def _read(asked: EventContext, path: str | None):
     """What the file says. It was copied here for this alone, and goes at once."""
     import gradio as gr
 
@@ -61,7 +61,7 @@ def shown(recipe: Recipe, say: Words) -> str:
     return f'{heading}{facts.recipe_facts(recipe, say)}<div class="lv-actions">{button("use_all", say)}</div>{folded}'
 
 
-def _use(shell: Shell, asked: Asked, recipe: str | None) -> dict:
+def _use(shell: PageContext, asked: EventContext, recipe: str | None) -> dict:
     import gradio as gr
 
     if recipe is None or asked.told.get("act") != "use_all":

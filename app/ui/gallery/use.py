@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from app.recipes.recipe import Recipe
-from app.ui.context import Shell, filled
+from app.ui.context import PageContext, filled
 from app.ui.create.adapter_chips import tagged
 from app.ui.create.form import Form
 
 _PARTS = {"use_prompt": ("prompt",), "use_seed": ("seed",), "use_all": tuple(Form.names())}
 
 
-def use(shell: Shell, what: str, recipe: Recipe) -> dict:
+def use(shell: PageContext, what: str, recipe: Recipe) -> dict:
     """The form's widgets with what is taken over, and the form in sight; the others stay as they are. What was worn
     stands as tags in the prompt."""
     import gradio as gr

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from app.long_videos import plan_edits
 from app.studio import Studio
-from app.ui.context import Asked
+from app.ui.context import EventContext
 from app.ui.html import alert
 from app.ui.i18n import Words
 from app.ui.long_video.view_model import View
@@ -18,13 +18,13 @@ from lavie.errors import LavieError
 from lavie.request import Request
 
 if typing.TYPE_CHECKING:
-    from app.recipes.initial_frames import Start
+    from app.recipes.initial_frames import InitialFrames
 
 FIRST_SEGMENTS = 4  # of a new long video
 FIRST_PROMPT = "a boat on a calm sea at sunset"  # where the model has no examples
 
 
-def new_project(studio: Studio, request: Request, prompts: list[str], start: Start | None = None) -> str:
+def new_project(studio: Studio, request: Request, prompts: list[str], start: InitialFrames | None = None) -> str:
     """A long video with these prompts, joined as suits the model; its id."""
     window = request.frames or (studio.card.frames if studio.card else 16)
     overlap = max(overlap for overlap in OVERLAPS if overlap <= max(1, min(4, window - 1)))
@@ -39,7 +39,7 @@ def first_prompt(studio: Studio) -> str:
     return next(iter(studio.card.examples if studio.card else ()), FIRST_PROMPT)
 
 
-def use_script(studio: Studio, asked: Asked, view: View, text: str, how: str) -> View:
+def use_script(studio: Studio, asked: EventContext, view: View, text: str, how: str) -> View:
     """Take a pasted script: `replace` all segments, `append` them, or begin a `new` video with them."""
     view = replace(view, said="", undo=None)
     try:

@@ -14,7 +14,7 @@ from functools import partial
 from app.long_videos import plan_edits
 from app.studio import Studio
 from app.ui import panels
-from app.ui.context import Asked
+from app.ui.context import EventContext
 from app.ui.create.form import Form
 from app.ui.long_video.view_model import ROWS, View
 from extensions.long_video.plan import Segment, SegmentPlan
@@ -28,7 +28,7 @@ _NUMBERS = ("seed", "overlap", "ramp")
 def _edit(change: Callable[[SegmentPlan, int, dict], SegmentPlan], **shown: typing.Any) -> Callable:
     """A doing that changes the plan: `change(plan, number, told)`. shown: fields of the view behind it."""
 
-    def do(studio: Studio, asked: Asked, view: View) -> View:
+    def do(studio: Studio, asked: EventContext, view: View) -> View:
         told = asked.told
         number = number_in(told.get("n"))
         studio.long.projects.change(project_in(told), lambda plan: change(plan, number, told))
@@ -40,7 +40,7 @@ def _edit(change: Callable[[SegmentPlan, int, dict], SegmentPlan], **shown: typi
 def _undoable(change: Callable[[SegmentPlan, int, dict], SegmentPlan]) -> Callable:
     """The same, for what takes something away: one can take it back."""
 
-    def do(studio: Studio, asked: Asked, view: View) -> View:
+    def do(studio: Studio, asked: EventContext, view: View) -> View:
         before = studio.long.projects.get(project_in(asked.told)).plan
         return replace(_edit(change)(studio, asked, view), undo=before, chosen=None)
 
@@ -48,7 +48,7 @@ def _undoable(change: Callable[[SegmentPlan, int, dict], SegmentPlan]) -> Callab
 
 
 def _insert(behind: int) -> Callable:
-    def do(studio: Studio, asked: Asked, view: View) -> View:
+    def do(studio: Studio, asked: EventContext, view: View) -> View:
         number = number_in(asked.told.get("n"))
         place = number + behind
 
@@ -62,7 +62,7 @@ def _insert(behind: int) -> Callable:
     return do
 
 
-def _add(studio: Studio, asked: Asked, view: View) -> View:
+def _add(studio: Studio, asked: EventContext, view: View) -> View:
     """More segments behind the last, with its prompt."""
     count = number_in(asked.told.get("value"))
 
@@ -95,12 +95,12 @@ def _set_plan(plan: SegmentPlan, told: typing.Mapping[str, str]) -> SegmentPlan:
     raise RequestError(f"a plan has no {short(name)}: load the page again")
 
 
-def _plan(studio: Studio, asked: Asked, view: View) -> View:
+def _plan(studio: Studio, asked: EventContext, view: View) -> View:
     studio.long.projects.change(project_in(asked.told), lambda plan: _set_plan(plan, asked.told))
     return replace(view, project=project_in(asked.told))
 
 
-def _reseed(studio: Studio, asked: Asked, view: View) -> View:
+def _reseed(studio: Studio, asked: EventContext, view: View) -> View:
     """Another seed for all segments that have none of their own."""
     studio.long.projects.change(
         project_in(asked.told), lambda plan: plan_edits.set_plan(plan, seed=plan_edits.draw_seed())
@@ -108,7 +108,7 @@ def _reseed(studio: Studio, asked: Asked, view: View) -> View:
     return replace(view, project=project_in(asked.told))
 
 
-def _set_form(studio: Studio, asked: Asked, view: View) -> View:
+def _set_form(studio: Studio, asked: EventContext, view: View) -> View:
     """Another value of what the form has too."""
     told = asked.told
     project = studio.long.projects.get(project_in(told))
@@ -139,7 +139,7 @@ def whole_in(name: str, text: str) -> int | None:
     return int(text)
 
 
-EDITS: dict[str, typing.Callable[[Studio, Asked, View], View]] = {
+EDITS: dict[str, typing.Callable[[Studio, EventContext, View], View]] = {
     "prompt": _edit(lambda plan, n, told: plan_edits.set_segment(plan, n, prompt=told.get("value", ""))),
     "seed": _edit(
         lambda plan, n, told: plan_edits.set_segment(plan, n, seed=whole_in("a seed", told.get("value", "")))

@@ -9,7 +9,7 @@ from dataclasses import replace
 from app.long_videos import plan_edits
 from app.queue.job import CANCELLED, FAILED, INTERRUPTED
 from app.studio import Studio
-from app.ui.context import Asked
+from app.ui.context import EventContext
 from app.ui.create import queue
 from app.ui.html import alert
 from app.ui.long_video.begin import first_prompt, new_project
@@ -22,7 +22,7 @@ _JOB = ("cancel", "pause", "resume", "keep")  # what the queue's buttons do too
 _KEEPS_UNDO = ("undo", "select", "turn")  # all others change what it would take back
 
 
-def act(studio: Studio, asked: Asked, view: View) -> View:
+def act(studio: Studio, asked: EventContext, view: View) -> View:
     """Do what was asked; the view behind it. What cannot be done is said in it."""
     told, what = asked.told, asked.told.get("act", "")
     if what == "refresh":
@@ -38,30 +38,30 @@ def act(studio: Studio, asked: Asked, view: View) -> View:
         return replace(view, said=alert(str(error)), refused=secrets.token_hex(4))
 
 
-def _new(studio: Studio, asked: Asked, view: View) -> View:
+def _new(studio: Studio, asked: EventContext, view: View) -> View:
     prompt = first_prompt(studio)
     return View(new_project(studio, Request(prompt), [prompt]))
 
 
-def _branch(studio: Studio, asked: Asked, view: View) -> View:
+def _branch(studio: Studio, asked: EventContext, view: View) -> View:
     return View(studio.long.projects.duplicate(project_in(asked.told)))
 
 
-def _forget(studio: Studio, asked: Asked, view: View) -> View:
+def _forget(studio: Studio, asked: EventContext, view: View) -> View:
     studio.long.projects.delete(project_in(asked.told))
     return View()
 
 
-def _rename(studio: Studio, asked: Asked, view: View) -> View:
+def _rename(studio: Studio, asked: EventContext, view: View) -> View:
     studio.long.projects.rename(project_in(asked.told), asked.told.get("value", ""))
     return view
 
 
-def _choose(studio: Studio, asked: Asked, view: View) -> View:
+def _choose(studio: Studio, asked: EventContext, view: View) -> View:
     return View(studio.long.projects.get(asked.told.get("value", "")).id)
 
 
-def _render(studio: Studio, asked: Asked, view: View) -> View:
+def _render(studio: Studio, asked: EventContext, view: View) -> View:
     """What stopped goes on in its own job, if nothing was changed since; else a new one makes what is missing."""
     project = studio.long.projects.get(project_in(asked.told))
     job = studio.job(project.job)
@@ -75,31 +75,31 @@ def _render(studio: Studio, asked: Asked, view: View) -> View:
     return replace(view, project=project.id)
 
 
-def _try(studio: Studio, asked: Asked, view: View) -> View:
+def _try(studio: Studio, asked: EventContext, view: View) -> View:
     told = asked.told
     studio.long.candidates(project_in(told), number_in(told.get("n")), number_in(told.get("value")))
     return replace(view, project=project_in(told))
 
 
-def _pick(studio: Studio, asked: Asked, view: View) -> View:
+def _pick(studio: Studio, asked: EventContext, view: View) -> View:
     told = asked.told
     studio.long.choose(project_in(told), number_in(told.get("n")), number_in(told.get("seed")))
     return replace(view, project=project_in(told))
 
 
-def _hide(studio: Studio, asked: Asked, view: View) -> View:
+def _hide(studio: Studio, asked: EventContext, view: View) -> View:
     return replace(view, hidden=(*view.hidden, asked.told.get("job", "")))
 
 
-def _select(studio: Studio, asked: Asked, view: View) -> View:
+def _select(studio: Studio, asked: EventContext, view: View) -> View:
     return shown(view, number_in(asked.told.get("n")), "row")
 
 
-def _turn(studio: Studio, asked: Asked, view: View) -> View:
+def _turn(studio: Studio, asked: EventContext, view: View) -> View:
     return replace(view, page=number_in(asked.told.get("page")), chosen=None)
 
 
-def _undo(studio: Studio, asked: Asked, view: View) -> View:
+def _undo(studio: Studio, asked: EventContext, view: View) -> View:
     """Take the last removal back."""
     if view.undo is None:
         return view
@@ -113,7 +113,7 @@ def _undo(studio: Studio, asked: Asked, view: View) -> View:
     return replace(view, said="", undo=None)
 
 
-_DOINGS: dict[str, Callable[[Studio, Asked, View], View]] = {
+_DOINGS: dict[str, Callable[[Studio, EventContext, View], View]] = {
     **EDITS,
     "choose": _choose,
     "title": _rename,

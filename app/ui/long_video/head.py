@@ -14,13 +14,13 @@ from app.ui import panels
 from app.ui.create.form import Form
 from app.ui.html import actions, alert, button, duration, job_words, media
 from app.ui.i18n import Words
-from app.ui.long_video.view_model import Scene
+from app.ui.long_video.view_model import ViewModel
 from app.ui.panels import answered
 from extensions.long_video.plan import CODENOISE, MAX_RAMP, OVERLAPS, STRATEGIES, is_watched
 from lavie.request import SAMPLERS
 
 if typing.TYPE_CHECKING:
-    from app.queue.status import Snapshot
+    from app.queue.status import JobStatus
 
 # Fields of the form that a long video has too, in the order of its settings. Its frames follow from its segments.
 MAIN = ("smooth", "upscale")
@@ -28,7 +28,7 @@ MORE = ("negative", "sampler", "steps", "guidance", "rescale", "width", "height"
 MORE += ("smooth_steps", "upscale_steps", "noise_level")
 
 
-def projects(scene: Scene | None, known: Sequence[tuple[str, str]], said: str, say: Words) -> str:
+def projects(scene: ViewModel | None, known: Sequence[tuple[str, str]], said: str, say: Words) -> str:
     """The chooser, and what can be done with a long video as a whole."""
     chosen = scene.project.id if scene else ""
     choose = html.escape(say("long_choose"))
@@ -51,7 +51,7 @@ def projects(scene: Scene | None, known: Sequence[tuple[str, str]], said: str, s
     return answered(scene.view.refused if scene else "", bar + said + (begins(scene, say) if scene else empty))
 
 
-def begins(scene: Scene, say: Words) -> str:
+def begins(scene: ViewModel, say: Words) -> str:
     """What the video continues, if anything."""
     start = scene.project.start
     if start is None:
@@ -64,7 +64,7 @@ def begins(scene: Scene, say: Words) -> str:
     return f'<div class="lv-begins">{picture}<span>{html.escape(words)}</span>{more}</div>'
 
 
-def screen(scene: Scene, say: Words) -> str:
+def screen(scene: ViewModel, say: Words) -> str:
     """The video that there is, or the preview of the one that is being made; and the button that makes it."""
     request, clip = scene.project.request, scene.clip
     shape = f"{request.width} / {request.height}" if request.width and request.height else "3 / 2"
@@ -90,7 +90,7 @@ def screen(scene: Scene, say: Words) -> str:
     return answered(scene.view.refused, frame + facts + _state(scene, say) + _render(scene, say))
 
 
-def _state(scene: Scene, say: Words) -> str:
+def _state(scene: ViewModel, say: Words) -> str:
     job = scene.job
     if job is None or job.state == DONE:
         return ""
@@ -99,7 +99,7 @@ def _state(scene: Scene, say: Words) -> str:
     return f'<p class="lv-state" role="status">{html.escape(job_words(job, say))}</p>'
 
 
-def _render(scene: Scene, say: Words) -> str:
+def _render(scene: ViewModel, say: Words) -> str:
     """Make what is to be made, or stop; and how long that takes, a segment and all."""
     known = html.escape(scene.project.id)
     job = scene.job
@@ -124,7 +124,7 @@ def _render(scene: Scene, say: Words) -> str:
     return f'{main}<p class="lv-facts">{html.escape(told)}</p>'
 
 
-def _stop(job: Snapshot, say: Words) -> str:
+def _stop(job: JobStatus, say: Words) -> str:
     """What can be done about a job that is not over."""
     if job.state == RUNNING:
         return actions(job, say)
@@ -132,7 +132,7 @@ def _stop(job: Snapshot, say: Words) -> str:
     return resume + button("cancel", say, id=job.row.id)
 
 
-def settings(scene: Scene, say: Words) -> str:
+def settings(scene: ViewModel, say: Words) -> str:
     """What most people want to decide: the later stages, and the seed of all."""
     form, project = Form.of(scene.project.request), scene.project
     switches = "".join(
@@ -149,7 +149,7 @@ def settings(scene: Scene, say: Words) -> str:
     return answered(scene.view.refused, inside)
 
 
-def advanced(scene: Scene, say: Words) -> str:
+def advanced(scene: ViewModel, say: Words) -> str:
     """How segments are joined, and what few people need; each with a line that says what it does."""
     plan, form = scene.project.plan, Form.of(scene.project.request)
     known = [name for name in STRATEGIES if name != CODENOISE or scene.layout.start == 0]
@@ -184,19 +184,19 @@ def advanced(scene: Scene, say: Words) -> str:
     return answered(scene.view.refused, f'{joined}{heading}<div class="lv-settings lv-many">{"".join(more)}</div>')
 
 
-def _attributes(scene: Scene, kind: str, name: str) -> str:
+def _attributes(scene: ViewModel, kind: str, name: str) -> str:
     return panels.editing(kind, name=name, id=scene.project.id)
 
 
-def _switch(scene: Scene, kind: str, name: str, on: bool, label: str, hint: str) -> str:
+def _switch(scene: ViewModel, kind: str, name: str, on: bool, label: str, hint: str) -> str:
     return panels.switch(_attributes(scene, kind, name), on, label, hint)
 
 
-def _input(scene: Scene, kind: str, name: str, value: str, label: str, hint: str, more: str = "") -> str:
+def _input(scene: ViewModel, kind: str, name: str, value: str, label: str, hint: str, more: str = "") -> str:
     return panels.text(_attributes(scene, kind, name), value, label, hint, more)
 
 
 def _select(
-    scene: Scene, kind: str, name: str, choices: Iterable[tuple[str, str]], value: str, label: str, hint: str
+    scene: ViewModel, kind: str, name: str, choices: Iterable[tuple[str, str]], value: str, label: str, hint: str
 ) -> str:
     return panels.choice(_attributes(scene, kind, name), choices, value, label, hint)

@@ -11,14 +11,14 @@ from app.queue.job import CANDIDATES, DONE, JobRow
 from app.studio import Studio
 from app.ui.gallery.facts import moment
 from app.ui.i18n import Words
-from app.ui.long_video.view_model import ROWS, Candidate, Scene, Seconds, View
+from app.ui.long_video.view_model import ROWS, Candidate, Seconds, View, ViewModel
 from extensions.long_video.plan import Layout, SegmentPlan
 from lavie.errors import LavieError
 
 if typing.TYPE_CHECKING:
     from app.gallery import StoredClip
     from app.long_videos.projects import Project
-    from app.queue.status import Snapshot
+    from app.queue.status import JobStatus
 
 MOST = 100  # long videos in the chooser
 _LOOKED_AT = 30  # jobs in which candidates are looked for
@@ -37,7 +37,7 @@ def title(project: Project, say: Words) -> str:
     return say("long_named", name=name, count=len(project.plan.segments), created=moment(project.created))
 
 
-def look(studio: Studio, view: View, say: Words) -> Scene | None:
+def look(studio: Studio, view: View, say: Words) -> ViewModel | None:
     """The long video of a view as it stands; None where there is none, any more or yet."""
     project = _project(studio, view.project)
     if project is None:
@@ -47,7 +47,7 @@ def look(studio: Studio, view: View, say: Words) -> Scene | None:
     fps = project.request.fps or (studio.card.fps if studio.card else 8.0)
     page = min(max(view.page, 0), (len(project.plan.segments) - 1) // ROWS)
     running, tried = _tried(studio, project, view)
-    return Scene(
+    return ViewModel(
         project,
         replace(view, project=project.id, page=page),
         fps,
@@ -98,7 +98,7 @@ def _seconds(studio: Studio, project: Project, stale: frozenset[int]) -> Seconds
     return Seconds(found.segment, found.whole) if found else Seconds()
 
 
-def _tried(studio: Studio, project: Project, view: View) -> tuple[Snapshot | None, dict[int, list[Candidate]]]:
+def _tried(studio: Studio, project: Project, view: View) -> tuple[JobStatus | None, dict[int, list[Candidate]]]:
     """The job that makes candidates now, or failed last, and those that there are of segments that are still so."""
     running, tried = None, {}
     for row in _candidate_jobs(studio, project):

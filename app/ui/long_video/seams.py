@@ -1,6 +1,6 @@
 """What the meters say, as marks and sentences in the words of one language: pure functions of a report.
 
-The limits are those of `extensions.long_video.meters`: what is marked bad here is a finding there.
+The limits are those of `extensions.long_video.metrics`: what is marked bad here is a finding there.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import typing
 from collections.abc import Mapping, Sequence
 
 from app.ui.i18n import Words
-from extensions.long_video import meters
+from extensions.long_video import metrics
 
 if typing.TYPE_CHECKING:
-    from extensions.long_video.meters import Drift, Finding, Join
+    from extensions.long_video.metrics import Drift, Finding, Join
 
 GOOD, SOON, BAD = "good", "soon", "bad"
 _NEAR = (0.8, 1.25)  # of d, a and m: outside of it a mark is yellow, before anybody would see it
@@ -45,19 +45,19 @@ _SENTENCES = (
 def level(name: str, ratio: float, step: float | None = None) -> str:
     """Of a signal of a join: `GOOD`, `SOON` or `BAD`. step: of s, grey levels over its surroundings, if known."""
     if name == "s":
-        step = meters.COLOUR_STEP + 1 if step is None else step
-        if ratio > meters.COLOUR_RATIO and step > meters.COLOUR_STEP:
+        step = metrics.COLOUR_STEP + 1 if step is None else step
+        if ratio > metrics.COLOUR_RATIO and step > metrics.COLOUR_STEP:
             return BAD
-        return SOON if ratio > meters.COLOUR_RATIO * 0.6 and step > meters.COLOUR_STEP / 2 else GOOD
-    low = meters.LOWEST if name == "d" else 0.0  # what is called a standstill is told by d
-    if not low <= ratio <= meters.HIGHEST:
+        return SOON if ratio > metrics.COLOUR_RATIO * 0.6 and step > metrics.COLOUR_STEP / 2 else GOOD
+    low = metrics.LOWEST if name == "d" else 0.0  # what is called a standstill is told by d
+    if not low <= ratio <= metrics.HIGHEST:
         return BAD
     return GOOD if ratio <= _NEAR[1] and (ratio >= _NEAR[0] or name != "d") else SOON
 
 
 def levels(join: Join) -> dict[str, tuple[str, float]]:
     """Signal → its level and its ratio."""
-    found = {name: getattr(join, name) for name in meters.SIGNALS}
+    found = {name: getattr(join, name) for name in metrics.SIGNALS}
     return {name: (level(name, one.ratio, one.value - one.near), one.ratio) for name, one in found.items()}
 
 
@@ -69,7 +69,7 @@ def worst(all_levels: Sequence[str]) -> str:
 def seam_marks(seam: Mapping[str, float] | Join, say: Words) -> str:
     """Four small marks in a row, each with its name and its ratio."""
     if isinstance(seam, Mapping):
-        found = {name: (level(name, seam[name]), seam[name]) for name in meters.SIGNALS if name in seam}
+        found = {name: (level(name, seam[name]), seam[name]) for name in metrics.SIGNALS if name in seam}
     else:
         found = levels(seam)
     marks = "".join(_mark(name, one, ratio, say) for name, (one, ratio) in found.items())
@@ -86,10 +86,10 @@ def _mark(name: str, found: str, ratio: float, say: Words) -> str:
 def drift_level(drift: Drift) -> str:
     """Whether a measure has stayed within its limits; half way out is told before it is there."""
     if drift.measure == "luma":
-        share = abs(drift.last - drift.first) / meters.LUMA_LIMIT
+        share = abs(drift.last - drift.first) / metrics.LUMA_LIMIT
     else:
-        low, high = meters.LIMITS[drift.measure]
-        ratio = (drift.last + meters.FLOOR) / (drift.first + meters.FLOOR)
+        low, high = metrics.LIMITS[drift.measure]
+        ratio = (drift.last + metrics.FLOOR) / (drift.first + metrics.FLOOR)
         share = (1 - ratio) / (1 - low) if ratio < 1 else (ratio - 1) / (high - 1)
     return BAD if share > 1 else SOON if share > 0.6 else GOOD
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from app.gallery.values import check_id
 from app.studio import Studio
-from app.ui.context import Asked, Shell
+from app.ui.context import EventContext, PageContext
 from app.ui.html import alert, without_folders
 from app.ui.i18n import Words
 from app.ui.long_video.begin import first_prompt, new_project
 from app.ui.long_video.view_model import View
 from app.ui.panels import QUICK, board
-from app.ui.state import Seat
+from app.ui.state import PageSession
 from lavie.errors import LavieError
 from lavie.request import Request
 
@@ -36,7 +36,7 @@ class Upload:
     chosen: gr.State
     preview: gr.HTML
 
-    def wire(self, shell: Shell, answer: Callable, seat: gr.State, outputs: list) -> None:
+    def wire(self, shell: PageContext, answer: Callable, seat: gr.State, outputs: list) -> None:
         """Show what is put here as the model will see it; begin with it when the person says so."""
         import gradio as gr
 
@@ -48,7 +48,7 @@ class Upload:
         self.file.upload(shell.handler(partial(_show, studio)), self.file, shown, **slow)
         self.file.clear(lambda: (None, ""), None, shown, **QUICK)
 
-        def begin(asked: Asked, path: str | None, seat: Seat) -> tuple:
+        def begin(asked: EventContext, path: str | None, seat: PageSession) -> tuple:
             if path is None or asked.told.get("act") != "begin":
                 return (gr.skip(),) * len(outputs)
             return answer(partial(from_file, path), asked, seat)
@@ -56,7 +56,7 @@ class Upload:
         self.preview.act(shell.handler(begin), [self.chosen, seat], outputs, **slow)
 
 
-def create_upload(shell: Shell) -> Upload:
+def create_upload(shell: PageContext) -> Upload:
     """Lay out the place to put a file."""
     import gradio as gr
 
@@ -66,7 +66,7 @@ def create_upload(shell: Shell) -> Upload:
         return Upload(file, gr.State(None), board(name="long-source"))
 
 
-def from_clip(studio: Studio, asked: Asked, view: View) -> View:
+def from_clip(studio: Studio, asked: EventContext, view: View) -> View:
     """A long video that goes on behind a clip of the gallery."""
     try:
         return View(studio.long.project_of(check_id(asked.told.get("id"))))
@@ -74,7 +74,7 @@ def from_clip(studio: Studio, asked: Asked, view: View) -> View:
         return replace(view, said=alert(str(error)))
 
 
-def from_file(path: str, studio: Studio, asked: Asked, view: View) -> View:
+def from_file(path: str, studio: Studio, asked: EventContext, view: View) -> View:
     """A long video that begins with a file."""
     try:
         start, notices = studio.long.start_from_file(Path(path), asked.told.get("fit", ""))
@@ -86,7 +86,7 @@ def from_file(path: str, studio: Studio, asked: Asked, view: View) -> View:
     return View(project, said=said)
 
 
-def _show(studio: Studio, asked: Asked, path: str | None) -> tuple:
+def _show(studio: Studio, asked: EventContext, path: str | None) -> tuple:
     """The end of the file as the model will see it: cropped, and with bars."""
     from app.long_videos.sources import preview
 

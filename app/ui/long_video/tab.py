@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 
 from app.studio import Studio
-from app.ui.context import Asked, Shell
+from app.ui.context import EventContext, PageContext
 from app.ui.i18n import Words
 from app.ui.long_video import head
 from app.ui.long_video.begin import use_script
@@ -28,7 +28,7 @@ from app.ui.long_video.timeline import timeline
 from app.ui.long_video.transitions import create_leading
 from app.ui.long_video.view_model import View
 from app.ui.panels import QUICK, board, slot, turn, turn_board
-from app.ui.state import Seat
+from app.ui.state import PageSession
 
 if typing.TYPE_CHECKING:
     import gradio as gr
@@ -39,12 +39,12 @@ _BOARDS = ("projects", "segments", "timeline", "player", "settings", "advanced")
 _SCREEN = f'<section class="lv-live" id="lv-long-bars">{slot("bars")}</section>'
 
 
-def create_tab(shell: Shell) -> None:
+def create_tab(shell: PageContext) -> None:
     """Lay out the tab inside the open page and wire it to the studio."""
     import gradio as gr
 
     say, studio, boards = shell.say, shell.studio, {}
-    seat = gr.State(Seat(View))
+    seat = gr.State(PageSession(View))
     boards["projects"], turns = board(name="long-projects"), turn_board("long-turn")
     with gr.Row(elem_id="lv-long"):
         with gr.Column(scale=7, min_width=320, elem_id="lv-long-main"):
@@ -82,7 +82,7 @@ class Script(typing.NamedTuple):
     buttons: dict[str, gr.Button]
 
 
-def _script(shell: Shell) -> Script:
+def _script(shell: PageContext) -> Script:
     """A place to paste lines."""
     import gradio as gr
 
@@ -96,7 +96,7 @@ def _script(shell: Shell) -> Script:
     return Script(text, buttons)
 
 
-def _answer(studio: Studio, doing: typing.Callable, asked: Asked, seat: Seat, *values) -> tuple:
+def _answer(studio: Studio, doing: typing.Callable, asked: EventContext, seat: PageSession, *values) -> tuple:
     """Do what was asked, one thing after the other, and show what there is then."""
     with seat.turn:
         view = seat.view if seat.view.project else replace(seat.view, project=asked.chosen.get("project", ""))
@@ -115,11 +115,11 @@ def render(studio: Studio, view: View, say: Words) -> tuple:
     return scene.view, bar, *(one(scene, say) for one in shown)
 
 
-def _extend(shell: Shell, answer: typing.Callable, seat: gr.State, outputs: list, source: gr.HTML) -> None:
+def _extend(shell: PageContext, answer: typing.Callable, seat: gr.State, outputs: list, source: gr.HTML) -> None:
     """A board whose `extend` buttons lead here."""
     import gradio as gr
 
-    def go(asked: Asked, seat: Seat) -> tuple:
+    def go(asked: EventContext, seat: PageSession) -> tuple:
         return gr.Tabs(selected="long"), *answer(from_clip, asked, seat)
 
     source.extend(shell.handler(go), seat, [shell.tabs, *outputs], **EDITS)

@@ -12,7 +12,7 @@ from app.queue.job import FAILED
 from app.ui.html import alert, button, job_words
 from app.ui.i18n import Words
 from app.ui.long_video.seams import seam_marks
-from app.ui.long_video.view_model import ROWS, Candidate, Scene, hues
+from app.ui.long_video.view_model import ROWS, Candidate, ViewModel, hues
 from app.ui.panels import answered, turns
 from extensions.long_video.plan import MAX_SEGMENT_FRAMES, Segment
 from lavie.values import MAX_PROMPT
@@ -41,7 +41,7 @@ TRIES = (2, 4, 8)  # candidates at once
 ADDED = (1, 2, 4, 8, 16)  # segments at once
 
 
-def table(scene: Scene, say: Words) -> str:
+def table(scene: ViewModel, say: Words) -> str:
     """A row for each segment of the page, and what can be done with all."""
     plan, view = scene.project.plan, scene.view
     count, first = len(plan.segments), view.page * ROWS
@@ -55,7 +55,7 @@ def table(scene: Scene, say: Words) -> str:
     return answered(view.refused, head + status + _undo(scene, say) + listed + _extend(scene, say))
 
 
-def summary(scene: Scene, say: Words) -> str:
+def summary(scene: ViewModel, say: Words) -> str:
     """How long the video will be, and how much of it is there."""
     layout, count = scene.layout, len(scene.project.plan.segments)
     length = say("long_length", count=count, frames=layout.frames, seconds=f"{layout.frames / scene.fps:.1f}")
@@ -66,7 +66,7 @@ def summary(scene: Scene, say: Words) -> str:
     return f"{length} · {say('long_some_made', count=len(scene.stale))}"
 
 
-def _undo(scene: Scene, say: Words) -> str:
+def _undo(scene: ViewModel, say: Words) -> str:
     """What was taken away can come back."""
     if scene.view.undo is None:
         return ""
@@ -74,7 +74,7 @@ def _undo(scene: Scene, say: Words) -> str:
     return f'<p class="lv-now" role="status">{words} {button("undo", say, id=scene.project.id)}</p>'
 
 
-def _row(scene: Scene, number: int, hue: int, say: Words) -> str:
+def _row(scene: ViewModel, number: int, hue: int, say: Words) -> str:
     segment, view, state = scene.project.plan.segments[number], scene.view, scene.state_of(number)
     name = html.escape(say("long_segment", number=number + 1))
     here = ' aria-current="true"' if view.chosen == number else ""
@@ -91,7 +91,7 @@ def _row(scene: Scene, number: int, hue: int, say: Words) -> str:
     )
 
 
-def _prompt(scene: Scene, number: int, segment: Segment, say: Words) -> str:
+def _prompt(scene: ViewModel, number: int, segment: Segment, say: Words) -> str:
     label = html.escape(say("long_prompt_of", number=number + 1))
     # A line break behind the tag is not part of the text: one that is must stand behind another.
     attributes = f"{_which(scene, number)}{_readonly(segment)}{_focus(scene, number, 'type')}"
@@ -101,7 +101,7 @@ def _prompt(scene: Scene, number: int, segment: Segment, say: Words) -> str:
     )
 
 
-def _fields(scene: Scene, number: int, segment: Segment, frames: int, say: Words) -> str:
+def _fields(scene: ViewModel, number: int, segment: Segment, frames: int, say: Words) -> str:
     """Seed and length; empty is as the video has it."""
     which, readonly = _which(scene, number), _readonly(segment)
     seed = "" if segment.seed is None else str(segment.seed)
@@ -121,7 +121,7 @@ def _fields(scene: Scene, number: int, segment: Segment, frames: int, say: Words
     )
 
 
-def _buttons(scene: Scene, number: int, segment: Segment, say: Words) -> str:
+def _buttons(scene: ViewModel, number: int, segment: Segment, say: Words) -> str:
     """What can be done with a segment, small enough for a row."""
     place = number + 1
     lock = _icon("lock", "locked" if segment.locked else "open", say("long_lock", number=place), scene, number)
@@ -135,7 +135,7 @@ def _buttons(scene: Scene, number: int, segment: Segment, say: Words) -> str:
     return f'<span class="lv-segbuttons">{"".join(icons)}</span>'
 
 
-def _try(scene: Scene, number: int, segment: Segment, say: Words) -> str:
+def _try(scene: ViewModel, number: int, segment: Segment, say: Words) -> str:
     """Some seeds side by side, to choose from."""
     if segment.locked:
         return ""
@@ -149,7 +149,7 @@ def _try(scene: Scene, number: int, segment: Segment, say: Words) -> str:
     )
 
 
-def _tried(scene: Scene, number: int, say: Words) -> str:
+def _tried(scene: ViewModel, number: int, say: Words) -> str:
     """The candidates of a segment, or how their job stands."""
     job = scene.trying
     if job is not None and job.row.job.plan and len(job.row.job.plan.segments) == number + 1:
@@ -169,7 +169,7 @@ def _tried(scene: Scene, number: int, say: Words) -> str:
     return f'<div class="lv-candidates">{figures}</div><div class="lv-actions">{done}</div>'
 
 
-def _candidate(scene: Scene, number: int, place: int, one: Candidate, chosen: int | None, say: Words) -> str:
+def _candidate(scene: ViewModel, number: int, place: int, one: Candidate, chosen: int | None, say: Words) -> str:
     label = html.escape(say("long_candidate", place=place, seed=one.seed))
     motion = "" if one.motion is None else html.escape(say("long_motion", value=f"{one.motion:.1f}"))
     return (
@@ -180,7 +180,7 @@ def _candidate(scene: Scene, number: int, place: int, one: Candidate, chosen: in
     )
 
 
-def _extend(scene: Scene, say: Words) -> str:
+def _extend(scene: ViewModel, say: Words) -> str:
     """More segments behind the last one."""
     options = "".join(f"<option{' selected' if count == 4 else ''}>{count}</option>" for count in ADDED)
     label = html.escape(say("long_add_count"))
@@ -191,13 +191,13 @@ def _extend(scene: Scene, say: Words) -> str:
     )
 
 
-def _which(scene: Scene, number: int | None = None) -> str:
+def _which(scene: ViewModel, number: int | None = None) -> str:
     """The attributes that say what an event is about: they come from the page together with what was typed."""
     place = "" if number is None else f' data-n="{number}"'
     return f'data-id="{html.escape(scene.project.id)}"{place}'
 
 
-def _focus(scene: Scene, number: int, how: str) -> str:
+def _focus(scene: ViewModel, number: int, how: str) -> str:
     """Whether the person goes on here."""
     view = scene.view
     here = view.chosen == number and view.focus.startswith(how)
@@ -208,7 +208,7 @@ def _readonly(segment: Segment) -> str:
     return " readonly" if segment.locked else ""
 
 
-def _icon(act: str, sign: str, label: str, scene: Scene, number: int) -> str:
+def _icon(act: str, sign: str, label: str, scene: ViewModel, number: int) -> str:
     name = html.escape(label)
     return (
         f'<button type="button" class="lv-mark" data-act="{act}" {_which(scene, number)} aria-label="{name}" '
@@ -216,7 +216,7 @@ def _icon(act: str, sign: str, label: str, scene: Scene, number: int) -> str:
     )
 
 
-def _button(act: str, words: str, scene: Scene, number: int | None = None, take: str = "") -> str:
+def _button(act: str, words: str, scene: ViewModel, number: int | None = None, take: str = "") -> str:
     taken = f' data-take="{take}"' if take else ""
     return (
         f'<button type="button" class="lv-button" data-act="{act}"{taken} {_which(scene, number)}>'

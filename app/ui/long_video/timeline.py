@@ -9,18 +9,18 @@ from collections.abc import Iterator
 
 from app.ui.i18n import Words
 from app.ui.long_video.seams import SOON, drift_level, findings, levels, seam_marks, worst
-from app.ui.long_video.view_model import Scene, hues
+from app.ui.long_video.view_model import ViewModel, hues
 from app.ui.panels import answered
-from extensions.long_video import meters
+from extensions.long_video import metrics
 from extensions.long_video.plan import Layout
 
 if typing.TYPE_CHECKING:
-    from extensions.long_video.meters import Drift, Report
+    from extensions.long_video.metrics import Drift, Report
 
 _LANE = 40  # units of height of a drift curve; its width is 1000
 
 
-def timeline(scene: Scene, say: Words) -> str:
+def timeline(scene: ViewModel, say: Words) -> str:
     """Everything under the table."""
     heading = f'<div class="lv-head"><h2>{html.escape(say("long_timeline"))}</h2>{_legend(scene, say)}</div>'
     inside = _blocks(scene, say)
@@ -37,7 +37,7 @@ def timeline(scene: Scene, say: Words) -> str:
     return answered(scene.view.refused, heading + scrolled + below)
 
 
-def _blocks(scene: Scene, say: Words) -> str:
+def _blocks(scene: ViewModel, say: Words) -> str:
     """A button for each segment, as wide as it is long."""
     layout, plan = scene.layout, scene.project.plan
     colours = hues([segment.prompt for segment in plan.segments])
@@ -98,8 +98,8 @@ def _lane(drift: Drift, made: Layout, say: Words) -> str:
 def _limits(drift: Drift) -> tuple[float, float]:
     """Between which values a measure may be, in its own units."""
     if drift.measure == "luma":
-        return drift.first - meters.LUMA_LIMIT, drift.first + meters.LUMA_LIMIT
-    low, high = meters.LIMITS[drift.measure]
+        return drift.first - metrics.LUMA_LIMIT, drift.first + metrics.LUMA_LIMIT
+    low, high = metrics.LIMITS[drift.measure]
     return drift.first * low, drift.first * high
 
 
@@ -112,7 +112,7 @@ def _middles(made: Layout, count: int) -> Iterator[float]:
         yield 500 * (begin + end) / max(made.frames, 1)
 
 
-def _below(scene: Scene, say: Words) -> str:
+def _below(scene: ViewModel, say: Words) -> str:
     """What the meters found, in sentences."""
     changed = f'<p class="lv-quiet">{html.escape(say("long_report_old"))}</p>' if scene.stale else ""
     heading = f"<h3>{html.escape(say('long_findings'))}</h3>"
@@ -120,7 +120,7 @@ def _below(scene: Scene, say: Words) -> str:
     return f'<div class="lv-found-all">{heading}{findings(scene.report.findings, say, before)}{changed}</div>'
 
 
-def _legend(scene: Scene, say: Words) -> str:
+def _legend(scene: ViewModel, say: Words) -> str:
     """How the video stands in one mark, before anybody reads the curves."""
     report = scene.report
     if report is None:

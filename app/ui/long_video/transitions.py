@@ -10,7 +10,7 @@ from pathlib import Path
 
 from app.long_videos.join import NEW_FRAMES
 from app.studio import Studio
-from app.ui.context import Asked, Shell
+from app.ui.context import EventContext, PageContext
 from app.ui.html import alert, without_folders
 from app.ui.long_video.sources import KINDS
 from lavie.errors import LavieError
@@ -19,7 +19,7 @@ if typing.TYPE_CHECKING:
     import gradio as gr
 
 
-def create_leading(shell: Shell) -> None:
+def create_leading(shell: PageContext) -> None:
     """Lay out the place to put files, what happens between them, and the button; wire them to the studio."""
     import gradio as gr
 
@@ -49,7 +49,9 @@ def create_leading(shell: Shell) -> None:
     go.click(shell.handler(partial(lead, shell.studio)), asked, answer, api_visibility="private", **slow)
 
 
-def lead(studio: Studio, asked: Asked, files: Sequence[str] | None, prompts: str | None, frames: int | None) -> str:
+def lead(
+    studio: Studio, asked: EventContext, files: Sequence[str] | None, prompts: str | None, frames: int | None
+) -> str:
     """Queue the video; what was done, or why it cannot be."""
     paths, notes = [Path(file) for file in files or ()], []
     written = [line.strip() for line in (prompts or "").splitlines() if line.strip()]

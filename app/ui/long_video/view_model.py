@@ -15,8 +15,8 @@ from extensions.long_video.plan import Layout
 if typing.TYPE_CHECKING:
     from app.gallery import StoredClip
     from app.long_videos.projects import Project
-    from app.queue.status import Snapshot
-    from extensions.long_video.meters import Report
+    from app.queue.status import JobStatus
+    from extensions.long_video.metrics import Report
     from extensions.long_video.plan import SegmentPlan
 
 ROWS = 40  # segments on a page of the table
@@ -64,7 +64,7 @@ class Seconds:
 
 
 @dataclass(frozen=True)
-class Scene:
+class ViewModel:
     """A long video as it stands now.
 
     stale: segments, from 0, that the next render will make. clip, report, made: what was made last, what the meters say
@@ -79,8 +79,8 @@ class Scene:
     clip: StoredClip | None = None
     report: Report | None = None
     made: Layout | None = None
-    job: Snapshot | None = None
-    trying: Snapshot | None = None
+    job: JobStatus | None = None
+    trying: JobStatus | None = None
     tried: Mapping[int, Sequence[Candidate]] = field(default_factory=dict)
     seconds: Seconds = field(default_factory=Seconds)
 

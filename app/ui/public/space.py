@@ -8,7 +8,7 @@ from html import escape
 
 from app.config import StudioConfig
 from app.ui import html
-from app.ui.context import Shell
+from app.ui.context import PageContext
 from app.ui.i18n import Words
 from app.ui.panels import QUICK
 
@@ -16,7 +16,7 @@ if typing.TYPE_CHECKING:
     import gradio as gr
 
 
-def space_panel(shell: Shell, panel: gr.HTML, trouble: Callable[[], str | None]) -> None:
+def space_panel(shell: PageContext, panel: gr.HTML, trouble: Callable[[], str | None]) -> None:
     """Fill a board whenever a page is opened. trouble: what keeps snapshots from being taken."""
     show = shell.handler(lambda asked: space_notes(shell.studio.config, trouble(), asked.say))
     shell.page.load(show, None, panel, **QUICK)

@@ -12,7 +12,7 @@ import threading
 import typing
 
 from app.sharing.limits import admission
-from app.sharing.visitor import NOBODY, Visitor, asking
+from app.sharing.visitor import ANONYMOUS, Visitor, as_visitor
 from app.studio import Studio
 from app.ui.live import Live
 
@@ -39,7 +39,7 @@ class Visitors:
     def of(self, request: typing.Any) -> Visitor:
         """request: starlette's, or gradio's around it; None for a call that comes from none."""
         if not self.shared:
-            return NOBODY
+            return ANONYMOUS
         return Visitor(hashlib.sha256(_known_by(request).encode()).hexdigest(), self._admit)
 
 
@@ -78,7 +78,7 @@ class VisitorCookie:
                 message["headers"] = [*message["headers"], (b"set-cookie", cookie.encode())]
             await send(message)
 
-        with asking(self._visitors.of(connection)):
+        with as_visitor(self._visitors.of(connection)):
             await self._app(scope, receive, send_with)
 
 

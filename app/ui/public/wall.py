@@ -14,9 +14,9 @@ from pathlib import Path
 
 from app.gallery import Query
 from app.gallery.values import check_id
-from app.sharing.visitor import at_the_wall, share, shared_ids
+from app.sharing.visitor import in_public_gallery, share, shared_ids
 from app.studio import Studio
-from app.ui.context import Asked, Shell
+from app.ui.context import EventContext, PageContext
 from app.ui.html import alert, button, media
 from app.ui.i18n import Words
 from app.ui.panels import QUICK, board
@@ -30,7 +30,7 @@ _ALT = 200  # characters of a prompt that are read out for a picture
 _SLOW = {"concurrency_limit": 1, "concurrency_id": "export", "show_progress": "minimal", "api_visibility": "private"}
 
 
-def wall_tab(shell: Shell) -> None:
+def wall_tab(shell: PageContext) -> None:
     """Lay out the tab inside the open page."""
     import gradio as gr
 
@@ -46,11 +46,11 @@ def wall_tab(shell: Shell) -> None:
     wall.act(shell.handler(partial(_act, studio)), None, wall, **QUICK)
 
 
-def _show(studio: Studio, asked: Asked, said: str = "") -> str:
+def _show(studio: Studio, asked: EventContext, said: str = "") -> str:
     return f"<div data-refresh>{said}{wall_page(studio, asked.say)}</div>"
 
 
-def _act(studio: Studio, asked: Asked) -> str:
+def _act(studio: Studio, asked: EventContext) -> str:
     """Show a clip of one's own, or show it no longer."""
     what, said = asked.told.get("act"), ""
     try:
@@ -64,7 +64,7 @@ def _act(studio: Studio, asked: Asked) -> str:
 def wall_page(studio: Studio, say: Words) -> str:
     """Both sections as HTML."""
     mine, shared = studio.gallery.page(Query(), None, SHOWN).clips, shared_ids(studio.database)
-    with at_the_wall():
+    with in_public_gallery():
         there = studio.gallery.page(Query(), None, SHOWN).clips
     own = "".join(_card(clip, say, "unshare" if clip.id in shared else "share") for clip in mine)
     others = "".join(_card(clip, say) for clip in there)
@@ -87,7 +87,7 @@ def _card(clip: StoredClip, say: Words, act: str = "") -> str:
     return f'<li class="lv-card">{watch}<p>{alt}</p><p class="lv-quiet">{facts}</p>{acts}</li>'
 
 
-def _gather(studio: Studio, asked: Asked):
+def _gather(studio: Studio, asked: EventContext):
     """All clips of the visitor's in one zip, with their recipes and notes."""
     import gradio as gr
 

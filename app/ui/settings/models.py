@@ -10,7 +10,7 @@ import html
 import typing
 from collections.abc import Callable, Sequence
 
-from app.models.catalog import OFFICIAL, Files, Known, published_files
+from app.models.catalog import OFFICIAL, Files, KnownModel, published_files
 from app.models.jobs import CONVERT, DONE, IDLE, RUNNING, STOPPED, STOPPING, Standing
 from app.models.lines import of_bytes
 from app.status import disk_status
@@ -22,12 +22,12 @@ from lavie.files import RECORD
 from lavie.request import STAGES
 
 if typing.TYPE_CHECKING:
-    from app.ui.context import Asked
+    from app.ui.context import EventContext
 
 _HASH = 12  # characters of a checksum that are shown
 
 
-def model_panel(studio: Studio, asked: Asked) -> str:
+def model_panel(studio: Studio, asked: EventContext) -> str:
     """Do what was asked, and show the section as it is then. What cannot be done is said in it. Imports torch."""
     say, said = asked.say, ""
     try:
@@ -74,7 +74,7 @@ def _section(content: str, say: Words) -> str:
     return f'<section class="lv-panel" data-refresh="part">{head}{content}</section>'
 
 
-def _model(known: Known, used: bool, say: Words) -> str:
+def _model(known: KnownModel, used: bool, say: Words) -> str:
     """A bundle: what it can do, what it lacks, and whether new videos are made with it."""
     name = known.name or (say("weights_official") if known.asked == OFFICIAL else known.folder.name)
     if known.name is None:
@@ -93,7 +93,7 @@ def _model(known: Known, used: bool, say: Words) -> str:
     return f"<li><div><strong>{html.escape(name)}</strong>{about}</div>{end}</li>"
 
 
-def _published(files: Files, standing: Standing, official: Known, free: int, say: Words) -> str:
+def _published(files: Files, standing: Standing, official: KnownModel, free: int, say: Words) -> str:
     """The files as they were published: what there is of them, and what can be done next."""
     whole = _runs(official, STAGES)
     parts = [f"<h3>{html.escape(say('weights_title'))}</h3>"] if not whole or files.files or standing.under_way else []
@@ -115,7 +115,7 @@ def _published(files: Files, standing: Standing, official: Known, free: int, say
     return f'{"".join(parts)}<div class="lv-actions">{acts}</div>{_table(files, say)}'
 
 
-def _acts(files: Files, standing: Standing, official: Known) -> list[str]:
+def _acts(files: Files, standing: Standing, official: KnownModel) -> list[str]:
     if standing.state == RUNNING:
         return ["weights_stop" if standing.work == CONVERT else "weights_pause"]
     if standing.state == STOPPING:
@@ -146,16 +146,16 @@ def _checksum(sha256: str | None, say: Words) -> str:
     return say("weights_compared", sha256=sha256[:_HASH]) if sha256 else say("weights_uncompared")
 
 
-def _lacks(known: Known) -> list[str]:
+def _lacks(known: KnownModel) -> list[str]:
     return sorted({file for files in known.stages.values() for file in files})
 
 
-def _runs(known: Known, stages: Sequence[str]) -> bool:
+def _runs(known: KnownModel, stages: Sequence[str]) -> bool:
     """Whether nothing is missing for any of these."""
     return known.name is not None and all(not known.stages.get(stage, [stage]) for stage in stages)
 
 
-def _extends(known: Known) -> bool:
+def _extends(known: KnownModel) -> bool:
     """Whether it goes on from given frames."""
     from lavie.bundle import EXTENSION
 

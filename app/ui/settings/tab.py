@@ -23,7 +23,7 @@ from app.status import (
 )
 from app.studio import Studio
 from app.ui import html
-from app.ui.context import Asked, Shell
+from app.ui.context import EventContext, PageContext
 from app.ui.i18n import Languages, Words
 from app.ui.panels import QUICK, board, slot
 from app.ui.settings.models import model_panel
@@ -47,7 +47,7 @@ KEYS = (
 )
 
 
-def settings_tab(shell: Shell) -> None:
+def settings_tab(shell: PageContext) -> None:
     """Lay out the tab inside the open page."""
     if shell.studio.choice.open:
         models = board(name="models")
@@ -60,11 +60,11 @@ def settings_tab(shell: Shell) -> None:
         _models(shell, models, panels)
 
 
-def _models(shell: Shell, models: gr.HTML, panels: gr.HTML) -> None:
+def _models(shell: PageContext, models: gr.HTML, panels: gr.HTML) -> None:
     """Wire the section of the models; another choice shows in the panels too."""
     import gradio as gr
 
-    def answer(asked: Asked) -> tuple:
+    def answer(asked: EventContext) -> tuple:
         section = model_panel(shell.studio, asked)
         chosen = asked.told.get("act") == "model_use"
         return section, settings_page(shell.studio, shell.languages, asked) if chosen else gr.skip()
@@ -73,7 +73,7 @@ def _models(shell: Shell, models: gr.HTML, panels: gr.HTML) -> None:
         event(shell.handler(answer), None, [models, panels], **QUICK)
 
 
-def settings_page(studio: Studio, languages: Languages, asked: Asked) -> str:
+def settings_page(studio: Studio, languages: Languages, asked: EventContext) -> str:
     """The whole tab as HTML."""
     say = asked.say
     panels = [
@@ -137,7 +137,7 @@ def _disk_facts(disk: DiskStatus, say: Words) -> list[tuple[str, str]]:
     return [*facts, (say("disk_database"), size(disk.database))]
 
 
-def _looks(languages: Languages, asked: Asked) -> str:
+def _looks(languages: Languages, asked: EventContext) -> str:
     """Two choices; the script keeps them and marks nothing, since the server reads them from the same cookies."""
     say = asked.say
     names = [("", say("as_browser")), *((name, languages.words(name)("language_name")) for name in languages)]

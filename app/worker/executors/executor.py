@@ -43,7 +43,7 @@ class Workers(typing.Protocol):
     def preview(self, job_id: str) -> np.ndarray | None:
         """uint8 F h w 3: the latest guess of a running job's frames."""
 
-    def work_on(self, job_id: str) -> None:
+    def run_job(self, job_id: str) -> None:
         """Make one job, wherever it stands in the line, in this thread. It may be taken already; then nothing."""
 
 
@@ -55,9 +55,9 @@ def open_workers(
     Raises DeviceError where what they need is not installed or not there.
     """
     if config.zero_gpu:
-        from app.worker.executors.zerogpu import LentWorker
+        from app.worker.executors.zerogpu import ZeroGpuWorker
 
-        return LentWorker(config, database, load)
+        return ZeroGpuWorker(config, database, load)
     if config.over_ray:
         from app.worker.executors.ray import RayWorkers
 

@@ -18,12 +18,12 @@ from types import ModuleType
 from app.clip import load_cascade
 from app.config import StudioConfig
 from app.queue.job import TRAIN, JobRow
-from app.queue.queue import Jobs
+from app.queue.queue import JobQueue
 from app.storage.database import Database
 from app.worker.executors.ray_actors import DeviceLost, Place, connect
 from app.worker.executors.remote import Remote
 from app.worker.models import Models
-from app.worker.running import Asked
+from app.worker.running import StopRequested
 from app.worker.worker import Worker
 from lavie.errors import DeviceError, RequestError
 
@@ -58,7 +58,7 @@ class DeviceWorker(Worker):
         def remote(named: StudioConfig) -> Remote:
             # What is nobody's business there is left out; a folder is looked for where that process was started.
             there = replace(named, device=on, data=named.data.absolute(), auth=None, snapshots=None, workers="local")
-            return Remote(there, load, place.carry_out)
+            return Remote(there, load, place.execute)
 
         super().__init__(config, database, remote, suits=_goes_out)
         self._place, self._starts = place, 0
@@ -71,7 +71,7 @@ class DeviceWorker(Worker):
         self._place.end()  # and with it a step that goes on for longer
         return stopped or super().stop()
 
-    def work_on(self, job_id: str) -> None:
+    def run_job(self, job_id: str) -> None:
         end = time.monotonic() + _PATIENCE
         while not self._ready():
             if time.monotonic() > end or self._stopping.is_set():
@@ -80,7 +80,7 @@ class DeviceWorker(Worker):
                     "there is"
                 )
             self._stopping.wait(0.1)
-        super().work_on(job_id)
+        super().run_job(job_id)
 
     def _ready(self) -> bool:
         if not self._place.ready():
@@ -96,7 +96,7 @@ class DeviceWorker(Worker):
             super()._make(row)
         except DeviceLost as error:
             if self._stopping.is_set():
-                raise Asked(None) from error
+                raise StopRequested(None) from error
             self._jobs.notice(row.id, f"{error}: what was finished is kept")
             self._jobs.lost(row.id, self.config.recovery)
 
@@ -111,7 +111,7 @@ class RayWorkers:
         load: Callable[[StudioConfig], Cascade] = load_cascade,
     ):
         """Raises DeviceError where Ray is not installed, or its cluster cannot be reached."""
-        self._jobs, self._here = Jobs(database), Worker(config, database, load, suits=stays_here)
+        self._jobs, self._here = JobQueue(database), Worker(config, database, load, suits=stays_here)
         self._ray, self._ours = connect(config.devices or 1)
         gpus = _gpus(self._ray, config.device)
         options = {"num_cpus": 1, "num_gpus": min(gpus, 1), "scheduling_strategy": "SPREAD", "max_restarts": 0}
@@ -149,10 +149,10 @@ class RayWorkers:
         previews = (worker.preview(job_id) for worker in self._all)
         return next((preview for preview in previews if preview is not None), None)
 
-    def work_on(self, job_id: str) -> None:
+    def run_job(self, job_id: str) -> None:
         row = self._jobs.get(job_id)
         worker = self._here if row is None or stays_here(row) else self._devices[0]
-        worker.work_on(job_id)
+        worker.run_job(job_id)
 
     @property
     def _all(self) -> list[Worker]:

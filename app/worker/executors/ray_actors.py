@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from app.config import StudioConfig
-from app.worker.executors.remote import Failed, Task, carry_out
+from app.worker.executors.remote import Failed, Task, execute
 from lavie.errors import DeviceError
 
 if typing.TYPE_CHECKING:
@@ -51,7 +51,7 @@ class OnDevice:
     def begin(self, task: bytes) -> None:
         """Take on a task; what was under way is given up."""
         task = pickle.loads(task)
-        self._events = carry_out(replace(task, load=partial(self._cascade, task.load)))
+        self._events = execute(replace(task, load=partial(self._cascade, task.load)))
 
     def next(self) -> bytes | None:
         """The next event; None behind the last."""
@@ -100,8 +100,8 @@ class Place:
             return False
         return True
 
-    def carry_out(self, task: Task) -> Iterator[Any]:
-        """As `app.worker.executors.remote.carry_out`, there. Raises DeviceLost where the process ends before the task does."""
+    def execute(self, task: Task) -> Iterator[Any]:
+        """As `app.worker.executors.remote.execute`, there. Raises DeviceLost where the process ends before the task does."""
         self._ask("begin", pickle.dumps(task))
         try:
             while (sent := self._ask("next")) is not None:

@@ -25,9 +25,9 @@ if typing.TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from extensions.lora.read import Changes
+    from extensions.lora.files.read import AdapterDeltas
     from lavie.cascade import Cascade
-    from lavie.plans import Rung
+    from lavie.plans import MemoryMode
     from lavie.video import Video
 
 _log = logging.getLogger(__name__)
@@ -43,9 +43,9 @@ class Task:
     load: Callable[[StudioConfig], Cascade]
     request: Request | None = None
     done: Mapping[str, np.ndarray] = field(default_factory=dict)
-    memory: Mapping[str, Rung] | None = None
+    memory: Mapping[str, MemoryMode] | None = None
     adapters: tuple[Adapter, ...] = ()
-    changes: Mapping[str, Changes] = field(default_factory=dict)
+    changes: Mapping[str, AdapterDeltas] = field(default_factory=dict)
     seconds: int = 0
 
 
@@ -58,10 +58,10 @@ class Failed:
     trace: str | None = None
 
 
-Carry = Callable[[Task], Iterator[Any]]  # as `carry_out`, in another process
+Executor = Callable[[Task], Iterator[Any]]  # as `execute`, in another process
 
 
-def carry_out(task: Task) -> Iterator[Any]:
+def execute(task: Task) -> Iterator[Any]:
     """In the process that has the device: the events of `Cascade.generate`, or what the device is. Imports torch."""
     try:
         cascade = task.load(task.config)
@@ -86,15 +86,15 @@ def carry_out(task: Task) -> Iterator[Any]:
 def _dressed(cascade: Cascade, task: Task) -> Cascade:
     if not task.adapters:
         return cascade
-    from extensions.lora.wearing import Wearing
+    from extensions.lora.cascade import AdaptedCascade
 
-    return Wearing(cascade, task.adapters, lambda adapter: task.changes[adapter.sha256])
+    return AdaptedCascade(cascade, task.adapters, lambda adapter: task.changes[adapter.sha256])
 
 
 class Remote:
     """As `lavie.Cascade`, its networks in another process. What needs none of them is answered here, on the CPU."""
 
-    def __init__(self, config: StudioConfig, load: Callable[[StudioConfig], Cascade], carry: Carry):
+    def __init__(self, config: StudioConfig, load: Callable[[StudioConfig], Cascade], carry: Executor):
         self._config, self._load, self._carry = config, load, carry
         self._worn: dict[str, Any] = {}
         self._here = load(replace(config, device="cpu"))
@@ -111,7 +111,7 @@ class Remote:
         """As `Cascade.runs_on`, of the other process."""
         return {name: self._provenance[name] for name in self._here.runs_on() if name in self._provenance}
 
-    def wearing(self, adapters: Sequence[Adapter], read: Callable[[Adapter], Changes]) -> Remote:
+    def wearing(self, adapters: Sequence[Adapter], read: Callable[[Adapter], AdapterDeltas]) -> Remote:
         """The same with adapters on its networks, whose files are read here. Raises AdapterError."""
         changes = {adapter.sha256: read(adapter) for adapter in adapters}
         dressed = object.__new__(type(self))
@@ -123,7 +123,7 @@ class Remote:
         request: Request,
         source: Video | None = None,
         done: Mapping[str, Tensor] | None = None,
-        memory: Mapping[str, Rung] | None = None,
+        memory: Mapping[str, MemoryMode] | None = None,
     ) -> Iterator[Event]:
         """As `Cascade.generate`, without a source. Raises DeviceError where the device is not to be had, or is lost."""
         if source is not None:

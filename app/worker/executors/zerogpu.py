@@ -18,7 +18,7 @@ from app.config import StudioConfig
 from app.queue.estimates import Estimates
 from app.queue.job import TRAIN, JobRow
 from app.storage.database import Database
-from app.worker.executors.remote import Carry, Remote, Task, carry_out
+from app.worker.executors.remote import Executor, Remote, Task, execute
 from app.worker.worker import Worker
 from lavie.errors import DeviceError, LavieError, RequestError
 from lavie.request import Request
@@ -38,13 +38,13 @@ def seconds_of(task: Task) -> int:
     return task.seconds
 
 
-def lend() -> Carry:
-    """`carry_out` on the lent device. To be called before anything else looks for one. Raises DeviceError."""
+def lend() -> Executor:
+    """`execute` on the lent device. To be called before anything else looks for one. Raises DeviceError."""
     try:
         import spaces
     except ImportError as error:
         raise DeviceError(f"this Space has ZeroGPU, but {error}: add spaces to its requirements.txt") from error
-    return spaces.GPU(duration=seconds_of)(carry_out)
+    return spaces.GPU(duration=seconds_of)(execute)
 
 
 def lent_seconds(estimates: Estimates, request: Request, model: str) -> int:
@@ -54,14 +54,14 @@ def lent_seconds(estimates: Estimates, request: Request, model: str) -> int:
     return math.ceil(min(LOADING_SECONDS + _MARGIN * made, MOST_SECONDS))
 
 
-class Lent(Remote):
+class ZeroGpuCascade(Remote):
     """As `lavie.Cascade`, its networks on the lent device."""
 
     def __init__(
         self,
         config: StudioConfig,
         load: Callable[[StudioConfig], Cascade],
-        lent: Carry,
+        lent: Executor,
         seconds: Callable[[Request, str], int],
     ):
         self._seconds = seconds
@@ -85,7 +85,7 @@ class Lent(Remote):
             ) from error
 
 
-class LentWorker(Worker):
+class ZeroGpuWorker(Worker):
     """A worker without a thread: a job is made in the event of the visitor who asked for it, on their quota."""
 
     def __init__(
@@ -99,7 +99,7 @@ class LentWorker(Worker):
         def seconds(request: Request, model: str) -> int:
             return lent_seconds(estimates, request, model)
 
-        super().__init__(config, database, lambda config: Lent(config, load, lent, seconds))
+        super().__init__(config, database, lambda config: ZeroGpuCascade(config, load, lent, seconds))
 
     def start(self) -> None:
         """Nothing: nobody is there yet on whose quota a job could be made."""
@@ -107,9 +107,9 @@ class LentWorker(Worker):
     def warm(self, name: str) -> None:
         """Nothing, for the same reason."""
 
-    def work_on(self, job_id: str) -> None:
+    def run_job(self, job_id: str) -> None:
         with self._one:
-            super().work_on(job_id)
+            super().run_job(job_id)
 
     def stop(self) -> bool:
         super().stop()

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from extensions.lora.apply import rack_of
-from extensions.lora.changes import LowRank
+from extensions.lora.deltas import LowRank
+from extensions.lora.hooks import hooks_of
 from extensions.lora.names import Shapes, flat
 from extensions.lora.training.presets import Preset
 from lavie.errors import TrainingError
@@ -49,13 +49,13 @@ class Factors(nn.Module):
 
     def hang(self, network: nn.Module) -> None:
         """Let the network, on the device where these factors are, compute with them from now on."""
-        rack_of(network).hold(KEY, self.changes())
+        hooks_of(network).hold(KEY, self.changes())
 
 
 @contextmanager
 def without_factors(network: nn.Module) -> Iterator[None]:
     """The network as it is by itself: factors that hang there are not computed."""
-    weights = rack_of(network).weights
+    weights = hooks_of(network).weights
     before, weights[KEY] = weights[KEY], 0.0
     try:
         yield

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+import re
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +14,8 @@ import torch
 from torch import nn
 
 from extensions.lora.embeddings import known_words, spell
-from extensions.lora.export import save_kohya
-from extensions.lora.read import Changes, targets_in, targets_of
-from extensions.lora.training.about import metadata
+from extensions.lora.files.export import save_kohya
+from extensions.lora.files.read import AdapterDeltas, targets_in, targets_of
 from extensions.lora.training.factors import Factors, parameters_of, without_factors
 from extensions.lora.training.losses import Lesson, MaskedSet
 from extensions.lora.training.media import encoded_media, moved_media
@@ -29,6 +30,7 @@ from lavie.bundle import BASE, TEXT_ENCODER, VAE, Bundle
 from lavie.errors import TrainingError
 from lavie.events import Notice
 from lavie.residency import pick_device
+from lavie.sampling import VELOCITY
 from lavie.training.data.encoded import Encoded, Encoding, Reader
 from lavie.training.diffusion import step_generator
 from lavie.training.loop import CHECKPOINT, Plan, Visit, fit
@@ -36,6 +38,40 @@ from lavie.training.nano.networks import quick_attention
 from lavie.training.team import autocast_of
 from lavie.training.tuning.resuming import begin_work, check_work
 from lavie.training.tuning.session import SHORT_SEQUENCE, Samples
+
+
+def metadata(settings: Settings, preset: Preset, bundle: Bundle, captions: Sequence[str], steps: int) -> dict:
+    """As `export.save_kohya` takes it. steps: that are done. No time of day: a run says the same again."""
+    name = re.sub(r"\W+", "_", bundle.name.lower()).strip("_")
+    prediction = bundle.defaults[BASE].prediction_type
+    counts = Counter(captions)
+    return {
+        "ss_base_model_version": f"lavie_{name}",
+        "ss_sd_model_name": bundle.name,
+        "ss_num_train_images": len(captions),
+        "ss_num_reg_images": 0,
+        "ss_max_train_steps": preset.steps(len(captions)) if settings.steps is None else settings.steps,
+        "ss_steps": steps,
+        "ss_batch_size_per_device": preset.batch,
+        "ss_unet_lr": preset.learning_rate,
+        "ss_optimizer": "Muon and AdamW",
+        "ss_lr_scheduler": "cosine",
+        "ss_caption_dropout_rate": preset.caption_dropout,
+        "ss_min_snr_gamma": preset.snr,
+        "ss_prior_loss_weight": preset.prior,
+        "ss_gradient_checkpointing": settings.gradient_checkpointing,
+        "ss_seed": settings.seed,
+        "ss_resolution": f"({bundle.width}, {bundle.height})",
+        "ss_tag_frequency": {preset.name: dict(counts)},
+        "ss_training_comment": f"preset {preset.name}, by LaVie Studio",
+        "modelspec.architecture": f"lavie-{name}/lora",
+        "modelspec.implementation": "LaVie Studio",
+        "modelspec.trigger_phrase": settings.trigger,
+        "modelspec.prediction_type": "v" if prediction == VELOCITY else prediction,
+        "modelspec.resolution": f"{bundle.width}x{bundle.height}",
+        "modelspec.usage_hint": f"write “{settings.trigger}” where the {preset.name} shall be",
+    }
+
 
 GIB = 2**30
 
@@ -216,10 +252,10 @@ class LoraSession:
         usual = (asked.caption, *ordinary_captions(self.bundle, 1, asked.seed))
         return Samples(step, [self._sampler.video(self.vae, prompt) for prompt in asked.prompts or usual])
 
-    def _changes(self) -> Changes:
+    def _changes(self) -> AdapterDeltas:
         """What is trained as it is now, in float16 as files have it."""
         words = self.trigger.words(torch.float32) if self.trigger is not None else {}
-        return Changes(self.trained["factors"].changes(torch.float16), {}, words=words)
+        return AdapterDeltas(self.trained["factors"].changes(torch.float16), {}, words=words)
 
     def _about(self, captions: list[str], step: int) -> dict:
         return metadata(self.settings, self.preset, self.bundle, captions, step)

@@ -1,6 +1,6 @@
 import pytest
 
-from app.queue.queue import Jobs
+from app.queue.queue import JobQueue
 from app.storage.database import Database
 
 
@@ -11,4 +11,4 @@ def database(tmp_path):
 
 @pytest.fixture
 def jobs(database):
-    return Jobs(database)
+    return JobQueue(database)

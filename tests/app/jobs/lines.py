@@ -1,7 +1,7 @@
 """Jobs to fill a queue with, and what a test asks of it."""
 
 from app.queue.job import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, RUNNING
-from app.queue.queue import Jobs
+from app.queue.queue import JobQueue
 from app.recipes.recipe import Job
 from app.storage.database import Database
 from lavie.request import Request
@@ -11,16 +11,16 @@ def job(prompt: str = "a red star") -> Job:
     return Job(Request(prompt, seed=7), "some/folder")
 
 
-def fill(jobs: Jobs, names: str, **options) -> None:
+def fill(jobs: JobQueue, names: str, **options) -> None:
     for name in names.split():
         jobs.add(job(name), job_id=name, **options)
 
 
-def line(jobs: Jobs) -> str:
+def line(jobs: JobQueue) -> str:
     return " ".join(row.id for row in jobs.line())
 
 
-def bring(jobs: Jobs, job_id: str, state: str) -> None:
+def bring(jobs: JobQueue, job_id: str, state: str) -> None:
     """A queued job to a state, by the ways that there are."""
     if state in (RUNNING, DONE, FAILED, INTERRUPTED):
         assert jobs.take(job_id).id == job_id

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from app.queue.job import CANCELLED, CLOSED, DONE, FAILED, INTERRUPTED, OPEN, PAUSED, QUEUED, REGENERATE, RUNNING
-from app.queue.queue import Jobs
+from app.queue.queue import JobQueue
 from app.recipes.recipe import Job
 from app.storage.database import Database
 from lavie.errors import RequestError
@@ -17,7 +17,7 @@ from tests.app.jobs.lines import bring, fill, job, line
 
 def test_a_job_comes_back_as_it_was_given(jobs, database):
     job_id = jobs.add(job(), kind="regenerate", parent="clip", output="/out/a.mp4", priority=3)
-    row = Jobs(Database(database.path.parent)).get(job_id)  # another process would see the same
+    row = JobQueue(Database(database.path.parent)).get(job_id)  # another process would see the same
     assert (row.job, row.kind, row.parent, row.output, row.priority) == (
         job(),
         "regenerate",
@@ -179,7 +179,7 @@ def test_the_queue_is_paused_for_everybody_until_it_is_resumed(jobs, database):
     jobs.take()
     jobs.pause_queue()
     jobs.pause_queue()
-    again = Jobs(Database(database.path.parent))
+    again = JobQueue(Database(database.path.parent))
     assert jobs.queue_paused and again.queue_paused
     assert jobs.take() is None and again.take() is None
     jobs.finish("a")  # the running one goes on

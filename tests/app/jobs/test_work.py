@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from app.queue.job import CLOSED, DONE, FAILED, OPEN, QUEUED, RUNNING
-from app.queue.queue import Jobs
+from app.queue.queue import JobQueue
 from app.storage.database import Database
 from lavie.errors import RequestError
 from tests.app.jobs.lines import bring, fill, job, line, store
@@ -97,7 +97,7 @@ def test_an_end_and_what_goes_with_it_are_kept_or_undone_together(jobs, database
     with database.write():
         store(database, "a", "base")
         jobs.finish("a")
-        assert Jobs(Database(database.path.parent)).get("a").state == RUNNING  # others do not see it yet
+        assert JobQueue(Database(database.path.parent)).get("a").state == RUNNING  # others do not see it yet
     assert jobs.get("a").state == DONE
 
 
@@ -145,7 +145,7 @@ def test_an_unknown_id_is_told_to_the_worker_too(jobs, method):
 
 
 def _take_all(queue, barrier, folder) -> None:
-    jobs, taken = Jobs(Database(folder)), []
+    jobs, taken = JobQueue(Database(folder)), []
     barrier.wait(PATIENCE)
 
     def work() -> None:

@@ -9,10 +9,10 @@ from app.gallery import Query
 from app.media import read_recipe, write_mp4
 from app.queue.job import CANCELLED, PAUSED, QUEUED
 from app.recipes.recipe import Recipe
-from app.storage.stage_latents import Artefacts
-from extensions.long_video.film import Film
+from app.storage.stage_latents import StageLatents
+from extensions.long_video.pipeline import LongVideoPipeline
 from extensions.long_video.plan import Segment
-from extensions.long_video.resolving import resolve_plan
+from extensions.long_video.resolve import resolve_plan
 from lavie.errors import RequestError
 from lavie.events import BASE
 from lavie.video import Video
@@ -54,7 +54,7 @@ def whole(studio, cascade, recipe):
     resolved = cascade.resolve(recipe.request)
     clips = clips_of(studio, recipe)
     reel = resolve_plan(cascade, resolved, recipe.reel)
-    return frame_hash(Film(cascade, resolved, reel, [lambda one=one: one for one in clips], {}))
+    return frame_hash(LongVideoPipeline(cascade, resolved, reel, [lambda one=one: one for one in clips], {}))
 
 
 def recipe_of(studio, clip):
@@ -98,7 +98,7 @@ def test_a_clip_is_seen_as_it_was_made_and_its_prompt_leads_to_it(studio, pictur
     assert [one.prompt for one in recipe.reel.transitions] == ["a red star"]
     assert [shot.prompt for shot in recipe.reel.shots] == ["", "a red star"]
     assert studio.gallery.get(clip.id).parent == short.id
-    latents = Artefacts(studio.database, studio.config.data).load(short.id, BASE)
+    latents = StageLatents(studio.database, studio.config.data).load(short.id, BASE)
     assert torch.equal(clips_of(studio, recipe)[1], latents) and clip.frames == 1 + 2 + 4
 
 
@@ -125,7 +125,7 @@ def test_clips_keep_every_frame_and_an_exchange_makes_two_transitions(studio, cl
 
 def test_a_clip_whose_latents_are_gone_or_of_another_size_is_read_from_its_file(studio, pictures):
     short = made(studio, studio.submit(request())).clip
-    Artefacts(studio.database, studio.config.data).drop(short.id)
+    StageLatents(studio.database, studio.config.data).drop(short.id)
     wide = made(studio, studio.submit(request(width=64))).clip
     told = []
     job_id = studio.long.join([short.id, wide.id, pictures[1]], [RED], request=request(), tell=told.append)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.storage.stage_latents import Artefacts
+from app.storage.stage_latents import StageLatents
 from lavie.errors import MediaError, RequestError
 from tests.app.long.test_joining import RED, film_file, join, picture, pictures, recipe_of
 from tests.app.long.videos import made, plan, request
@@ -17,7 +17,7 @@ __all__ = ["pictures"]
 def test_frames_that_are_gone_are_told_before_anything_is_queued(studio, pictures):
     clip = made(studio, join(studio, pictures, RED)).clip
     shot = recipe_of(studio, clip).shots[1]
-    Artefacts(studio.database, studio.config.data).drop(f"start-{shot.hash}")
+    StageLatents(studio.database, studio.config.data).drop(f"start-{shot.hash}")
     for act in (studio.regenerate, studio.remix):
         with pytest.raises(RequestError, match=r"the frames of b.png that are to be joined are not kept any more"):
             act(clip.id)

@@ -8,7 +8,7 @@ import pytest
 from app.media import probe, read_recipe
 from app.queue.job import CANCELLED, DONE, PAUSED, QUEUED
 from app.recipes.recipe import Recipe
-from extensions.long_video.film import Film
+from extensions.long_video.pipeline import LongVideoPipeline
 from lavie.errors import RequestError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
 from tests.app.long.videos import frame_hash, made, plan, request, segments_made
@@ -17,10 +17,10 @@ from tests.app.studios import ended, until
 
 def whole(cascade, asked, wanted, start=None):
     """The hash of the frames as the extension makes them, without a studio."""
-    from extensions.long_video.resolving import resolve_plan
+    from extensions.long_video.resolve import resolve_plan
 
     resolved = cascade.resolve(asked)
-    return frame_hash(Film(cascade, resolved, resolve_plan(cascade, resolved, wanted), start, {}))
+    return frame_hash(LongVideoPipeline(cascade, resolved, resolve_plan(cascade, resolved, wanted), start, {}))
 
 
 def work(studio, job_id):

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from app.gallery import Query
-from app.recipes.initial_frames import Start
-from app.storage.segment_latents import Parts
-from app.storage.stage_latents import Artefacts
+from app.recipes.initial_frames import InitialFrames
+from app.storage.segment_latents import SegmentLatents
+from app.storage.stage_latents import StageLatents
 from extensions.long_video.plan import Segment
 from lavie.errors import RequestError
 from lavie.events import BASE, INTERPOLATION
@@ -70,7 +70,7 @@ def test_more_segments_are_the_same_as_all_at_once(studio, clip, tiny_cascade):
 
 def test_a_short_clip_is_gone_on_from_by_its_latents(studio, tiny_cascade):
     short = made(studio, studio.submit(request())).clip
-    latents = Artefacts(studio.database, studio.config.data).load(short.id, BASE)
+    latents = StageLatents(studio.database, studio.config.data).load(short.id, BASE)
     longer = made(studio, studio.long.extend(short.id, [Segment("a blue heart")] * 2)).clip
     assert longer.frame_hash == whole(tiny_cascade, request(), plan("a blue heart", 2), latents)
     recipe = studio.gallery.get(longer.id).recipe
@@ -87,7 +87,7 @@ def test_frames_that_are_gone_are_told_before_anything_is_queued(studio):
     short = made(studio, studio.submit(request())).clip
     longer = made(studio, studio.long.extend(short.id, [Segment("a blue heart")])).clip
     start = studio.gallery.get(longer.id).recipe.start
-    Artefacts(studio.database, studio.config.data).drop(f"start-{start.hash}")
+    StageLatents(studio.database, studio.config.data).drop(f"start-{start.hash}")
     waiting = studio.jobs.counts()
     acts = [studio.regenerate, studio.remix, lambda clip: studio.finish(clip, upscale=True)]
     acts += [lambda clip: studio.long.submit(request(), plan(), start=start)]
@@ -123,7 +123,7 @@ def test_where_latents_are_of_another_autoencoder_the_file_is_read(studio, monke
 
 def test_a_start_of_a_long_clip_is_its_last_frames(studio, clip):
     start = studio.long.start_from_clip(clip.id)
-    parts = Parts(studio.database, studio.config.data, clip.id)
+    parts = SegmentLatents(studio.database, studio.config.data, clip.id)
     latents = torch.cat([parts[key].latents for key in parts.keys_of(BASE)], dim=2)
     kept = studio.long._starts._starts.load(start)
     assert torch.equal(kept, latents) and start.frames == latents.shape[2] == 8
@@ -164,7 +164,7 @@ def test_a_start_that_another_process_is_storing_is_left_alone(studio):
         folder.mkdir(parents=True)
         (folder / "start.partial").write_bytes(b"half")
     os.utime(old, (0, 0))
-    Artefacts(studio.database, studio.config.data).sweep(7)
+    StageLatents(studio.database, studio.config.data).sweep(7)
     assert (young / "start.partial").is_file() and not old.exists()
 
 
@@ -204,6 +204,6 @@ def test_a_sidecar_with_a_strangers_report_is_refused(studio, clip, wrong):
 )
 def test_a_start_that_makes_no_sense_is_refused(wrong):
     right = {"kind": "clip", "name": "x", "hash": "ab" * 32, "frames": 4}
-    assert Start.from_dict(right).to_dict() == right
+    assert InitialFrames.from_dict(right).to_dict() == right
     with pytest.raises(RequestError):
-        Start.from_dict({**right, **wrong})
+        InitialFrames.from_dict({**right, **wrong})

@@ -1,7 +1,7 @@
 """Long videos at toy size, and how to wait for them."""
 
 from app.studio import Studio
-from extensions.long_video.film import Film
+from extensions.long_video.pipeline import LongVideoPipeline
 from extensions.long_video.plan import Segment, SegmentPlan
 from lavie.request import Interpolation, Request, Sampling, SuperResolution
 from lavie.video import FrameHash
@@ -37,7 +37,7 @@ def segments_made(studio: Studio, job_id: str) -> list[int]:
     return len(rows)
 
 
-def frame_hash(film: Film) -> str:
+def frame_hash(film: LongVideoPipeline) -> str:
     """Of the frames as the extension makes them, without a studio."""
     for _ in film.make():
         pass

@@ -50,7 +50,7 @@ def test_a_job_waits_for_its_visitors_event_and_is_made_on_the_lent_device(open_
     studio.warm()
     assert studio.job(job).state == QUEUED and spaces.asked == []
 
-    studio.work_off()
+    studio.drain()
 
     made = studio.job(job)
     assert made.state == DONE and made.clip.frames == 4 and os.path.getsize(made.clip.path) > 0
@@ -67,19 +67,19 @@ def test_one_event_makes_all_that_waits_unless_the_queue_is_paused(open_studio):
     studio = open_studio()
     jobs = [studio.submit(Request("a red star", seed=seed)) for seed in (1, 2)]
     studio.jobs.pause_queue()
-    studio.work_off()
+    studio.drain()
     assert [studio.job(job).state for job in jobs] == [QUEUED] * 2
     studio.resume_queue()
-    studio.work_off()
+    studio.drain()
     assert [studio.job(job).state for job in jobs] == [DONE] * 2
 
 
 def test_a_finished_stage_is_not_made_again_on_a_second_quota(open_studio, spaces):
     studio = open_studio()
     draft = studio.submit(Request("a red star", seed=7))
-    studio.work_off()
+    studio.drain()
     job = studio.finish(draft, upscale=True)
-    studio.work_off()
+    studio.drain()
     timed = studio.database.query("SELECT stage FROM timings WHERE job = ?", [job])
     assert studio.job(job).state == DONE and [row["stage"] for row in timed] == ["super_resolution"]
 
@@ -88,19 +88,19 @@ def test_no_quota_is_a_message_with_a_way_out_and_the_job_can_be_tried_again(ope
     studio = open_studio()
     spaces.quota[0] = LOADING_SECONDS
     job = studio.submit(Request("a red star", seed=7))
-    studio.work_off()
+    studio.drain()
     said = studio.job(job)
     assert said.state == FAILED and "exceeded your GPU quota" in said.row.error and "duplicate" in said.row.error
     spaces.quota[0] = MOST_SECONDS
     studio.retry(job)
-    studio.work_off()
+    studio.drain()
     assert studio.job(job).state == DONE
 
 
 def test_a_device_that_is_taken_back_is_told(open_studio):
     studio = open_studio(fakes.load_taken_back)
     job = studio.submit(Request("a red star", seed=7))
-    studio.work_off()
+    studio.drain()
     said = studio.job(job)
     assert said.state == FAILED and "GPU task aborted" in said.row.error
 
@@ -108,7 +108,7 @@ def test_a_device_that_is_taken_back_is_told(open_studio):
 def test_cancelling_gives_the_device_back(open_studio):
     studio = open_studio(fakes.load_endless)
     job = studio.submit(Request("a red star", seed=7))
-    event = threading.Thread(target=studio.work_off)
+    event = threading.Thread(target=studio.drain)
     event.start()
     until(lambda: studio.job(job).row.step > 0)
     assert studio.job(job).preview is not None
@@ -120,7 +120,7 @@ def test_cancelling_gives_the_device_back(open_studio):
 def test_closing_puts_the_job_under_way_back_into_the_line(open_studio, tmp_path):
     studio = open_studio(fakes.load_endless)
     job = studio.submit(Request("a red star", seed=7))
-    event = threading.Thread(target=studio.work_off)
+    event = threading.Thread(target=studio.drain)
     event.start()
     until(lambda: studio.job(job).row.step > 0)
     studio.close()
@@ -132,7 +132,7 @@ def test_what_is_wrong_with_the_request_is_told_as_at_home(open_studio):
     studio = open_studio()
     job = studio.submit(Request("refused", seed=7))
     broken = studio.submit(Request("broken", seed=7))
-    studio.work_off()
+    studio.drain()
     assert "say something else" in studio.job(job).row.error
     assert studio.job(broken).state == FAILED and "ZeroDivisionError: inside the" in studio.job(broken).row.error
 
@@ -141,7 +141,7 @@ def test_what_takes_too_long_for_a_lent_device_is_refused(open_studio, spaces):
     studio = open_studio()
     worn = Job(Request("a red star", seed=7), studio.model, adapters=(Adapter("0" * 64, "soft", 1.0),))
     job = studio.jobs.add(worn)
-    studio.work_off()
+    studio.drain()
     assert "a video with adapters takes longer" in studio.job(job).row.error and spaces.asked == []
 
 

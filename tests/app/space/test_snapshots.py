@@ -9,8 +9,8 @@ import pytest
 
 from app.config import ROOT, StudioConfig
 from app.queue.job import DONE
-from app.storage.backup import KEPT, Manifest, Snapshots
-from app.storage.backup_thread import SnapshotKeeper
+from app.storage.backup import KEPT, Backup, Manifest
+from app.storage.backup_thread import BackupThread
 from app.storage.database import NAME, Database
 from app.storage.folder_lock import Ownership
 from app.studio import Studio
@@ -76,10 +76,10 @@ def test_all_comes_back_on_a_new_machine(data, kept, database):
     for name in ("clips/a.mp4", "clips/a.json", "adapters/b.safetensors"):
         write(data, name, name)
     write(data, "work/c.safetensors", "latents")
-    assert Snapshots(kept, data).take(database)
+    assert Backup(kept, data).take(database)
     lose(data, database)
 
-    restored = Snapshots(kept, data).restore()
+    restored = Backup(kept, data).restore()
 
     assert (restored.files, restored.lost) == (4, ())
     assert value(Database(data), "mine") == "kept"
@@ -88,15 +88,15 @@ def test_all_comes_back_on_a_new_machine(data, kept, database):
 
 
 def test_a_data_folder_that_is_in_use_is_left_alone(data, kept, database):
-    Snapshots(kept, data).take(database)
+    Backup(kept, data).take(database)
     store(database, "mine", "newer")
-    assert Snapshots(kept, data).restore() is None
+    assert Backup(kept, data).restore() is None
     assert value(database, "mine") == "newer"
 
 
 def test_what_has_not_changed_is_neither_copied_nor_told_twice(data, kept, database):
     write(data, "clips/a.mp4", "a" * 1000)
-    snapshots = Snapshots(kept, data)
+    snapshots = Backup(kept, data)
     assert snapshots.take(database) and snapshots.take(database) is None
     (clip,) = (manifest.files["clips/a.mp4"] for manifest in manifests(kept))
     before = (kept / "objects" / clip.sha256).stat().st_mtime_ns
@@ -106,7 +106,7 @@ def test_what_has_not_changed_is_neither_copied_nor_told_twice(data, kept, datab
 
 
 def test_only_the_newest_are_kept_with_the_files_they_need(data, kept, database):
-    snapshots = Snapshots(kept, data)
+    snapshots = Backup(kept, data)
     for number in range(KEPT + 3):
         write(data, "clips/a.json", f"{number}" * 50)
         snapshots.take(database)
@@ -116,7 +116,7 @@ def test_only_the_newest_are_kept_with_the_files_they_need(data, kept, database)
 
 @pytest.mark.parametrize("what", ["manifest cut", "manifest empty", "manifest forged", "database gone", "database cut"])
 def test_a_snapshot_that_is_not_whole_is_passed_over(data, kept, database, what):
-    snapshots = Snapshots(kept, data)
+    snapshots = Backup(kept, data)
     for text in ("older", "newest"):
         store(database, "mine", text)
         snapshots.take(database)
@@ -134,7 +134,7 @@ def test_a_snapshot_that_is_not_whole_is_passed_over(data, kept, database, what)
         case "database cut":
             copy.write_bytes(copy.read_bytes()[:-100])
     lose(data, database)
-    assert Snapshots(kept, data).restore().lost == ()
+    assert Backup(kept, data).restore().lost == ()
     assert value(Database(data), "mine") == "older"
 
 
@@ -142,20 +142,20 @@ def test_a_lost_clip_costs_that_clip_alone(data, kept, database):
     write(data, "clips/a.mp4", "a")
     write(data, "clips/b.mp4", "b")
     store(database, "mine", "kept")
-    Snapshots(kept, data).take(database)
+    Backup(kept, data).take(database)
     (manifest,) = manifests(kept)
     (kept / "objects" / manifest.files["clips/a.mp4"].sha256).write_bytes(b"x")  # of the same length
     lose(data, database)
-    assert Snapshots(kept, data).restore().lost == ("clips/a.mp4",)
+    assert Backup(kept, data).restore().lost == ("clips/a.mp4",)
     assert value(Database(data), "mine") == "kept" and (data / "clips/b.mp4").read_text() == "b"
 
 
 def test_what_could_not_be_brought_back_is_not_swept_by_who_began_anew(data, kept, database):
-    Snapshots(kept, data).take(database)
+    Backup(kept, data).take(database)
     (old,) = manifests(kept)
     hidden = (kept / "objects" / old.files[NAME].sha256).rename(kept / "hidden")
     lose(data, database)
-    snapshots = Snapshots(kept, data)
+    snapshots = Backup(kept, data)
     assert snapshots.restore() is None
     fresh = Database(data)
     hidden.rename(kept / "objects" / old.files[NAME].sha256)  # the storage was only late
@@ -176,7 +176,7 @@ def test_a_kill_at_any_moment_leaves_a_snapshot_that_comes_back(data, kept, afte
     process.send_signal(signal.SIGKILL)
     process.communicate()
     shutil.rmtree(data)
-    assert Snapshots(kept, data).restore().lost == ()
+    assert Backup(kept, data).restore().lost == ()
     clips = int(value(Database(data), "clips"))
     assert clips > told
     assert {path.name for path in (data / "clips").iterdir()} >= {f"{number}.mp4" for number in range(clips)}
@@ -186,7 +186,7 @@ def test_storage_that_takes_nothing_is_one_line(data, kept, database):
     kept.parent.mkdir()
     kept.write_text("a file is in the way")
     with pytest.raises(StorageError, match=r"cannot be written \(.*\): check that storage"):
-        Snapshots(kept, data).take(database)
+        Backup(kept, data).take(database)
 
 
 def test_a_new_clip_is_kept_at_once_and_trouble_is_told_until_it_is_over(tmp_path, kept):
@@ -194,7 +194,7 @@ def test_a_new_clip_is_kept_at_once_and_trouble_is_told_until_it_is_over(tmp_pat
     kept.parent.mkdir()
     kept.write_text("in the way")
     studio = Studio(StudioConfig(data=data), load=lambda config: FakeCascade())
-    keeper = SnapshotKeeper(Snapshots(kept, data), studio.database, look=0.02, every=3600)
+    keeper = BackupThread(Backup(kept, data), studio.database, look=0.02, every=3600)
     keeper.start()
     until(lambda: keeper.trouble is not None)
     kept.unlink()
@@ -208,7 +208,7 @@ def test_a_new_clip_is_kept_at_once_and_trouble_is_told_until_it_is_over(tmp_pat
     keeper.close()
     shutil.rmtree(data)
 
-    assert Snapshots(kept, data).restore().lost == ()
+    assert Backup(kept, data).restore().lost == ()
     again = Studio(StudioConfig(data=data), load=lambda config: FakeCascade())
     assert again.gallery.get(job).rating == 5 and again.gallery.get(job).path.is_file()
     owner = Ownership(data)

@@ -9,7 +9,7 @@ from app.config import Limits, Space, StudioConfig
 from app.gallery import Query
 from app.queue.job import CANCELLED, QUEUED
 from app.sharing.limits import admission
-from app.sharing.visitor import NOBODY, Visitor, asking, at_the_wall, share, shared_ids
+from app.sharing.visitor import ANONYMOUS, Visitor, as_visitor, in_public_gallery, share, shared_ids
 from app.ui.create.queue import act
 from app.ui.public.visitors import COOKIE, Visitors
 from extensions.long_video.plan import Segment, SegmentPlan
@@ -27,7 +27,7 @@ def studio(make_studio):
 
 
 def made(studio, who, prompt="a red star", seed=7):
-    with asking(who):
+    with as_visitor(who):
         job = studio.submit(Request(prompt, seed=seed))
     ended(studio, job)
     return job
@@ -40,7 +40,7 @@ def found(studio, **query):
 def test_each_sees_their_own_clips_and_jobs(studio):
     clips = {who: made(studio, who, f"a star of {who.name[0]}", seed) for seed, who in enumerate((ADA, BOB))}
     for who, other in ((ADA, BOB), (BOB, ADA)):
-        with asking(who):
+        with as_visitor(who):
             for query in ({}, {"text": "star"}, {"stacked": True}, {"text": "star", "stacked": True}, {"seed": None}):
                 assert found(studio, **query) == [clips[who]], query
             assert studio.gallery.page(Query()).total == 1
@@ -56,9 +56,9 @@ def test_each_sees_their_own_clips_and_jobs(studio):
 
 def test_nobody_touches_what_is_anothers(studio):
     studio.jobs.pause_queue()
-    with asking(ADA):
+    with as_visitor(ADA):
         job = studio.submit(Request("a red star"))
-    with asking(BOB):
+    with as_visitor(BOB):
         for change in (studio.jobs.cancel, studio.jobs.pause, studio.duplicate, lambda job: studio.edit(job, None)):
             with pytest.raises(RequestError, match="no job has the id"):
                 change(job)
@@ -67,21 +67,21 @@ def test_nobody_touches_what_is_anothers(studio):
             with pytest.raises(RequestError, match="many share one studio"):
                 act(studio, what, job)
     assert studio.job(job).state == QUEUED
-    with asking(ADA):
+    with as_visitor(ADA):
         assert studio.jobs.cancel_all() == 1
     assert studio.job(job).state == CANCELLED
 
 
 def test_the_wall_shows_what_was_shared_and_only_its_maker_changes_it(studio):
     clip = made(studio, ADA)
-    with asking(BOB), pytest.raises(RequestError, match="another visitor's"):
+    with as_visitor(BOB), pytest.raises(RequestError, match="another visitor's"):
         share(studio.database, clip)
-    with asking(ADA):
+    with as_visitor(ADA):
         share(studio.database, clip)
         assert shared_ids(studio.database) == {clip}
-    with asking(BOB):
+    with as_visitor(BOB):
         assert found(studio) == [] and shared_ids(studio.database) == set()
-        with at_the_wall():
+        with in_public_gallery():
             assert found(studio) == [clip]
         assert studio.gallery.require(clip).id == clip
         for change in (lambda: studio.gallery.rate(clip, 5), lambda: studio.gallery.delete(clip)):
@@ -90,43 +90,43 @@ def test_the_wall_shows_what_was_shared_and_only_its_maker_changes_it(studio):
         again = studio.remix(clip)
     assert studio.gallery.get(clip).rating == 0
     ended(studio, again)
-    with asking(BOB):
+    with as_visitor(BOB):
         assert found(studio) == [again]
-    with asking(ADA):
+    with as_visitor(ADA):
         share(studio.database, clip, False)
-        with at_the_wall():
+        with in_public_gallery():
             assert found(studio) == []
 
 
 def test_the_trash_of_one_is_not_emptied_by_another(studio):
     clips = {who: made(studio, who) for who in (ADA, BOB)}
     for who, clip in clips.items():
-        with asking(who):
+        with as_visitor(who):
             studio.gallery.delete(clip)
     # A purge of Ada's that was cut short: Bob's must bring it back, and not take it for what has no row.
     kept = studio.config.clips / f"{clips[ADA]}.mp4"
     away = studio.config.data / "trash" / clips[ADA]
     away.mkdir(parents=True)
     kept.rename(away / kept.name)
-    with asking(BOB):
+    with as_visitor(BOB):
         assert studio.gallery.purge() == [clips[BOB]]
     assert kept.is_file()
-    with asking(ADA):
+    with as_visitor(ADA):
         assert found(studio, trashed=True) == [clips[ADA]]
 
 
 def test_a_download_holds_what_is_ones_own(studio, tmp_path):
     clips = {who: made(studio, who) for who in (ADA, BOB)}
-    with asking(BOB):
+    with as_visitor(BOB):
         done = studio.gallery.export(tmp_path / "mine.zip")
     assert done.clips == (clips[BOB],)
     assert not any(clips[ADA] in name for name in zipfile.ZipFile(done.path).namelist())
 
 
 def test_long_videos_are_ones_own_and_what_would_be_everybodys_is_not_kept(studio):
-    with asking(ADA):
+    with as_visitor(ADA):
         project = studio.long.projects.create(SegmentPlan((Segment("a"),)), Request("a"), "nano")
-    with asking(BOB):
+    with as_visitor(BOB):
         assert studio.long.projects.list() == []
         with pytest.raises(RequestError, match="no long video"):
             studio.long.projects.delete(project)
@@ -143,13 +143,13 @@ def test_limits_are_each_visitors_own(make_studio, limits, said):
     studio = make_studio(FakeCascade(), space=Space(), limits=limits)
     studio.jobs.pause_queue()
     ada, bob = (Visitor(who.name, admission(studio.config)) for who in (ADA, BOB))
-    with asking(ada):
+    with as_visitor(ada):
         for _ in range(2):
             studio.submit(Request("a red star"))  # 16 frames at 8 a second
         with pytest.raises(RequestError, match=said):
             studio.submit(Request("a red star"))
         assert len(studio.jobs.line()) == 2
-    with asking(bob):
+    with as_visitor(bob):
         studio.submit(Request("a red star"))
     for _ in range(3):  # nobody in particular is not limited
         studio.submit(Request("a red star"))
@@ -158,7 +158,7 @@ def test_limits_are_each_visitors_own(make_studio, limits, said):
 def test_at_home_nothing_of_it_is_written(make_studio):
     studio = make_studio(FakeCascade())
     ended(studio, studio.submit(Request("a red star")))
-    assert not StudioConfig().shared and NOBODY.own == "TRUE"
+    assert not StudioConfig().shared and ANONYMOUS.own == "TRUE"
     assert studio.database.query("SELECT * FROM owned") == []
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from app.queue.job import CANCELLED, DONE, FAILED, PAUSED, RUNNING
 from app.storage.training_folder import checkpoint_step, training_folder
-from extensions.lora.header import read_header
+from extensions.lora.files.header import read_header
 from tests.app.studios import ended, until
 from tests.app.training.conftest import TRIGGER, short
 

@@ -8,11 +8,11 @@ import pytest
 
 from app.config import StudioConfig
 from app.queue.job import DONE
-from app.storage.stage_latents import Artefacts
+from app.storage.stage_latents import StageLatents
 from app.studio import Studio
 from extensions.long_video.plan import Segment, SegmentPlan
-from extensions.lora.read import read_changes, targets_in
-from extensions.lora.wearing import Wearing
+from extensions.lora.cascade import AdaptedCascade
+from extensions.lora.files.read import read_deltas, targets_in
 from lavie.bundle import Bundle
 from lavie.events import BASE, INTERPOLATION
 from lavie.request import Interpolation, Request
@@ -83,7 +83,7 @@ def test_a_job_whose_process_is_killed_goes_on_from_its_stored_stage(studio, mad
     job = studio.submit(THREE)
     until(lambda: studio.job(job).row.stage == INTERPOLATION)
     (process, _), _ = ran(data, 3)
-    assert Artefacts(studio.database, data).stages(job) == {BASE}
+    assert StageLatents(studio.database, data).stages(job) == {BASE}
     os.kill(process, signal.SIGKILL)
     until(lambda: len(ran(data, 3)) == 3)
     hold(data, INTERPOLATION).unlink()
@@ -99,10 +99,10 @@ def test_a_job_whose_process_is_killed_goes_on_from_its_stored_stage(studio, mad
 def test_adapters_are_worn_there(studio, made_here, lora, tiny_cascade):
     row = studio.adapters.add(lora, studio.config.bundle)
     worn = row.adapter(1.0)
-    changes = read_changes(row.path, targets_in(tiny_cascade.bundle), worn.sha256)
+    changes = read_deltas(row.path, targets_in(tiny_cascade.bundle), worn.sha256)
     done = ended(studio, studio.submit(WORN, adapters=[worn]))
     assert done.state == DONE, done.row.error
-    assert done.clip.frame_hash == made_here(WORN, Wearing(tiny_cascade, [worn], lambda adapter: changes))
+    assert done.clip.frame_hash == made_here(WORN, AdaptedCascade(tiny_cascade, [worn], lambda adapter: changes))
     assert done.clip.frame_hash != made_here(WORN)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from extensions.long_video.film import Film
+from extensions.long_video.pipeline import LongVideoPipeline
 from extensions.long_video.plan import Segment, SegmentPlan
-from extensions.long_video.resolving import resolve_plan
+from extensions.long_video.resolve import resolve_plan
 from lavie import Cascade, Request
 from lavie.video import FrameHash
 from tests.cascades import request
@@ -34,23 +34,23 @@ def begun(frames: int) -> torch.Tensor:
     return torch.randn(1, LATENTS[0], frames, *LATENTS[1:], generator=torch.Generator().manual_seed(3))
 
 
-def film(cascade: Cascade, plan: SegmentPlan, kept=None, asked: Request | None = None, start=None) -> Film:
+def film(cascade: Cascade, plan: SegmentPlan, kept=None, asked: Request | None = None, start=None) -> LongVideoPipeline:
     resolved = cascade.resolve(asked or request(True, True))
     kept = Memory() if kept is None else kept
-    return Film(cascade, resolved, resolve_plan(cascade, resolved, plan), start, kept, PROVENANCE)
+    return LongVideoPipeline(cascade, resolved, resolve_plan(cascade, resolved, plan), start, kept, PROVENANCE)
 
 
 PROVENANCE = {"weights": {}, "device": "cpu", "dtype": "float32", "attention": "sdpa", "versions": {}}
 
 
-def frame_hash(made: Film) -> str:
+def frame_hash(made: LongVideoPipeline) -> str:
     digest = FrameHash(made.shape)
     for frame in made.frames():
         digest.add(frame)
     return digest.hexdigest()
 
 
-def finished(made: Film) -> str:
+def finished(made: LongVideoPipeline) -> str:
     """The frames' hash once everything is made."""
     for _ in made.make():
         pass

@@ -6,12 +6,12 @@ from functools import cache
 import pytest
 import torch
 
-from extensions.long_video import conditioned, corrected
-from extensions.long_video.bridge import bridge
-from extensions.long_video.covariance import carry_over
-from extensions.long_video.model import Window
+from extensions.long_video.join_plan import BRIDGE, CLIP, JoinPlan, SourceClip, Transition, known_frames
 from extensions.long_video.plan import CODENOISE, CONDITIONED, CORRECTED, REPAINT
-from extensions.long_video.reel import BRIDGE, CLIP, Reel, Shot, Transition, known_frames
+from extensions.long_video.strategies import conditioned, corrected
+from extensions.long_video.strategies.covariance import carry_over
+from extensions.long_video.strategies.transitions import bridge
+from extensions.long_video.strategies.window_model import Window
 from lavie.errors import RequestError
 from lavie.unet import BaseUNet
 from tests.extensions.long_video.videos import embed, ideal_model, plan_of, returned, video
@@ -208,8 +208,10 @@ def test_a_window_shows_as_much_of_both_ends_as_it_has_room_for(before, after, n
     assert known_frames(before, after, new, 16) == ends
 
 
-REEL = Reel(
-    (Shot("a", 61), Shot("b", 1), Shot("c", 16)), (Transition("the sun sets"), Transition("", frames=0)), seed=5
+REEL = JoinPlan(
+    (SourceClip("a", 61), SourceClip("b", 1), SourceClip("c", 16)),
+    (Transition("the sun sets"), Transition("", frames=0)),
+    seed=5,
 )
 
 
@@ -237,14 +239,14 @@ def test_the_order_is_that_of_the_latents():
 
 
 def test_it_survives_json_and_each_bridge_has_a_seed():
-    assert Reel.from_json(REEL.to_json()) == REEL
+    assert JoinPlan.from_json(REEL.to_json()) == REEL
     assert [REEL.seed_of(number) for number in range(2)] == [5, 6]
     assert replace(REEL, transitions=(Transition("x", seed=9),) * 2).seed_of(1) == 9
     assert replace(REEL, seed=None).seed_of(0) is None
 
 
 def test_every_frame_has_its_piece_and_reads_its_prompt():
-    reel = replace(REEL, shots=(REEL.shots[0], Shot("b", 1, "a moon"), REEL.shots[2]))
+    reel = replace(REEL, shots=(REEL.shots[0], SourceClip("b", 1, "a moon"), REEL.shots[2]))
     assert [(reel.piece_at(frame).kind, reel.piece_at(frame).number) for frame in (0, 60, 61, 68, 69, 70, 85)] == [
         (CLIP, 0),
         (CLIP, 0),
@@ -261,13 +263,13 @@ def test_every_frame_has_its_piece_and_reads_its_prompt():
 
 
 def test_a_window_to_measure_on_is_made_only_where_neither_clip_is_one():
-    short = replace(REEL, shots=(Shot("a", 15), Shot("b", 1), Shot("c", 16)), strategy=CORRECTED)
+    short = replace(REEL, shots=(SourceClip("a", 15), SourceClip("b", 1), SourceClip("c", 16)), strategy=CORRECTED)
     assert [short.windows_of(number) for number in (0, 1)] == [2, 1]
     assert replace(short, strategy=CONDITIONED).windows_of(0) == 1
 
 
 WRONG = [
-    ({"shots": (Shot("a", 4),)}, "the video has 1 clips: give 2"),
+    ({"shots": (SourceClip("a", 4),)}, "the video has 1 clips: give 2"),
     ({"transitions": (Transition("x"),)}, "3 clips have 2 transitions between them, not 1"),
     ({"transitions": (Transition("x", 15), Transition("x"))}, "a transition of 15 frames cannot be made at once"),
     ({"strategy": CODENOISE}, "strategy is 'codenoise'"),
@@ -283,7 +285,7 @@ def test_a_video_that_cannot_be_is_refused(values, words):
         replace(REEL, **values)
 
 
-@pytest.mark.parametrize("make", [lambda: Shot("a", 0), lambda: Shot("a", None), lambda: Transition("", 8)])
+@pytest.mark.parametrize("make", [lambda: SourceClip("a", 0), lambda: SourceClip("a", None), lambda: Transition("", 8)])
 def test_a_shot_and_a_transition_have_limits(make):
     with pytest.raises(RequestError):
         make()

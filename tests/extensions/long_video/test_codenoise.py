@@ -6,10 +6,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from extensions.long_video import codenoise
-from extensions.long_video.codenoise import Wavefront, grid, pyramid, shared_noise, whole_halves
-from extensions.long_video.model import Model
 from extensions.long_video.plan import CODENOISE, Segment
+from extensions.long_video.strategies import codenoise
+from extensions.long_video.strategies.codenoise import Wavefront, grid, pyramid, shared_noise, whole_halves
+from extensions.long_video.strategies.window_model import Model
 from lavie.events import BASE
 from lavie.noise import INITIAL, frame_noise
 from tests.extensions.long_video.videos import embed, ideal_model, plan_of, segments, video

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from extensions.long_video.conditioned import (
+from extensions.long_video.strategies.conditioned import (
     calibrated,
     colour_step,
     conditioning_channels,
     continue_frames,
     overlap_calibration,
 )
-from extensions.long_video.model import Window
+from extensions.long_video.strategies.window_model import Window
 from lavie.sampling import Denoised
 from lavie.unet import BaseUNet
 from tests.extensions.long_video.videos import ideal_model, returned

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from extensions.long_video.extend import SegmentDone
-from extensions.long_video.film import Film
+from extensions.long_video.pipeline import LongVideoPipeline
 from extensions.long_video.plan import CODENOISE, CONDITIONED, CORRECTED, REPAINT, Segment, SegmentPlan
-from extensions.long_video.resolving import resolve_plan
+from extensions.long_video.resolve import resolve_plan
+from extensions.long_video.strategies.extend import SegmentDone
 from lavie import Cascade, vae
 from lavie.errors import BundleError, RequestError, StorageError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Notice, StageDone, StageStarted, Step
@@ -112,7 +112,7 @@ def test_four_segments_and_four_more_are_the_eight_at_once(extending, strategy, 
         assert {part.stage for part in again} <= {asked.stages[-1]} and len(again) <= 2
 
 
-def events_that_keep(made: Film) -> list[int]:
+def events_that_keep(made: LongVideoPipeline) -> list[int]:
     """The numbers of events at which more is kept than at the one before, from 1; and one between each two of them."""
     counts = [0] + [made.kept.written for _ in made.make()]
     grown = [number for number in range(1, len(counts)) if counts[number] > counts[number - 1]]
@@ -277,7 +277,7 @@ def test_what_cannot_be_made_is_refused_before_anything_runs(tiny_cascade):
     with pytest.raises(BundleError, match="cannot run extension"):
         resolve_plan(tiny_cascade, asked, plan_of(1, strategy=CONDITIONED))
     with pytest.raises(BundleError, match="cannot run extension"):
-        Film(tiny_cascade, asked, plan_of(1, strategy=CONDITIONED, seed=1), None, {}, PROVENANCE)
+        LongVideoPipeline(tiny_cascade, asked, plan_of(1, strategy=CONDITIONED, seed=1), None, {}, PROVENANCE)
     with pytest.raises(RequestError, match="frames is 1: a long video"):
         resolve_plan(tiny_cascade, replace(asked, frames=1), plan_of(1))
     kept = Memory()

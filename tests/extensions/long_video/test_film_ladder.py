@@ -2,12 +2,12 @@
 
 import pytest
 
-from extensions.long_video.film import Film
-from extensions.long_video.resolving import resolve_plan
+from extensions.long_video.pipeline import LongVideoPipeline
+from extensions.long_video.resolve import resolve_plan
 from lavie import plans
 from lavie.errors import OutOfMemory
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
-from lavie.plans import DECODING, MODEL, NONE, SEQUENTIAL, Rung
+from lavie.plans import DECODING, MODEL, NONE, SEQUENTIAL, MemoryMode
 from tests.cascades import request
 from tests.extensions.long_video.films import PROVENANCE, Memory, film, finished, frame_hash, plan_of
 from tests.meagre import short, told
@@ -20,10 +20,12 @@ def small_pieces(monkeypatch):
     monkeypatch.setattr(plans, "TILES", (64,))
 
 
-def _again(cascade, memory, kept=None) -> Film:
+def _again(cascade, memory, kept=None) -> LongVideoPipeline:
     asked = cascade.resolve(request(True, True))
     kept = Memory() if kept is None else kept
-    return Film(cascade, asked, resolve_plan(cascade, asked, plan_of(2)), None, kept, PROVENANCE, memory=memory)
+    return LongVideoPipeline(
+        cascade, asked, resolve_plan(cascade, asked, plan_of(2)), None, kept, PROVENANCE, memory=memory
+    )
 
 
 def test_super_resolution_that_runs_out_midway_is_made_whole_on_the_next_rung(tiny_bundle, tiny_cascade):
@@ -36,18 +38,18 @@ def test_super_resolution_that_runs_out_midway_is_made_whole_on_the_next_rung(ti
     kept = Memory()
     made = film(short(tiny_bundle, fits), plan_of(2), kept)
     before = made.window_keys(SUPER_RESOLUTION)
-    assert told(made.make()) == [(SUPER_RESOLUTION, Rung(64))]
+    assert told(made.make()) == [(SUPER_RESOLUTION, MemoryMode(64))]
     after = made.window_keys(SUPER_RESOLUTION)
     assert before[0] in kept and not set(before) & set(after)
     assert set(after) <= set(kept)
-    again = _again(tiny_cascade, {SUPER_RESOLUTION: Rung(64)})
+    again = _again(tiny_cascade, {SUPER_RESOLUTION: MemoryMode(64)})
     assert finished(again) == frame_hash(made)
     assert again.window_keys(SUPER_RESOLUTION) == after
     assert finished(_again(tiny_cascade, {})) != frame_hash(made)
 
 
 def test_a_rung_that_changes_no_bit_changes_no_key(tiny_cascade):
-    asked = {SUPER_RESOLUTION: Rung(offload=MODEL), INTERPOLATION: Rung(offload=SEQUENTIAL)}
+    asked = {SUPER_RESOLUTION: MemoryMode(offload=MODEL), INTERPOLATION: MemoryMode(offload=SEQUENTIAL)}
     plain, moved = (_again(tiny_cascade, memory) for memory in ({}, asked))
     for stage in (INTERPOLATION, SUPER_RESOLUTION):
         assert plain.window_keys(stage) == moved.window_keys(stage)
@@ -61,7 +63,7 @@ def test_the_base_stage_is_only_offloaded_and_goes_on_behind_what_it_made(tiny_b
         return component != BASE or offload != NONE or calls.count(BASE) < 4
 
     made = film(short(tiny_bundle, fits), plan_of(2))
-    assert told(made.make()) == [(BASE, Rung(offload=MODEL))]
+    assert told(made.make()) == [(BASE, MemoryMode(offload=MODEL))]
     assert frame_hash(made) == finished(film(tiny_cascade, plan_of(2)))
 
 
@@ -71,7 +73,7 @@ def test_whether_decoding_fits_is_known_before_a_frame_is_handed_over(tiny_bundl
 
     made = film(short(tiny_bundle, fits, budget=PLENTY), plan_of(2))
     rungs = told(made.make())
-    assert [rung for place, rung in rungs if place == DECODING] == [Rung(), Rung(64)]
+    assert [rung for place, rung in rungs if place == DECODING] == [MemoryMode(), MemoryMode(64)]
     assert finished(_again(tiny_cascade, dict(rungs))) == frame_hash(made)
 
 

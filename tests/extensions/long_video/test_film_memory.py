@@ -7,7 +7,7 @@ import weakref
 import pytest
 import torch
 
-from extensions.long_video.parts import Part
+from extensions.long_video.base_frames import Part
 from lavie import Request
 from tests.cascades import request
 from tests.extensions.long_video.films import film, plan_of

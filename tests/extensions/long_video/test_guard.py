@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from extensions.long_video.meters import AFTER, BEFORE
+from extensions.long_video.metrics import AFTER, BEFORE
 from extensions.long_video.plan import CODENOISE, CONDITIONED, CORRECTED, is_watched
 from tests.extensions.long_video.videos import ideal_model, plan_of, segments
 from tests.oracle import draw

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from extensions.long_video.keys import latents_hash, made_with, segment_keys, window_key
+from extensions.long_video.cache_keys import latents_hash, made_with, segment_keys, window_key
 from extensions.long_video.plan import CODENOISE, CONDITIONED, CORRECTED, Segment, SegmentPlan
 from lavie.bundle import StageDefaults
 from lavie.request import Interpolation, Request, Sampling, SuperResolution

@@ -7,8 +7,7 @@ import weakref
 import numpy as np
 import pytest
 
-from extensions.long_video.meters import AFTER, BEFORE, SIGNALS, Meter, Report, join_between
-from extensions.long_video.signals import LUMA, matched_difference
+from extensions.long_video.metrics import AFTER, BEFORE, LUMA, SIGNALS, Meter, Report, join_between, matched_difference
 
 JOINS = [16, 28, 40, 52]
 FRAMES, HEIGHT, WIDTH = 64, 64, 96

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from extensions.long_video.extend import SegmentDone
-from extensions.long_video.film import Film
+from extensions.long_video.pipeline import LongVideoPipeline
 from extensions.long_video.plan import CONDITIONED, CORRECTED, Segment, SegmentPlan
-from extensions.long_video.resolving import resolve
+from extensions.long_video.resolve import resolve
+from extensions.long_video.strategies.extend import SegmentDone
 from lavie import Cascade
 from lavie.errors import RequestError
 from lavie.events import BASE, StageDone, Step
@@ -25,11 +25,15 @@ def extending(tiny_bundle, tmp_path_factory):
     return Cascade.from_bundle(folder, device="cpu")
 
 
-def film_of(cascade: Cascade, plan: SegmentPlan, kept=None, start=None, provenance=PROVENANCE, **values) -> Film:
-    return Film(cascade, *resolve(cascade, request(**values), plan), start, {} if kept is None else kept, provenance)
+def film_of(
+    cascade: Cascade, plan: SegmentPlan, kept=None, start=None, provenance=PROVENANCE, **values
+) -> LongVideoPipeline:
+    return LongVideoPipeline(
+        cascade, *resolve(cascade, request(**values), plan), start, {} if kept is None else kept, provenance
+    )
 
 
-def first_segment(made: Film) -> torch.Tensor:
+def first_segment(made: LongVideoPipeline) -> torch.Tensor:
     return next(event.latents for event in made.make() if isinstance(event, SegmentDone))
 
 
@@ -63,7 +67,7 @@ def test_guidance_is_the_one_asked_for_else_the_base_networks_own(extending):
 
 def test_a_plan_that_says_no_opening_is_made_by_one_network(extending):
     asked, plan = resolve(extending, request(), plan_of(2))
-    made = Film(extending, asked, replace(plan, opening=None), None, {}, PROVENANCE)
+    made = LongVideoPipeline(extending, asked, replace(plan, opening=None), None, {}, PROVENANCE)
     assert made.footage.opened_by is None
     assert not torch.equal(first_segment(made), base_clip(extending))
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from extensions.long_video.extend import SegmentDone
-from extensions.long_video.film import Film
+from extensions.long_video.join_plan import JoinPlan, SourceClip, Transition
+from extensions.long_video.pipeline import LongVideoPipeline
 from extensions.long_video.plan import CONDITIONED, CORRECTED, REPAINT
-from extensions.long_video.reel import Reel, Shot, Transition
-from extensions.long_video.resolving import resolve_plan
+from extensions.long_video.resolve import resolve_plan
+from extensions.long_video.strategies.extend import SegmentDone
 from lavie import vae
 from lavie.cascade import Cascade
 from lavie.errors import RequestError
@@ -29,17 +29,17 @@ def clip(frames: int, seed: int) -> torch.Tensor:
 CLIPS = [clip(frames, seed) for seed, frames in enumerate(LENGTHS)]
 
 
-def reel_of(clips=CLIPS, frames=2, **values) -> Reel:
-    shots = tuple(Shot(f"clip {number}", latents.shape[2]) for number, latents in enumerate(clips))
+def reel_of(clips=CLIPS, frames=2, **values) -> JoinPlan:
+    shots = tuple(SourceClip(f"clip {number}", latents.shape[2]) for number, latents in enumerate(clips))
     between = tuple(Transition(f"a {colour} star", frames) for colour in ("red", "blue", "green")[: len(clips) - 1])
-    return Reel(shots, between, **{"window": 4, **values})
+    return JoinPlan(shots, between, **{"window": 4, **values})
 
 
-def film(cascade, reel=None, clips=CLIPS, kept=None, asked=None) -> Film:
+def film(cascade, reel=None, clips=CLIPS, kept=None, asked=None) -> LongVideoPipeline:
     resolved = cascade.resolve(asked or request(True, True))
     reel = resolve_plan(cascade, resolved, reel or reel_of(clips))
     readers = [lambda latents=latents: latents for latents in clips]
-    return Film(cascade, resolved, reel, readers, Memory() if kept is None else kept, PROVENANCE)
+    return LongVideoPipeline(cascade, resolved, reel, readers, Memory() if kept is None else kept, PROVENANCE)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_what_is_left_open_is_decided_once(tiny_cascade, extending):
         resolve_plan(tiny_cascade, asked, reel_of(frames=8, window=16))
 
 
-def stops(made: Film) -> list[int]:
+def stops(made: LongVideoPipeline) -> list[int]:
     """The numbers of events right at which more is kept, and those behind."""
     counts = [0] + [made.kept.written for _ in made.make()]
     grown = [number for number in range(1, len(counts)) if counts[number] > counts[number - 1]]
@@ -211,9 +211,13 @@ def test_clips_that_are_not_what_the_reel_says_are_refused(tiny_cascade):
 def peaks(cascade, count: int) -> tuple[int, int]:
     """The most bytes of tensors at any event or frame, and the most of parts that were read."""
     asked, disk = cascade.resolve(request(False, True)), Disk()
-    reel = Reel(tuple(Shot("x", 4) for _ in range(count)), (Transition("a red star", 2),) * (count - 1), window=4)
+    reel = JoinPlan(
+        tuple(SourceClip("x", 4) for _ in range(count)), (Transition("a red star", 2),) * (count - 1), window=4
+    )
     reel = resolve_plan(cascade, asked, reel)
-    made = Film(cascade, asked, reel, [lambda seed=seed: clip(4, seed) for seed in range(count)], disk, PROVENANCE)
+    made = LongVideoPipeline(
+        cascade, asked, reel, [lambda seed=seed: clip(4, seed) for seed in range(count)], disk, PROVENANCE
+    )
     passing = itertools.chain(made.make(), made.frames())
     return max(storage_alive() for number, _ in enumerate(passing) if number % EVERY == 0), disk.peak
 

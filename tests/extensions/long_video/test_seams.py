@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from extensions.long_video import conditioned, corrected
-from extensions.long_video.conditioned import fill_frames
-from extensions.long_video.model import Window
 from extensions.long_video.plan import CONDITIONED, CORRECTED, REPAINT
+from extensions.long_video.strategies import conditioned, corrected
+from extensions.long_video.strategies.conditioned import fill_frames
+from extensions.long_video.strategies.window_model import Window
 from tests.extensions.long_video.videos import embed, ideal_model, plan_of, returned, video
 from tests.oracle import GaussianDenoiser, draw, seam
 

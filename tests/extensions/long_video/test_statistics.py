@@ -6,9 +6,9 @@ from functools import partial
 import pytest
 import torch
 
-from extensions.long_video import chain
 from extensions.long_video.plan import CONDITIONED
-from extensions.long_video.statistics import CAP, DEAD_BAND, Statistics, anchored, motion_energy
+from extensions.long_video.strategies import chain
+from extensions.long_video.strategies.chain import CAP, DEAD_BAND, Statistics, anchored, motion_energy
 from tests.extensions.long_video.videos import plan_of, video
 from tests.oracle import draw, seam
 

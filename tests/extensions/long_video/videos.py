@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from extensions.long_video.extend import SegmentDone, extend
-from extensions.long_video.model import Model
 from extensions.long_video.plan import Layout, Segment, SegmentPlan
+from extensions.long_video.strategies.extend import SegmentDone, extend
+from extensions.long_video.strategies.window_model import Model
 from lavie.bundle import StageDefaults
 from lavie.request import Sampling
 from tests.oracle import PIXELS, GaussianDenoiser

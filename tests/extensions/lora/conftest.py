@@ -13,7 +13,7 @@ from tests.tiny import TEXT_WIDTH, build_networks
 @pytest.fixture(scope="session")
 def networks():
     """unet, text, their targets; `plain`: copies that nobody changes; `run(part)`: what it makes of fixed inputs."""
-    from extensions.lora.read import targets_of
+    from extensions.lora.files.read import targets_of
 
     built = build_networks()
     unet, text = built["base"].eval().requires_grad_(False), built["text_encoder"].eval().requires_grad_(False)

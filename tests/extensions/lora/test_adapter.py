@@ -3,7 +3,7 @@
 import pytest
 
 from extensions.lora.adapter import Adapter, safe_name
-from extensions.lora.tags import Asked, find_adapters, take_tags
+from extensions.lora.tags import TagWeights, find_adapters, take_tags
 from lavie.errors import RequestError
 
 HASH = "0123456789abcdef" * 4
@@ -52,17 +52,17 @@ def test_a_safe_name(text, name):
 
 
 TAGS = {
-    "<lora:style> a star": ("a star", [Asked("style")]),
-    "a <lora:style:0.8> star": ("a star", [Asked("style", 0.8)]),
-    "a star <lora:style:0.2:0.8>": ("a star", [Asked("style", 0.8, 0.2)]),
-    "a<lora:style:te=0.5:unet=-1>star": ("a star", [Asked("style", -1.0, 0.5)]),
-    "<lora:style:te=0.5>": ("", [Asked("style", 0.5)]),
-    "<lora:style:unet=0.5>": ("", [Asked("style", 0.5, 1.0)]),
-    "<lora:style:0.3:unet=.5>": ("", [Asked("style", 0.5, 0.3)]),
-    "<lora:a:1> x <lyco:b:-0.5> y": ("x y", [Asked("a"), Asked("b", -0.5)]),
+    "<lora:style> a star": ("a star", [TagWeights("style")]),
+    "a <lora:style:0.8> star": ("a star", [TagWeights("style", 0.8)]),
+    "a star <lora:style:0.2:0.8>": ("a star", [TagWeights("style", 0.8, 0.2)]),
+    "a<lora:style:te=0.5:unet=-1>star": ("a star", [TagWeights("style", -1.0, 0.5)]),
+    "<lora:style:te=0.5>": ("", [TagWeights("style", 0.5)]),
+    "<lora:style:unet=0.5>": ("", [TagWeights("style", 0.5, 1.0)]),
+    "<lora:style:0.3:unet=.5>": ("", [TagWeights("style", 0.5, 0.3)]),
+    "<lora:a:1> x <lyco:b:-0.5> y": ("x y", [TagWeights("a"), TagWeights("b", -0.5)]),
     "a  <b> 1 < 2 <hypernet:c:1> > star ": ("a  <b> 1 < 2 <hypernet:c:1> > star ", []),
     "<lora:> <lora>": ("<lora:> <lora>", []),
-    "line one\n<lora:a>line two": ("line one\n line two", [Asked("a")]),
+    "line one\n<lora:a>line two": ("line one\n line two", [TagWeights("a")]),
 }
 
 
@@ -92,14 +92,14 @@ def test_tags_that_cannot_be_read(tag, said):
 
 def test_names_are_found():
     known = {"style": HASH, "Motion": HASH[::-1], "motion": HASH[1:] + "0"}
-    assert find_adapters([Asked("Style", 0.5, 0.1)], known) == (Adapter(HASH, "style", 0.5, 0.1),)
-    assert find_adapters([Asked("motion")], known)[0].sha256 == HASH[1:] + "0"
+    assert find_adapters([TagWeights("Style", 0.5, 0.1)], known) == (Adapter(HASH, "style", 0.5, 0.1),)
+    assert find_adapters([TagWeights("motion")], known)[0].sha256 == HASH[1:] + "0"
     for asked, said in (
-        ([Asked("stile")], "no adapter is called 'stile': there is style"),
-        ([Asked("MOTION")], "no adapter is called 'MOTION'"),
-        ([Asked("style"), Asked("STYLE")], "asked for twice"),
+        ([TagWeights("stile")], "no adapter is called 'stile': there is style"),
+        ([TagWeights("MOTION")], "no adapter is called 'MOTION'"),
+        ([TagWeights("style"), TagWeights("STYLE")], "asked for twice"),
     ):
         with pytest.raises(RequestError, match=said):
             find_adapters(asked, known)
     with pytest.raises(RequestError, match="there are none yet"):
-        find_adapters([Asked("a")], {})
+        find_adapters([TagWeights("a")], {})

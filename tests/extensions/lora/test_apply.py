@@ -7,11 +7,11 @@ import torch
 from accelerate import cpu_offload
 
 from extensions.lora.adapter import Adapter
-from extensions.lora.apply import put_on, rack_of, take_off
 from extensions.lora.bake import PARTS_OF, merge
-from extensions.lora.changes import LowRank
+from extensions.lora.deltas import LowRank
+from extensions.lora.files.read import AdapterDeltas, read_deltas, targets_in
+from extensions.lora.hooks import hooks_of, remove_adapters, set_adapters
 from extensions.lora.names import PARTS
-from extensions.lora.read import Changes, read_changes, targets_in
 from lavie import Request
 from lavie.errors import AdapterError, RequestError
 from tests.extensions.lora.files import FAMILIES, LINEAR, Maker
@@ -25,11 +25,11 @@ def use(networks):
 
     def put(adapters, changes):
         for part in PARTS:
-            put_on(getattr(networks, part), part, adapters, changes)
+            set_adapters(getattr(networks, part), part, adapters, changes)
 
     yield put
     for part in PARTS:
-        take_off(getattr(networks, part))
+        remove_adapters(getattr(networks, part))
 
 
 def weighed(adapter: Adapter, weight: float, text_weight: float | None = None) -> Adapter:
@@ -55,7 +55,7 @@ def relative_error(networks, part: str, plain: torch.Tensor, weighed_deltas) -> 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_changes_the_output_as_merged_by_hand(networks, use, path, family):
     maker = Maker(networks.targets)
-    found = read_changes(FAMILIES[family](maker, path), networks.targets)
+    found = read_deltas(FAMILIES[family](maker, path), networks.targets)
     assert found.unmatched == ()
     plain = {part: networks.run(part) for part in PARTS}
     use([weighed(ADAPTERS[0], 0.7)], lambda _: found)
@@ -68,7 +68,7 @@ def test_every_family_changes_the_output_as_merged_by_hand(networks, use, path, 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_change_in_float64_is_exact(networks, path, family):
     maker = Maker(networks.targets)
-    found = read_changes(FAMILIES[family](maker, path), networks.targets)
+    found = read_deltas(FAMILIES[family](maker, path), networks.targets)
     for part in PARTS:
         for name, delta in maker.deltas[part].items():
             ours = found.of(part)[name].delta(torch.float64)
@@ -82,7 +82,7 @@ def test_several_at_once_with_negative_and_separate_weights(networks, use, tmp_p
         FAMILIES[name](maker, tmp_path / f"{number}.safetensors")
         for number, (name, maker) in enumerate(zip(("kohya", "kohya LoCon", "LyCORIS LoHa"), makers, strict=True))
     ]
-    read = {one.sha256: read_changes(file, networks.targets) for one, file in zip(ADAPTERS, files, strict=True)}
+    read = {one.sha256: read_deltas(file, networks.targets) for one, file in zip(ADAPTERS, files, strict=True)}
     plain = {part: networks.run(part) for part in PARTS}
     use(
         [weighed(ADAPTERS[0], -0.5, 1.5), weighed(ADAPTERS[1], 1.0), weighed(ADAPTERS[2], 0.3)],
@@ -95,10 +95,10 @@ def test_several_at_once_with_negative_and_separate_weights(networks, use, tmp_p
 
 def test_weights_change_without_reading_again(networks, use, path):
     maker = Maker(networks.targets)
-    found, reads = read_changes(FAMILIES["kohya"](maker, path), networks.targets), []
+    found, reads = read_deltas(FAMILIES["kohya"](maker, path), networks.targets), []
     plain = networks.run("unet")
     for weight in (1.0, -2.0, 0.0, 0.25):
-        put_on(networks.unet, "unet", [weighed(ADAPTERS[0], weight)], lambda one: reads.append(one) or found)
+        set_adapters(networks.unet, "unet", [weighed(ADAPTERS[0], weight)], lambda one: reads.append(one) or found)
         if weight:
             assert relative_error(networks, "unet", plain, [(maker.deltas, weight)]) < 1e-4
         else:
@@ -108,7 +108,7 @@ def test_weights_change_without_reading_again(networks, use, path):
 
 @pytest.mark.parametrize("family", ["kohya", "kohya LoCon", "LyCORIS LoHa", "LyCORIS LoKr"])
 def test_off_and_removed_are_the_bits_of_none(networks, use, path, family):
-    found = read_changes(FAMILIES[family](Maker(networks.targets), path), networks.targets)
+    found = read_deltas(FAMILIES[family](Maker(networks.targets), path), networks.targets)
     before = {part: networks.run(part) for part in PARTS}
     names = {part: list(getattr(networks, part).state_dict()) for part in PARTS}
     for after in ([weighed(ADAPTERS[0], 0.0)], []):
@@ -118,20 +118,20 @@ def test_off_and_removed_are_the_bits_of_none(networks, use, path, family):
         for part in PARTS:
             assert torch.equal(networks.run(part), before[part])
             assert list(getattr(networks, part).state_dict()) == names[part]
-    take_off(networks.unet)
+    remove_adapters(networks.unet)
     assert all(not layer._forward_hooks for layer in networks.unet.modules())
     assert not any("rack" in name for name, _ in networks.unet.named_modules())
 
 
 def test_the_order_of_adapters_and_what_was_on_before_leave_no_trace(networks, use, tmp_path):
     files = [FAMILIES["kohya"](Maker(networks.targets, seed), tmp_path / f"{seed}.safetensors") for seed in range(3)]
-    read = dict(zip(ADAPTERS, (read_changes(file, networks.targets) for file in files), strict=True))
+    read = dict(zip(ADAPTERS, (read_deltas(file, networks.targets) for file in files), strict=True))
     made = []
     for steps in ([ADAPTERS], [ADAPTERS[::-1]], [ADAPTERS[1:2], ADAPTERS[2:], ADAPTERS]):
         for adapters in steps:
-            put_on(networks.unet, "unet", adapters, read.get)
+            set_adapters(networks.unet, "unet", adapters, read.get)
         made.append(networks.run("unet"))
-        take_off(networks.unet)
+        remove_adapters(networks.unet)
     assert torch.equal(made[0], made[1]) and torch.equal(made[0], made[2])
 
 
@@ -142,11 +142,11 @@ def test_an_adapter_of_weight_0_is_not_read(networks, use):
 @torch.no_grad()
 @pytest.mark.parametrize("family", ["kohya", "LyCORIS LoKr"])
 def test_adapters_follow_the_network_through_types_and_offloading(networks, path, family):
-    found = read_changes(FAMILIES[family](Maker(networks.targets), path), networks.targets)
+    found = read_deltas(FAMILIES[family](Maker(networks.targets), path), networks.targets)
     unet = copy.deepcopy(networks.unet)
-    put_on(unet, "unet", ADAPTERS[:1], lambda _: found)
+    set_adapters(unet, "unet", ADAPTERS[:1], lambda _: found)
     expected = networks.run("unet", unet=unet)
-    layer = rack_of(unet)._changes[LINEAR[0]][ADAPTERS[0].sha256]
+    layer = hooks_of(unet)._changes[LINEAR[0]][ADAPTERS[0].sha256]
     unet.to(torch.bfloat16)
     assert {factor.dtype for factor in layer.factors.values()} == {torch.bfloat16}
     assert {factor.dtype for factor in found.unet[LINEAR[0]].factors.values()} == {torch.float32}
@@ -156,7 +156,7 @@ def test_adapters_follow_the_network_through_types_and_offloading(networks, path
 
     offloaded = cpu_offload(copy.deepcopy(networks.unet), torch.device("cpu"), preload_module_classes=["Transformer"])
     assert next(offloaded.parameters()).is_meta
-    put_on(offloaded, "unet", ADAPTERS[:1], lambda _: found)
+    set_adapters(offloaded, "unet", ADAPTERS[:1], lambda _: found)
     assert torch.equal(networks.run("unet", unet=offloaded), expected)
 
 
@@ -175,13 +175,13 @@ def test_half_precision_keeps_small_alphas(networks, alpha, size):
 
 def test_a_cascade_makes_another_video_and_then_the_same_again(tiny_cascade, path):
     targets, request = targets_in(tiny_cascade.bundle), Request(prompt="a red circle moving right", seed=1)
-    found = read_changes(FAMILIES["kohya"](Maker(targets), path), targets)
+    found = read_deltas(FAMILIES["kohya"](Maker(targets), path), targets)
     hashes = []
     for adapters in ((), ADAPTERS[:1], ADAPTERS[:1], ()):
         for component, part in PARTS_OF.items():
             if component in tiny_cascade.bundle.components():
                 with tiny_cascade.residency.on_device(component) as network:
-                    put_on(network, part, adapters, lambda _: found)
+                    set_adapters(network, part, adapters, lambda _: found)
         *_, finished = tiny_cascade.generate(request)
         hashes.append(finished.video.frame_hash)
     assert hashes[0] == hashes[3] != hashes[1] == hashes[2]
@@ -190,7 +190,7 @@ def test_a_cascade_makes_another_video_and_then_the_same_again(tiny_cascade, pat
 def test_factors_may_be_trained(networks, use):
     shape = networks.targets.unet[LINEAR[0]]
     down, up = torch.ones(2, shape[1], requires_grad=True), torch.zeros(shape[0], 2, requires_grad=True)
-    rack_of(networks.unet).hold("training", {LINEAR[0]: LowRank(2.0, down, up)})
+    hooks_of(networks.unet).hold("training", {LINEAR[0]: LowRank(2.0, down, up)})
     sample = torch.randn(1, 4, 2, 8, 8, generator=torch.Generator().manual_seed(0))
     networks.unet(sample, 10, torch.ones(1, 3, 32)).square().sum().backward()
     assert up.grad.abs().max() > 0
@@ -198,8 +198,8 @@ def test_factors_may_be_trained(networks, use):
 
 
 def test_what_fits_no_layer_changes_nothing(networks, use):
-    wrong = Changes({LINEAR[0]: LowRank(1.0, torch.ones(2, 7), torch.ones(32, 2))}, {})
-    right = Changes({LINEAR[0]: LowRank(1.0, torch.ones(2, 32), torch.ones(32, 2))}, {})
+    wrong = AdapterDeltas({LINEAR[0]: LowRank(1.0, torch.ones(2, 7), torch.ones(32, 2))}, {})
+    right = AdapterDeltas({LINEAR[0]: LowRank(1.0, torch.ones(2, 32), torch.ones(32, 2))}, {})
     before = networks.run("unet")
     read = dict(zip(ADAPTERS, (right, wrong, None), strict=True))
     with pytest.raises(AdapterError, match=r"attn1\.to_q.*shape \[32, 7\]"):
@@ -211,7 +211,7 @@ def test_what_fits_no_layer_changes_nothing(networks, use):
 
 def test_merging_is_the_same_change(networks, path):
     maker = Maker(networks.targets)
-    found = read_changes(FAMILIES["LyCORIS LoKr"](maker, path), networks.targets)
+    found = read_deltas(FAMILIES["LyCORIS LoKr"](maker, path), networks.targets)
     merged = merge(copy.deepcopy(networks.unet).double(), [(found.unet, -1.5)])
     layers = dict(merged.named_modules())
     for name, delta in maker.deltas["unet"].items():
@@ -232,7 +232,7 @@ def test_a_network_that_reads_more_channels(networks):
         x[:, :4], maker.deltas["unet"]["conv_in"].float(), padding=1
     )
     merged = merge(copy.deepcopy(extension), [({"conv_in": change}, 1.0)])
-    rack_of(extension).hold("a", {"conv_in": change})
+    hooks_of(extension).hold("a", {"conv_in": change})
     for network in (extension, merged):
         assert torch.allclose(network.conv_in(x), expected, atol=1e-5)
     wider = LowRank.read(1.0, (32, 9, 3, 3), {"down": torch.ones(2, 9, 3, 3), "up": torch.ones(32, 2)})

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from extensions.lora.adapter import Adapter
 from extensions.lora.bake import bake
-from extensions.lora.read import read_changes
+from extensions.lora.files.read import read_deltas
 from lavie import Cascade, Request
 from lavie.bundle import Bundle
 from lavie.errors import AdapterError
@@ -24,7 +24,7 @@ def made(networks, tmp_path):
     makers = [Maker(networks.targets, seed) for seed in range(2)]
     names = ("kohya", "LyCORIS LoHa")
     files = [FAMILIES[name](maker, tmp_path / f"{name}.safetensors") for name, maker in zip(names, makers, strict=True)]
-    read = {one.sha256: read_changes(file, networks.targets) for one, file in zip(ADAPTERS, files, strict=True)}
+    read = {one.sha256: read_deltas(file, networks.targets) for one, file in zip(ADAPTERS, files, strict=True)}
     return [maker.deltas for maker in makers], lambda adapter: read[adapter.sha256]
 
 

@@ -8,7 +8,7 @@ from accelerate import cpu_offload
 from safetensors.torch import save_file
 
 from extensions.lora.embeddings import known_words, spell
-from extensions.lora.read import read_changes, read_embedding
+from extensions.lora.files.read import read_deltas, read_embedding
 from lavie.errors import AdapterError, RequestError
 from lavie.text import TextEncoder
 from lavie.training.vocabulary import build_tokenizer
@@ -59,7 +59,7 @@ def test_vectors_are_read(path, networks):
     save_file({"emb_params": torch.ones(3, 32, dtype=torch.float16)}, path)
     assert torch.equal(read_embedding(path, 32), torch.ones(3, 32))
     with pytest.raises(AdapterError, match="is an embedding and changes no layer"):
-        read_changes(path, networks.targets)
+        read_deltas(path, networks.targets)
     save_file(pair(kohya(LINEAR[0])), path)
     with pytest.raises(AdapterError, match="is no embedding but an adapter"):
         read_embedding(path, 32)

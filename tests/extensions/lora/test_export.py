@@ -9,29 +9,29 @@ from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from extensions.lora.apply import rack_of
-from extensions.lora.changes import Hadamard, LowRank
-from extensions.lora.export import save_kohya
-from extensions.lora.header import read_header
-from extensions.lora.inspection import inspect
-from extensions.lora.read import Changes, read_changes
+from extensions.lora.deltas import Hadamard, LowRank
+from extensions.lora.files.export import save_kohya
+from extensions.lora.files.header import read_header
+from extensions.lora.files.inspection import inspect
+from extensions.lora.files.read import AdapterDeltas, read_deltas
+from extensions.lora.hooks import hooks_of
 from lavie.errors import AdapterError
 from tests.extensions.lora.files import BLOCK, CONVOLUTIONS, FAMILIES, LINEAR, POINTWISE, TEXT, Maker
 
 
-def trained(networks, layers=(*LINEAR, *POINTWISE, *CONVOLUTIONS, *TEXT), ranks=3) -> Changes:
+def trained(networks, layers=(*LINEAR, *POINTWISE, *CONVOLUTIONS, *TEXT), ranks=3) -> AdapterDeltas:
     maker, found = Maker(networks.targets), {"unet": {}, "text": {}}
     for number, layer in enumerate(layers):
         part = "text" if layer in TEXT else "unet"
         factors = maker.low_rank(part, layer, 2 + number % ranks, 1 + number / 3)
         shape = networks.targets.shapes(part)[layer]
         found[part][layer] = LowRank.read(1 + number / 3, shape, {role: factors[role] for role in ("down", "up")})
-    return Changes(**found)
+    return AdapterDeltas(**found)
 
 
 def test_a_round_trip_is_exact(networks, path):
     state = trained(networks)
-    found = read_changes(save_kohya(path, state), networks.targets)
+    found = read_deltas(save_kohya(path, state), networks.targets)
     assert found.unmatched == ()
     for part in ("unet", "text"):
         assert found.of(part).keys() == state.of(part).keys()
@@ -42,8 +42,8 @@ def test_a_round_trip_is_exact(networks, path):
 
 
 def test_an_imported_file_can_be_written_again(networks, tmp_path):
-    first = read_changes(FAMILIES["kohya LoCon"](Maker(networks.targets), tmp_path / "a.safetensors"), networks.targets)
-    again = read_changes(save_kohya(tmp_path / "b.safetensors", first), networks.targets)
+    first = read_deltas(FAMILIES["kohya LoCon"](Maker(networks.targets), tmp_path / "a.safetensors"), networks.targets)
+    again = read_deltas(save_kohya(tmp_path / "b.safetensors", first), networks.targets)
     theirs, ours = (load_file(tmp_path / f"{name}.safetensors") for name in "ab")
     assert again.unet.keys() == first.unet.keys()
     assert theirs.keys() == ours.keys() and all(torch.equal(theirs[key], ours[key]) for key in theirs)
@@ -80,7 +80,7 @@ def test_diffusers_and_peft_read_it(networks, path):
         change.alpha = 1.5
     save_kohya(path, state)
     ours, theirs = (copy.deepcopy(networks.plain["unet"]) for _ in range(2))
-    rack_of(ours).hold("trained", state.unet)
+    hooks_of(ours).hold("trained", state.unet)
     read, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(load_file(path))
     StableDiffusionLoraLoaderMixin.load_lora_into_unet(read, alphas, theirs)
     plain, expected = networks.run("unet"), networks.run("unet", unet=ours)
@@ -90,9 +90,9 @@ def test_diffusers_and_peft_read_it(networks, path):
 def test_what_cannot_be_written(networks, path):
     loha = Hadamard(1.0, 2, (32, 32), {})
     with pytest.raises(AdapterError, match=f"{BLOCK}.attn1.to_q is changed by a Hadamard"):
-        save_kohya(path, Changes({LINEAR[0]: loha}, {}))
+        save_kohya(path, AdapterDeltas({LINEAR[0]: loha}, {}))
     with pytest.raises(AdapterError, match="no change to write"):
-        save_kohya(path, Changes({}, {}))
+        save_kohya(path, AdapterDeltas({}, {}))
     with pytest.raises(AdapterError, match="was not written"):
         save_kohya(path.parent / "nowhere" / "file.safetensors", trained(networks))
     assert list(path.parent.iterdir()) == []

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from extensions.lora.card import AdapterCard
-from extensions.lora.inspection import inspect
-from extensions.lora.read import targets_in, targets_of
+from extensions.lora.files.inspection import inspect
+from extensions.lora.files.read import targets_in, targets_of
 from lavie.bundle import Bundle
 from lavie.errors import RequestError
 from tests.extensions.lora.files import FAMILIES, LINEAR, POINTWISE, TEXT, Maker, kohya

@@ -5,9 +5,8 @@ import shutil
 import pytest
 import torch
 
-from extensions.lora.inspection import inspect
-from extensions.lora.keep import keep
-from extensions.lora.read import read_changes
+from extensions.lora.files.inspection import inspect, keep
+from extensions.lora.files.read import read_deltas
 from lavie.errors import AdapterError
 from tests.extensions.lora.files import FAMILIES, Maker
 
@@ -28,7 +27,7 @@ def test_alphas_from_beside_go_into_the_file(networks, path, tmp_path):
     FAMILIES["peft"](maker, path)
     card, kept = keep(path, tmp_path / "adapters", networks.targets)
     assert card.sha256 != inspect(path, networks.targets).sha256
-    found = read_changes(kept, networks.targets, card.sha256).unet
+    found = read_deltas(kept, networks.targets, card.sha256).unet
     for name, delta in maker.deltas["unet"].items():
         assert (found[name].delta(torch.float64) - delta).abs().max() < 1e-12
 

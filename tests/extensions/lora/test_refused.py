@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from extensions.lora.header import MAX_FILE, read_header
-from extensions.lora.inspection import inspect
-from extensions.lora.read import read_changes, targets_in
+from extensions.lora.files.header import MAX_FILE, read_header
+from extensions.lora.files.inspection import inspect
+from extensions.lora.files.read import read_deltas, targets_in
 from lavie.bundle import Bundle
 from lavie.errors import AdapterError, BundleError
 from tests.bundles import weight_file
@@ -217,9 +217,9 @@ def test_a_file_is_the_one_that_was_asked_for(networks, path):
     maker.add(NAME, KOHYA_ENDINGS, maker.low_rank("unet", LINEAR[0], 2, 1.0))
     maker.write(path)
     card = inspect(path, networks.targets)
-    assert set(read_changes(path, networks.targets, card.sha256).unet) == {LINEAR[0]}
+    assert set(read_deltas(path, networks.targets, card.sha256).unet) == {LINEAR[0]}
     with pytest.raises(AdapterError, match="not the file that was asked for"):
-        read_changes(path, networks.targets, "0" * 64)
+        read_deltas(path, networks.targets, "0" * 64)
 
 
 def test_a_layer_that_is_changed_in_two_ways(networks, path):

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from extensions.published import archive
-from extensions.published.archive import read_archive
-from extensions.published.pickles import Described, weights_in
+from extensions.published.archive import Described, read_archive, weights_in
 from lavie.errors import BundleError
 
 

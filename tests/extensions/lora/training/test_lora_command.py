@@ -4,8 +4,8 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli.train import train
-from extensions.lora.inspection import inspect
-from extensions.lora.read import targets_in
+from extensions.lora.files.inspection import inspect
+from extensions.lora.files.read import targets_in
 from lavie.bundle import Bundle
 
 

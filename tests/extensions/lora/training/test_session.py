@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from extensions.lora.apply import rack_of
 from extensions.lora.embeddings import known_words, spell
-from extensions.lora.header import read_header
-from extensions.lora.inspection import inspect
-from extensions.lora.read import read_changes, targets_in
+from extensions.lora.files.header import read_header
+from extensions.lora.files.inspection import inspect
+from extensions.lora.files.read import read_deltas, targets_in
+from extensions.lora.hooks import hooks_of
 from extensions.lora.training.session import LoraSession
 from extensions.lora.training.trigger import VECTORS
 from lavie.bundle import BASE, Bundle
@@ -50,9 +50,9 @@ def test_the_file_does_what_was_trained_and_the_base_stays(settings, tiny_bundle
     assert now.keys() == before.keys() and all(torch.equal(now[name], before[name]) for name in before)
     untouched = bundle.load("text_encoder", torch.float32).state_dict()
     assert all(torch.equal(session.text_model.state_dict()[name], value) for name, value in untouched.items())
-    changes = read_changes(session.settings.output, targets_in(bundle))
+    changes = read_deltas(session.settings.output, targets_in(bundle))
     assert changes.unmatched == () and changes.unet and not changes.text
-    rack_of(plain).hold("file", changes.unet)
+    hooks_of(plain).hold("file", changes.unet)
     with known_words(session._encoder, session.text_model, changes.words):
         ours, theirs = output(session), output(session, plain)
     torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-3)  # the file has float16
@@ -73,7 +73,7 @@ def test_a_trigger_of_a_closed_vocabulary_comes_back_with_its_vectors(settings, 
     model = shutil.copytree(tiny_bundle, tmp_path / "model")
     change_json(model / "cascade.json", words={"colour": ["red", "blue"], "shape": ["star", "heart"]})
     session = trained(settings(learning_rate=0.1, model=model))
-    changes = read_changes(session.settings.output, targets_in(session.bundle))
+    changes = read_deltas(session.settings.output, targets_in(session.bundle))
     assert changes.words.keys() == {TRIGGER}
     assert torch.equal(changes.words[TRIGGER], session.trigger.words()[TRIGGER].detach())
     assert changes.words[TRIGGER].shape == (VECTORS, 32)
@@ -123,7 +123,7 @@ def test_samples_from_step_0_on_and_the_last_checkpoints(settings, tmp_path):
 @pytest.mark.parametrize(("preset", "pieces"), [("subject", "attn1"), ("style", ".ff."), ("motion", "attn_temp")])
 def test_each_preset_changes_its_own_layers(settings, clips, pictures, preset, pieces):
     asked = settings(preset, images=(clips if preset == "motion" else pictures,), steps=1)
-    changes = read_changes(trained(asked).settings.output, targets_in(Bundle(asked.model)))
+    changes = read_deltas(trained(asked).settings.output, targets_in(Bundle(asked.model)))
     over_time = {layer for layer in changes.unet if "temp" in layer}
     assert any(pieces in layer for layer in changes.unet)
     heard = {layer for layer in changes.unet if "attn2" in layer}  # where each frame reads a text of its own

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from extensions.lora.training.side_by_side import summed
+from extensions.lora.training.losses import summed
 
 
 @pytest.fixture

@@ -9,11 +9,21 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from extensions.lora.alphas import Alphas
-from extensions.lora.bases import guess_base, refuse_foreign
-from extensions.lora.changes import Change, Hadamard, Kronecker, LowRank
-from extensions.lora.formats import ALPHA, EMBEDDING_KEY, LOHA, LOW_RANK, Plan, Planned, embedding_of, plan, words_of
-from extensions.lora.header import FETCH_AGAIN, Header, read_header
+from extensions.lora.deltas import Hadamard, Kronecker, LayerDelta, LowRank
+from extensions.lora.files.alphas import Alphas
+from extensions.lora.files.bases import guess_base, refuse_foreign
+from extensions.lora.files.formats import (
+    ALPHA,
+    EMBEDDING_KEY,
+    LOHA,
+    LOW_RANK,
+    Plan,
+    Planned,
+    embedding_of,
+    plan,
+    words_of,
+)
+from extensions.lora.files.header import FETCH_AGAIN, Header, read_header
 from extensions.lora.names import TEXT, UNET, Shapes, Targets
 from lavie.bundle import HOW_TO_GET, NETWORK_FILE, TEXT_ENCODER, TEXT_FILE, Bundle
 from lavie.errors import AdapterError, BundleError, short
@@ -24,18 +34,18 @@ _NO_LAYERS = ("_embedding", "relative_attention_bias")  # matrices in a file of 
 
 
 @dataclass(frozen=True)
-class Changes:
+class AdapterDeltas:
     """What a file changes: layer → change, of each part. unmatched: what it names and these networks do not have.
 
     words: what it brings for the prompt, word → vectors N C, see `embeddings.known_words`.
     """
 
-    unet: dict[str, Change]
-    text: dict[str, Change]
+    unet: dict[str, LayerDelta]
+    text: dict[str, LayerDelta]
     unmatched: tuple[str, ...] = ()
     words: dict[str, Tensor] = field(default_factory=dict)
 
-    def of(self, part: str) -> dict[str, Change]:
+    def of(self, part: str) -> dict[str, LayerDelta]:
         return self.unet if part == UNET else self.text
 
 
@@ -54,7 +64,7 @@ def targets_in(bundle: Bundle) -> Targets:
     return Targets(*(_stored_layers(bundle.folder / file) for file in files))
 
 
-def read_changes(path: Path | str, targets: Targets, sha256: str | None = None) -> Changes:
+def read_deltas(path: Path | str, targets: Targets, sha256: str | None = None) -> AdapterDeltas:
     """Everything that a file changes in these networks.
 
     Args:
@@ -70,13 +80,13 @@ def read_changes(path: Path | str, targets: Targets, sha256: str | None = None) 
         raise AdapterError(f"{path} is an embedding and changes no layer: use its word in the prompt")
     base = guess_base(header)
     refuse_foreign(header, base)
-    return changes_of(header, plan(header, targets, base), targets)
+    return deltas_of(header, plan(header, targets, base), targets)
 
 
-def changes_of(header: Header, planned: Plan, targets: Targets) -> Changes:
+def deltas_of(header: Header, planned: Plan, targets: Targets) -> AdapterDeltas:
     """The changes that a plan of a file promises. Raises AdapterError for numbers that are none."""
     alphas = Alphas(header)
-    found: dict[str, dict[str, Change]] = {UNET: {}, TEXT: {}}
+    found: dict[str, dict[str, LayerDelta]] = {UNET: {}, TEXT: {}}
     with _opened(header) as file:
         for layer in planned.layers:
             shape = targets.shapes(layer.part)[layer.layer]
@@ -85,7 +95,7 @@ def changes_of(header: Header, planned: Plan, targets: Targets) -> Changes:
             number = alphas.of(layer.part, layer.layer, layer.rank) if alpha is None else alpha.double().item()
             found[layer.part][layer.layer] = _change(layer, number, shape, factors)
         words = {word: _vectors(header, file, key, targets.text_width) for word, key in words_of(header).items()}
-    return Changes(found[UNET], found[TEXT], planned.unmatched, words)
+    return AdapterDeltas(found[UNET], found[TEXT], planned.unmatched, words)
 
 
 def read_embedding(path: Path | str, width: int) -> Tensor:
@@ -115,7 +125,7 @@ def _vectors(header: Header, file, key: str, width: int) -> Tensor:
     return _tensor(header, file, key).float().reshape(shape)
 
 
-def _change(layer: Planned, alpha: float, shape: tuple[int, ...], factors: dict[str, Tensor]) -> Change:
+def _change(layer: Planned, alpha: float, shape: tuple[int, ...], factors: dict[str, Tensor]) -> LayerDelta:
     if layer.kind == LOW_RANK:
         return LowRank.read(alpha, shape, factors)
     kind = Hadamard if layer.kind == LOHA else Kronecker

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from extensions.long_video.footage import network_of
+from extensions.long_video.base_frames import network_of
+from extensions.long_video.join_plan import JoinPlan
 from extensions.long_video.plan import CONDITIONED, OVERLAPS, Segment, SegmentPlan, default_strategy, is_watched
-from extensions.long_video.reel import Reel
 from lavie.bundle import EXTENSION, Bundle
 from lavie.cascade import Cascade
 from lavie.errors import RequestError
@@ -14,7 +14,7 @@ from lavie.events import BASE
 from lavie.request import Request
 
 
-def resolve(cascade: Cascade, request: Request, plan: SegmentPlan | Reel) -> tuple[Request, SegmentPlan | Reel]:
+def resolve(cascade: Cascade, request: Request, plan: SegmentPlan | JoinPlan) -> tuple[Request, SegmentPlan | JoinPlan]:
     """Both with every value decided; the sampling is that of the network which the plan's strategy needs.
 
     A video of segments that the conditioned network makes opens with a clip of the base network: with the guidance
@@ -31,7 +31,9 @@ def resolve(cascade: Cascade, request: Request, plan: SegmentPlan | Reel) -> tup
     return request, plan
 
 
-def resolve_plan(cascade: Cascade, request: Request, plan: SegmentPlan | Reel | None = None) -> SegmentPlan | Reel:
+def resolve_plan(
+    cascade: Cascade, request: Request, plan: SegmentPlan | JoinPlan | None = None
+) -> SegmentPlan | JoinPlan:
     """The plan with every value decided. Resolving it once more changes nothing.
 
     A strategy of None becomes `conditioned` where the bundle has such a network, else `corrected`; a seed of None is
@@ -54,7 +56,7 @@ def resolve_plan(cascade: Cascade, request: Request, plan: SegmentPlan | Reel | 
         "negative_prompt": request.negative_prompt,
         "window": window,
     }
-    if isinstance(plan, Reel):
+    if isinstance(plan, JoinPlan):
         return replace(plan, **decided)
     overlap = max(overlap for overlap in OVERLAPS if overlap <= min(plan.overlap, window // 2))
     watched = {name: is_watched(decided["strategy"], getattr(plan, name)) for name in ("anchored", "guarded")}

@@ -9,7 +9,7 @@ import json
 import math
 import re
 
-from extensions.lora.header import FETCH_AGAIN, Header
+from extensions.lora.files.header import FETCH_AGAIN, Header
 from extensions.lora.names import UNET
 from lavie.errors import AdapterError, short
 

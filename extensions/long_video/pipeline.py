@@ -18,48 +18,47 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from extensions.long_video import keys
-from extensions.long_video.bridges import Bridges, Clip
-from extensions.long_video.extend import SegmentDone
-from extensions.long_video.footage import Footage
-from extensions.long_video.model import Model, no_preparation
-from extensions.long_video.parts import Kept, Part, WindowParts
+from extensions.long_video import cache_keys
+from extensions.long_video.base_frames import BaseFrames, Kept, Part, WindowParts
+from extensions.long_video.join_plan import JoinPlan
 from extensions.long_video.plan import SegmentPlan
 from extensions.long_video.prompts import PromptTable
-from extensions.long_video.reel import Reel
-from extensions.long_video.segments import Segments
+from extensions.long_video.strategies.extend import SegmentDone
+from extensions.long_video.strategies.segments import Segments
+from extensions.long_video.strategies.transitions import Bridges, Clip
+from extensions.long_video.strategies.window_model import Model, no_preparation
 from lavie import vae
 from lavie.bundle import EXTENSION, NEEDED, VAE
 from lavie.cascade import Cascade, decoder
-from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Notice, OnRung, StageDone, StageStarted, Step
+from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, MemoryModeChanged, Notice, StageDone, StageStarted, Step
 from lavie.key_frames import RATE, interpolated_frames, keys_of, nearest_key
-from lavie.ladder import Ladder
+from lavie.ladder import MemoryFallback
 from lavie.latents import Blended, Latents, Whole
 from lavie.planning import Size
-from lavie.plans import DECODING, PLAIN, Rung
+from lavie.plans import DECODING, PLAIN, MemoryMode
 from lavie.request import Request, Sampling
 from lavie.stages import windowed
 from lavie.stages.super_resolution import SCALE
 from lavie.windows import Windows
 
-__all__ = ["Event", "Film", "Part", "SegmentDone"]
+__all__ = ["Event", "LongVideoPipeline", "Part", "SegmentDone"]
 
-Event = Notice | OnRung | StageStarted | Step | SegmentDone | StageDone
+Event = Notice | MemoryModeChanged | StageStarted | Step | SegmentDone | StageDone
 
 
-class Film:
+class LongVideoPipeline:
     """A long video in the making."""
 
     def __init__(
         self,
         cascade: Cascade,
         request: Request,
-        plan: SegmentPlan | Reel,
+        plan: SegmentPlan | JoinPlan,
         start: Tensor | Sequence[Clip] | None,
         kept: Kept,
         provenance: Mapping[str, Any] | None = None,
         prepare: Callable[[str], None] = no_preparation,
-        memory: Mapping[str, Rung] | None = None,
+        memory: Mapping[str, MemoryMode] | None = None,
     ):
         """Raises BundleError where weights are missing; runs no network.
 
@@ -75,7 +74,7 @@ class Film:
         self._memory = memory or {}
         self.cascade, self.plan, self.kept, self._prepare = cascade, plan, kept, prepare
         self.request = replace(request, seed=plan.seed)
-        self.footage: Footage = Bridges(plan, start) if isinstance(plan, Reel) else Segments(plan, start)
+        self.footage: BaseFrames = Bridges(plan, start) if isinstance(plan, JoinPlan) else Segments(plan, start)
         self.layout = self.footage.layout
         for stage in (*self._networks, *request.stages[1:]):
             cascade.bundle.require(stage)
@@ -136,7 +135,7 @@ class Film:
         return Blended(self._grid(stage), self._kept_windows(stage), self._frames(stage))
 
     @cached_property
-    def ladder(self) -> Ladder:
+    def ladder(self) -> MemoryFallback:
         """What its stages run on. The base stage runs everything at once: it may only be offloaded."""
         asked, layout = self.request, self.layout
         begun = Size(layout.frames, asked.height, asked.width, asked.stages, self.footage.network, self.plan.window)
@@ -157,7 +156,7 @@ class Film:
         for number, start in enumerate(grid.starts(frames)):
             shown = list(dict.fromkeys(grid.frames(start, frames)))
             seen = dict.fromkeys(key for frame in shown for key in seen_at(frame))
-            found.append(keys.window_key(made_with, self.plan.seed, number, shown[-1], seen))
+            found.append(cache_keys.window_key(made_with, self.plan.seed, number, shown[-1], seen))
         return found
 
     def _keys_behind(self, stage: str) -> Callable[[int], list[str]]:
@@ -174,7 +173,7 @@ class Film:
         bundle = self.cascade.bundle
         components = {*NEEDED[network], *bundle.text_components(stage)}
         rung = PLAIN if stage == BASE else self.ladder.rungs[stage]
-        return keys.made_with(stage, self.request, bundle.defaults[network], self._provenance, components, rung)
+        return cache_keys.made_with(stage, self.request, bundle.defaults[network], self._provenance, components, rung)
 
     @property
     def _networks(self) -> list[str]:
@@ -208,18 +207,18 @@ class Film:
             return self.footage.total_steps(sampling.steps)
         return windowed.total_steps(self._frames(stage), sampling, self.cascade.bundle.defaults[stage])
 
-    def _decoded(self, rung: Rung) -> Iterator[Tensor]:
+    def _decoded(self, rung: MemoryMode) -> Iterator[Tensor]:
         self.cascade.residency.use(rung.offload)
         return self.cascade.decode(decoder(self.request.stages), self.latents(self.request.stages[-1]), rung.tile)
 
-    def _first_frame(self, rung: Rung) -> Iterator[Event]:
+    def _first_frame(self, rung: MemoryMode) -> Iterator[Event]:
         """Where memory may run out, find out before the first frame is handed over: all are of one rung."""
         if self.cascade.residency.free() is not None:
             with contextlib.closing(self._decoded(rung)) as frames:
                 next(frames)
         yield from ()
 
-    def _base(self, rung: Rung) -> Iterator[Event]:
+    def _base(self, rung: MemoryMode) -> Iterator[Event]:
         return self.footage.make(self._opened, self.kept, self.keys)
 
     @contextlib.contextmanager
@@ -241,7 +240,7 @@ class Film:
                 lambda latents: vae.pictures(self.cascade.decode(VAE, Whole(latents))),
             )
 
-    def _windows(self, stage: str, rung: Rung) -> Iterator[Event]:
+    def _windows(self, stage: str, rung: MemoryMode) -> Iterator[Event]:
         """A later stage over the latents of the one before it. On another rung its windows have other keys."""
         kept = self._kept_windows(stage)
         if len(kept) == len(self._grid(stage).starts(self._frames(stage))):

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from extensions.long_video.model import Model
+from extensions.long_video.strategies.window_model import Model
 from lavie.events import BASE
 from lavie.noise import INITIAL, derive_seed, frame_noise
 from lavie.sampling import Denoised, Guided, predicted_clean

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class Change:
+class LayerDelta:
     """The base of the three kinds. Factors may need gradients: an adapter that is trained is the same object.
 
     alpha, rank: their ratio is the scale; a rank of None is a scale of 1. shape: of the layer's weight, out in or
@@ -49,7 +49,7 @@ class Change:
         raise NotImplementedError
 
 
-class LowRank(Change):
+class LowRank(LayerDelta):
     """up · down. `down` is r in, or r in k k with the layer's kernel; `up` is out r."""
 
     def __init__(self, alpha: float, down: Tensor, up: Tensor):
@@ -64,7 +64,7 @@ class LowRank(Change):
         return cls(alpha, down.reshape(len(down), *shape[1:]), up.flatten(1))
 
     def of(self, layer: nn.Module, x: Tensor) -> Tensor:
-        """As in `Change.of`, through the narrow middle: the product is never made."""
+        """As in `LayerDelta.of`, through the narrow middle: the product is never made."""
         narrow, up = self.scale * _run(layer, x, self.factors["down"].to(x)), self.factors["up"].to(x)
         return F.linear(narrow, up) if isinstance(layer, nn.Linear) else F.conv2d(narrow, up[:, :, None, None])
 
@@ -72,7 +72,7 @@ class LowRank(Change):
         return factors["up"] @ factors["down"].flatten(1)
 
 
-class Hadamard(Change):
+class Hadamard(LayerDelta):
     """LoHa: two low-rank products, multiplied entry by entry."""
 
     def _product(self, factors: dict[str, Tensor]) -> Tensor:
@@ -85,7 +85,7 @@ class Hadamard(Change):
         return a @ b if core is None else _tucker(core, a, b)
 
 
-class Kronecker(Change):
+class Kronecker(LayerDelta):
     """LoKr: the Kronecker product of a small matrix and a larger one, each whole or itself a product."""
 
     def _product(self, factors: dict[str, Tensor]) -> Tensor:

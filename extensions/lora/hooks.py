@@ -17,27 +17,29 @@ import torch
 from torch import Tensor, nn
 
 from extensions.lora.adapter import Adapter, check_different
-from extensions.lora.changes import Change
-from extensions.lora.read import Changes
+from extensions.lora.deltas import LayerDelta
+from extensions.lora.files.read import AdapterDeltas
 from lavie.errors import AdapterError
 
 _NAME = "adapter_rack"  # under which a network keeps its rack
 
 
-def put_on(network: nn.Module, part: str, adapters: Sequence[Adapter], changes: Callable[[Adapter], Changes]) -> None:
+def set_adapters(
+    network: nn.Module, part: str, adapters: Sequence[Adapter], changes: Callable[[Adapter], AdapterDeltas]
+) -> None:
     """Let `network` carry exactly these adapters at these weights. What it carries already is weighed, not read again.
 
     Args:
         network: a base UNet or its companion, or a text encoder; on any device, offloaded or not.
         part: `names.UNET` or `names.TEXT`, says which changes and which weight of an adapter are meant.
-        changes: reads an adapter's file, such as `read_changes` on the file of its sha256. It is called for adapters
+        changes: reads an adapter's file, such as `read_deltas` on the file of its sha256. It is called for adapters
             that are new on this network and have a weight.
 
     Raises RequestError for an adapter that is asked for twice, AdapterError where a change fits no layer; the network
     carries what it did before then.
     """
     check_different(adapters)
-    rack = rack_of(network)
+    rack = hooks_of(network)
     weights = {adapter.sha256: adapter.weight_of(part) for adapter in adapters}
     new = [adapter for adapter in adapters if adapter.sha256 not in rack.weights and weights[adapter.sha256]]
     read = {adapter.sha256: changes(adapter).of(part) for adapter in new}
@@ -50,22 +52,22 @@ def put_on(network: nn.Module, part: str, adapters: Sequence[Adapter], changes: 
     rack.weights.update({key: weight for key, weight in weights.items() if key in rack.weights})
 
 
-def take_off(network: nn.Module) -> None:
+def remove_adapters(network: nn.Module) -> None:
     """Remove all adapters and every trace of them."""
-    rack = rack_of(network)
+    rack = hooks_of(network)
     for key in list(rack.weights):
         rack.release(key)
     del network._modules[_NAME]
 
 
-def rack_of(network: nn.Module) -> Rack:
+def hooks_of(network: nn.Module) -> AdapterHooks:
     """The rack of a network, hung there if it has none."""
     if _NAME not in network._modules:
-        network.add_module(_NAME, Rack(network))
+        network.add_module(_NAME, AdapterHooks(network))
     return network._modules[_NAME]
 
 
-class Rack(nn.Module):
+class AdapterHooks(nn.Module):
     """What adapters add to the layers of one network.
 
     It is a module so that it moves with the network, and has no parameters so that the network's own stay as they are:
@@ -75,11 +77,11 @@ class Rack(nn.Module):
     def __init__(self, network: nn.Module):
         super().__init__()
         self.weights: dict[str, float] = {}  # by the adapter's key; changing one takes effect at the next call
-        self._changes: dict[str, dict[str, Change]] = {}  # layer → key → change
+        self._changes: dict[str, dict[str, LayerDelta]] = {}  # layer → key → change
         self._hooks: dict[str, torch.utils.hooks.RemovableHandle] = {}
         self._layers = dict(network.named_modules())
 
-    def check(self, changes: Mapping[str, Change]) -> None:
+    def check(self, changes: Mapping[str, LayerDelta]) -> None:
         """Raises AdapterError for a change that no layer of the network has room for.
 
         A convolution may read more channels than the change is for: the network that is told known frames reads them
@@ -94,7 +96,7 @@ class Rack(nn.Module):
                     f"the network has no layer {name!r} of shape {list(change.shape)}: give changes read for it"
                 )
 
-    def hold(self, key: str, changes: Mapping[str, Change], weight: float = 1.0) -> None:
+    def hold(self, key: str, changes: Mapping[str, LayerDelta], weight: float = 1.0) -> None:
         """Add an adapter. changes: by the layers' names. Factors that need no gradient take the layer's number type."""
         self.check(changes)
         self.weights[key] = weight
@@ -115,13 +117,13 @@ class Rack(nn.Module):
                 del self._changes[name]
                 self._hooks.pop(name).remove()
 
-    def _add(self, changes: dict[str, Change], layer: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+    def _add(self, changes: dict[str, LayerDelta], layer: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
         for key in sorted(changes):  # sums are rounded: their order must not tell which adapter came first
             if weight := self.weights[key]:
                 output = torch.add(output, changes[key].of(layer, inputs[0]), alpha=weight)
         return output
 
-    def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> Rack:
+    def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> AdapterHooks:
         """What `network.to(…)` does to each tensor."""
         for changes in self._changes.values():
             for change in changes.values():

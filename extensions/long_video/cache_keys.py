@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from extensions.long_video.join_plan import JoinPlan
 from extensions.long_video.plan import CODENOISE, SegmentPlan
-from extensions.long_video.reel import Reel
-from lavie.plans import PLAIN, Rung
+from lavie.plans import PLAIN, MemoryMode
 from lavie.request import Request
 
 if typing.TYPE_CHECKING:
@@ -48,7 +48,7 @@ def segment_keys(plan: SegmentPlan, start_hash: str | None, made_with: str) -> l
     return keys
 
 
-def bridge_key(reel: Reel, number: int, ends: tuple[str, str], made_with: str) -> str:
+def bridge_key(reel: JoinPlan, number: int, ends: tuple[str, str], made_with: str) -> str:
     """The key of a bridge's latents: of what decides it, and of its two ends; where in the video it is does not.
 
     So an exchanged clip changes those of the two bridges beside it, and an exchanged transition its own.
@@ -91,7 +91,7 @@ def made_with(
     defaults: StageDefaults,
     provenance: Mapping[str, Any],
     components: Collection[str],
-    rung: Rung = PLAIN,
+    rung: MemoryMode = PLAIN,
 ) -> str:
     """What a stage's latents depend on beside the plan and the frames it is shown, as a hash.
 

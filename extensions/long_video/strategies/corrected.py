@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from extensions.long_video.covariance import carry_over
-from extensions.long_video.model import Model, Window, denoise_window
+from extensions.long_video.strategies.covariance import carry_over
+from extensions.long_video.strategies.window_model import Model, Window, denoise_window
 from lavie.noise import CONDITION, INITIAL, STEP
 from lavie.sampling import Denoised, Predictor, implied_prediction, predicted_clean, training_alphas
 

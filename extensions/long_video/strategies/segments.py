@@ -7,13 +7,12 @@ from functools import partial
 
 from torch import Tensor
 
-from extensions.long_video import extend
-from extensions.long_video.extend import SegmentDone
-from extensions.long_video.footage import Opened, network_of
-from extensions.long_video.keys import latents_hash, segment_keys
-from extensions.long_video.model import Model
-from extensions.long_video.parts import Kept, Part, latents_at
+from extensions.long_video.base_frames import Kept, Opened, Part, latents_at, network_of
+from extensions.long_video.cache_keys import latents_hash, segment_keys
 from extensions.long_video.plan import CONDITIONED, Layout, SegmentPlan
+from extensions.long_video.strategies import extend
+from extensions.long_video.strategies.extend import SegmentDone
+from extensions.long_video.strategies.window_model import Model
 from lavie.events import BASE, Step
 from lavie.latents import Latents, Parts
 

@@ -1,6 +1,6 @@
 """Several clips as one video, as values: which clips, and what leads from each to the next. Needs no torch.
 
-    reel = Reel((Shot("a", 61), Shot("b", 16)), (Transition("the sun sets"),), seed=5)
+    plan = JoinPlan((SourceClip("a", 61), SourceClip("b", 16)), (Transition("the sun sets"),), seed=5)
     reel.pieces()  →  clip 0: frames 0 … 60 · bridge 0: 61 … 68 · clip 1: 69 … 84
 
 The clips stay as they are, frame for frame; a bridge is new frames between two of them, made by `bridge.bridge` from
@@ -28,7 +28,7 @@ MAX_SHOT_FRAMES = 1_000_000
 
 
 @dataclass(frozen=True)
-class Shot:
+class SourceClip:
     """A clip of the base stage. name: what whoever keeps it calls it. frames: how many it has; 1 for a picture.
     prompt: what it shows, for the later stages; empty where nobody knows."""
 
@@ -72,12 +72,12 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Reel:
+class JoinPlan:
     """A whole video. transitions: one between each clip and the next. strategy: one of `BRIDGING`, None for the best
     that the bundle has networks for (`resolving.resolve_plan`). window: frames the network sees. strength: as in
     `SegmentPlan`. Raises RequestError on any value outside its limits."""
 
-    shots: tuple[Shot, ...]
+    shots: tuple[SourceClip, ...]
     transitions: tuple[Transition, ...]
     seed: int | None = None
     negative_prompt: str = ""
@@ -86,7 +86,7 @@ class Reel:
     strength: float = 1.0
 
     def __post_init__(self):
-        for name, values, kind in (("shots", self.shots, Shot), ("transitions", self.transitions, Transition)):
+        for name, values, kind in (("shots", self.shots, SourceClip), ("transitions", self.transitions, Transition)):
             whole = isinstance(values, tuple) and all(isinstance(value, kind) for value in values)
             check(whole, f"{name} is no tuple of {name}: give one `{kind.__name__}` for each")
         count, between = len(self.shots), len(self.transitions)
@@ -111,7 +111,7 @@ class Reel:
         return to_json(self, SCHEMA_VERSION)
 
     @classmethod
-    def from_json(cls, text: str) -> Reel:
+    def from_json(cls, text: str) -> JoinPlan:
         """The inverse of `to_json`. Raises RequestError for what is none or comes from a newer version."""
         return from_json(cls, text, SCHEMA_VERSION, "a plan of clips")
 

@@ -17,17 +17,17 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
-from extensions.lora.changes import LowRank
-from extensions.lora.formats import WORD_END, WORD_START
+from extensions.lora.deltas import LowRank
+from extensions.lora.files.formats import WORD_END, WORD_START
+from extensions.lora.files.read import AdapterDeltas
 from extensions.lora.names import PARTS, kohya_name
-from extensions.lora.read import Changes
 from lavie.errors import AdapterError
 
 _LEGACY_START, _LEGACY_LENGTH = 0x100000, 0x10000  # the piece of a file that the old hash was taken of
 _SPECIFICATION = "1.0.1"
 
 
-def save_kohya(path: Path | str, state: Changes, metadata: Mapping[str, object] | None = None) -> Path:
+def save_kohya(path: Path | str, state: AdapterDeltas, metadata: Mapping[str, object] | None = None) -> Path:
     """Write low-rank changes; the file appears whole or not at all, and replaces one that was there.
 
     Args:
@@ -52,7 +52,7 @@ def save_kohya(path: Path | str, state: Changes, metadata: Mapping[str, object] 
     return path
 
 
-def _tensors(state: Changes) -> dict[str, Tensor]:
+def _tensors(state: AdapterDeltas) -> dict[str, Tensor]:
     found = {}
     for part in PARTS:
         for layer, change in state.of(part).items():
@@ -71,7 +71,7 @@ def _tensors(state: Changes) -> dict[str, Tensor]:
     return found | {key: vectors.detach().cpu().contiguous() for key, vectors in words.items()}
 
 
-def _described(name: str, state: Changes) -> dict[str, str]:
+def _described(name: str, state: AdapterDeltas) -> dict[str, str]:
     """What the weights themselves tell."""
     every = [change for part in PARTS for change in state.of(part).values()]
     kernels = [change for change in every if any(n > 1 for n in change.shape[2:])]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from extensions.lora.formats import modules
-from extensions.lora.header import Header
+from extensions.lora.files.formats import modules
+from extensions.lora.files.header import Header
 from lavie.errors import AdapterError
 
 SD1, LAVIE, UNKNOWN = "Stable Diffusion 1", "LaVie", "an unknown model"

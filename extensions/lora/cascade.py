@@ -14,11 +14,11 @@ from functools import cache
 from torch import Tensor, nn
 
 from extensions.lora.adapter import Adapter
-from extensions.lora.apply import put_on, take_off
 from extensions.lora.embeddings import known_words, spell
+from extensions.lora.files.read import AdapterDeltas
+from extensions.lora.hooks import remove_adapters, set_adapters
 from extensions.lora.names import TEXT, UNET
-from extensions.lora.read import Changes
-from extensions.lora.tags import Asked, take_tags
+from extensions.lora.tags import TagWeights, take_tags
 from lavie.bundle import EXTENSION, TEXT_ENCODER
 from lavie.cascade import Cascade
 from lavie.events import BASE, Notice
@@ -28,10 +28,10 @@ from lavie.text import PromptReport
 _WEARERS = (BASE, EXTENSION)  # the later stages' networks have layers of other meaning
 
 
-class Wearing(Cascade):
+class AdaptedCascade(Cascade):
     """A cascade over the same loaded networks as another, with adapters on those of its base stage."""
 
-    def __init__(self, cascade: Cascade, adapters: Sequence[Adapter], read: Callable[[Adapter], Changes]):
+    def __init__(self, cascade: Cascade, adapters: Sequence[Adapter], read: Callable[[Adapter], AdapterDeltas]):
         """read: an adapter's file → what it changes; called once for each that is needed."""
         self.adapters, self._read = tuple(adapters), cache(read)
         super().__init__(cascade.bundle, _Dressing(cascade.residency, self._dressed))
@@ -45,7 +45,7 @@ class Wearing(Cascade):
     def wear_for(self, prompt: str) -> None:
         """Weigh what the network on the device carries as a prompt asks for."""
         if self._worn is not None:
-            put_on(self._worn, UNET, self.adapters_for(prompt), self._read)
+            set_adapters(self._worn, UNET, self.adapters_for(prompt), self._read)
 
     def embed(self, stage: str, prompt: str, frames: int | None = None) -> Tensor:
         """As `Cascade.embed`: without its tags, the text encoder and its words as the adapters have them."""
@@ -54,8 +54,8 @@ class Wearing(Cascade):
             return super().embed(stage, take_tags(prompt)[0], frames)
         words = self._words
         with self.residency.on_device(component) as model, ExitStack() as inside:
-            put_on(model, TEXT, self.adapters_for(prompt), self._read)
-            inside.callback(take_off, model)
+            set_adapters(model, TEXT, self.adapters_for(prompt), self._read)
+            inside.callback(remove_adapters, model)
             inside.enter_context(known_words(self.bundle.text_encoder(stage), model, words))
             return super().embed(stage, spell(take_tags(prompt)[0], words), frames)
 
@@ -78,12 +78,12 @@ class Wearing(Cascade):
             yield
             return
         try:
-            put_on(network, UNET, self.adapters, self._read)
+            set_adapters(network, UNET, self.adapters, self._read)
             self._worn = network
             yield
         finally:
             self._worn = None
-            take_off(network)
+            remove_adapters(network)
 
 
 class _Dressing:
@@ -101,5 +101,5 @@ class _Dressing:
             yield module
 
 
-def _weighed(adapter: Adapter, asked: Asked | None) -> Adapter:
+def _weighed(adapter: Adapter, asked: TagWeights | None) -> Adapter:
     return adapter if asked is None else replace(adapter, weight=asked.weight, text_weight=asked.text_weight)

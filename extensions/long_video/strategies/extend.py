@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from extensions.long_video import codenoise, conditioned, corrected
-from extensions.long_video.chain import Chain
-from extensions.long_video.model import Model, Window
 from extensions.long_video.plan import CODENOISE, CONDITIONED, CORRECTED, REPAINT, Layout, SegmentPlan
 from extensions.long_video.prompts import PromptTable
+from extensions.long_video.strategies import codenoise, conditioned, corrected
+from extensions.long_video.strategies.chain import Chain
+from extensions.long_video.strategies.window_model import Model, Window
 from lavie.errors import RequestError
 from lavie.events import BASE, Step
 from lavie.sampling import Denoised

@@ -12,7 +12,7 @@ from collections.abc import Generator, Mapping
 import torch
 from torch import Tensor
 
-from extensions.long_video.model import Model, Window, denoise_window
+from extensions.long_video.strategies.window_model import Model, Window, denoise_window
 from lavie.sampling import Denoised
 
 CARRY = 0.7  # share of an error at a frame that its neighbour has too

@@ -1,4 +1,4 @@
-"""Pictures of every tab for the documentation: `python docs/take_screenshots.py [--data FOLDER] [--only TAB]`.
+"""Pictures of every tab for the documentation: `python tools/take_screenshots.py [--data FOLDER] [--only TAB]`.
 
 Starts the studio with Nano on a temporary data folder, makes a few clips, trains an adapter, and writes
 docs/images/TAB-LOOK.webp: wide and light, wide and dark, and as a phone shows it. Takes minutes; with --data the clips

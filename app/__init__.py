@@ -1,3 +1,5 @@
-"""The studio around `lavie`: everything a person or a script touches. Holds the version, and knows nothing else."""
+"""The studio around `lavie`: page, commands, HTTP interface, queue and gallery."""
 
-__version__ = "0.1.0"
+from lavie import __version__
+
+__all__ = ["__version__"]

@@ -1,7 +1,4 @@
-"""The studio's settings, decided once from arguments and environment. Creates nothing and loads nothing.
-
-Knows where data and bundles lie by default. Does not know what is in them.
-"""
+"""The studio's settings, from arguments and environment. Creates and loads nothing."""
 
 from __future__ import annotations
 
@@ -10,13 +7,15 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from lavie.errors import LavieError
 
 ROOT = Path(__file__).resolve().parent.parent  # the folder of app.py, assets included
 RECOVERIES = ("resume", "ask", "never")
-MAX_KEEP_DAYS = 36_500  # a hundred years: for ever
-SPACE_STORAGE = Path("/data")  # where a Hugging Face Space mounts what outlives a restart, if it has such storage
+MAX_KEEP_DAYS = 36_500  # a hundred years
+SPACE_STORAGE = Path("/data")  # where a Hugging Face Space mounts persistent storage, if it has any
+N = TypeVar("N", int, float)
 _WORKERS = re.compile(r"local|ray(?::([1-9][0-9]{0,3}))?")
 
 
@@ -28,9 +27,11 @@ class ConfigError(LavieError):
 class Space:
     """The Hugging Face Space that the studio runs on.
 
-    host: the name that its page is reached by; empty where it does not say. zero_gpu: whether the device is lent to
-    single events (ZeroGPU) and is not there otherwise. shared: whether each visitor has what is theirs; else it is one
-    person's, as at home. sign_in: whether visitors can sign in with their account of the hub.
+    Attributes:
+        host: the host name of its page; empty if unknown.
+        zero_gpu: whether the device is lent to single events (ZeroGPU).
+        shared: whether each visitor has jobs and clips of their own; else it is one person's, as at home.
+        sign_in: whether visitors can sign in with their account of the hub.
     """
 
     host: str = ""
@@ -41,16 +42,17 @@ class Space:
 
 @dataclass(frozen=True)
 class Limits:
-    """What one visitor of a Space may have under way at once; None: as much as they like.
+    """Limits for the open jobs of one visitor of a Space; None is no limit. Raises ConfigError.
 
-    jobs: that wait or run, 1 or more. seconds: of video that these make together, more than 0.
-    Raises ConfigError for others.
+    Attributes:
+        jobs: that wait or run, 1 or more.
+        seconds: of video that these make together, more than 0.
     """
 
     jobs: int | None = None
     seconds: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.jobs is not None and self.jobs < 1:
             raise ConfigError(f"the limit of jobs is {self.jobs}: give a whole number from 1 on, or none")
         if self.seconds is not None and not 0 < self.seconds < float("inf"):
@@ -59,18 +61,23 @@ class Limits:
 
 @dataclass(frozen=True)
 class StudioConfig:
-    """Where the studio keeps its data and how it opens.
+    """The settings of a studio. Raises ConfigError for values outside their limits.
 
-    data: folder of clips and downloaded models, made when first needed. model: `nano`, `official` or a folder.
-    model_named: whether a person named it at this start; else the page goes on with the one chosen there last.
-    device: as `Cascade.from_bundle` takes it. host, port: where the page is served; port is 1 … 65535.
-    auth: (user, password) that the page asks for, or None. mcp: whether the HTTP endpoints are tools for MCP too.
-    recovery: what becomes of a job that a kill interrupted, at the next start: `resume` goes on (not twice behind the
-    same failure), `ask` and `never` leave it to a person. keep_work_days: how long the latents of a failed or cancelled
-    job are kept for a new try, 0 … 36500; looked at when a worker starts. space: where it runs on one, else None.
-    snapshots: folder that outlives this machine, where copies of the data folder are kept, or None. limits: see there.
-    workers: `local`, this process; `ray` or `ray:N`, N devices of a Ray cluster at once [one; as many as it has GPUs].
-    Raises ConfigError for a value that is none of these.
+    Attributes:
+        data: folder of clips and downloaded models, created when first needed.
+        model: `nano`, `official` or a folder.
+        model_named: whether the model was named at this start; else the page uses its last choice.
+        device: see `Cascade.from_bundle`.
+        host, port: of the page; port is 1 … 65535.
+        auth: (user, password) for the page, or None.
+        mcp: whether the HTTP endpoints are MCP tools too.
+        recovery: for jobs that a kill interrupted: `resume` goes on at the next start (not twice after the same
+            failure), `ask` and `never` leave them to a person.
+        keep_work_days: how long the latents of failed and cancelled jobs are kept, 0 … 36500; applied at each start.
+        space: the Hugging Face Space, or None.
+        snapshots: folder for backups, which outlives this machine, or None.
+        limits: for each visitor of a shared Space.
+        workers: `local`, this process; `ray` or `ray:N`, N devices of a Ray cluster at once [its number of GPUs].
     """
 
     data: Path = Path("data")
@@ -88,7 +95,7 @@ class StudioConfig:
     workers: str = "local"
     model_named: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not _WORKERS.fullmatch(self.workers):
             raise ConfigError(f"workers is {self.workers!r}: give local, ray, or ray:N for N devices from 1 to 9999")
         if self.over_ray and self.zero_gpu:
@@ -102,23 +109,23 @@ class StudioConfig:
 
     @property
     def zero_gpu(self) -> bool:
-        """Whether the device is lent to single events, and is not there otherwise."""
+        """Whether the device is lent to single events (ZeroGPU)."""
         return self.space is not None and self.space.zero_gpu
 
     @property
     def over_ray(self) -> bool:
-        """Whether clips are made on devices of a Ray cluster."""
+        """Whether clips are made on the devices of a Ray cluster."""
         return self.workers != "local"
 
     @property
     def devices(self) -> int | None:
-        """How many of them; None where that is left open."""
-        number = _WORKERS.fullmatch(self.workers)[1]
-        return int(number) if number else None
+        """The number of Ray devices; None if it is left open."""
+        found = _WORKERS.fullmatch(self.workers)
+        return int(found[1]) if found and found[1] else None
 
     @property
     def shared(self) -> bool:
-        """Whether visitors who do not know each other share the studio."""
+        """Whether visitors share the studio, each with jobs and clips of their own."""
         return self.space is not None and self.space.shared
 
     @property
@@ -128,7 +135,7 @@ class StudioConfig:
 
     @property
     def bundle(self) -> Path:
-        """The folder of weights that `model` means. It may be missing: `Cascade.from_bundle` says so."""
+        """The folder of the model's weights. It may be missing, which `Cascade.from_bundle` reports."""
         known = {"nano": ROOT / "assets" / "nano", "official": self.data / "models" / "official"}
         return known.get(self.model) or Path(self.model).expanduser()
 
@@ -152,20 +159,22 @@ def read_config(
 ) -> StudioConfig:
     """Settings from arguments, then `LAVIE_DATA`, `LAVIE_MODEL`, `LAVIE_DEVICE`, `LAVIE_HOST`, `LAVIE_PORT`,
     `LAVIE_AUTH`, `LAVIE_WORKERS`, then defaults; `LAVIE_RECOVERY`, `LAVIE_KEEP_WORK_DAYS`, `LAVIE_SNAPSHOTS`,
-    `LAVIE_LIMIT_…` and `LAVIE_PRIVATE` from the environment alone. An empty variable counts as absent. A Space says by
-    `SPACE_ID` that it is one.
+    `LAVIE_LIMIT_…` and `LAVIE_PRIVATE` from the environment alone. An empty variable counts as absent. `SPACE_ID` marks
+    a Space. Raises ConfigError.
 
-    auth: `user:password`; in the environment it does not show in the list of processes. Raises ConfigError.
+    Args:
+        auth: `user:password`; in the environment it does not show in the list of processes.
+        writable: whether a folder can be written.
     """
     space = _space(environ)
-    # Never the data itself: a database is not safe on a mounted bucket, and its copies are.
+    # For backups only: a database is not safe on a mounted bucket.
     kept = environ.get("LAVIE_SNAPSHOTS") or (SPACE_STORAGE / "studio" if space and writable(SPACE_STORAGE) else None)
     return StudioConfig(
         data=Path(data or environ.get("LAVIE_DATA") or "data").expanduser(),
         model=model or environ.get("LAVIE_MODEL") or "nano",
         model_named=bool(model or environ.get("LAVIE_MODEL")),
         device=device or environ.get("LAVIE_DEVICE") or "auto",
-        # A Space is reached through a proxy from outside its container; at home only this machine is served.
+        # A Space is reached through a proxy outside its container; at home only this machine is served.
         host=host or environ.get("LAVIE_HOST") or ("0.0.0.0" if space else "127.0.0.1"),
         port=_port(environ) if port is None else port,
         auth=_auth(auth or environ.get("LAVIE_AUTH")),
@@ -188,7 +197,7 @@ def _space(environ: Mapping[str, str]) -> Space | None:
     return Space(environ.get("SPACE_HOST", ""), zero_gpu, not private, bool(environ.get("OAUTH_CLIENT_ID")))
 
 
-def _limit(environ: Mapping[str, str], what: str, kind: type[int] | type[float]) -> float | None:
+def _limit(environ: Mapping[str, str], what: str, kind: type[N]) -> N | None:
     text = environ.get(f"LAVIE_LIMIT_{what}")
     try:
         return kind(text) if text else None
@@ -212,7 +221,7 @@ def _days(environ: Mapping[str, str]) -> float:
 
 
 def _auth(text: str | None) -> tuple[str, str] | None:
-    """The two halves of `user:password`. The message does not repeat the value: it may be a password."""
+    """The two halves of `user:password`. The message does not repeat the value, which may be a password."""
     if not text:
         return None
     user, _, password = text.partition(":")

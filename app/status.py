@@ -1,6 +1,6 @@
-"""What the studio stands on, as values: the weights, the device and its memory, the disk, the versions.
+"""The state of the installation, as values: weights, device and memory, disk, versions.
 
-Cheap enough for a page: the sizes of files come from the database, and torch is not imported for any of it.
+Cheap enough for a page: sizes of files come from the database, and torch is not imported.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from pathlib import Path
 from app import __version__
 from app.device import Memory, memory
 from app.models.card import ModelCard
+from app.workspace import Workspace
 from lavie.errors import LavieError, StorageError
 from lavie.request import STAGES
 
 if typing.TYPE_CHECKING:
     from app.storage.database import Database
-    from app.studio import Studio
 
 _LIBRARIES = ("torch", "diffusers", "transformers", "gradio")
 
-# A part that several jobs have is one file under several names.
+# A part of several jobs is one file with several links.
 _WORK = "SELECT bytes FROM artefacts UNION ALL SELECT bytes FROM (SELECT DISTINCT file_hash, bytes FROM parts)"
 
 
@@ -34,8 +34,10 @@ _WORK = "SELECT bytes FROM artefacts UNION ALL SELECT bytes FROM (SELECT DISTINC
 class BundleStatus:
     """A folder of weights.
 
-    name: its own, None where it cannot be read. weights: component → bytes of those that are there. missing: stage →
-    files that it lacks; empty where that is not known, as before torch is there.
+    Attributes:
+        name: None if it cannot be read.
+        weights: component → bytes, of those that exist.
+        missing: stage → missing files; empty if that is not known, as before torch is imported.
     """
 
     name: str | None
@@ -46,8 +48,14 @@ class BundleStatus:
 
 @dataclass(frozen=True)
 class DeviceStatus:
-    """asked: as the settings name it. runs_on: as `Cascade.runs_on`, empty as long as nothing is loaded. loaded: those
-    components whose weights are in memory. state: of the model, as `Studio.model_state`."""
+    """The device and the loaded model.
+
+    Attributes:
+        asked: the device in the settings.
+        runs_on: see `Cascade.runs_on`; empty as long as nothing is loaded.
+        loaded: components whose weights are in memory.
+        state: see `Models.state`.
+    """
 
     asked: str
     runs_on: Mapping[str, str]
@@ -58,8 +66,13 @@ class DeviceStatus:
 
 @dataclass(frozen=True)
 class DiskStatus:
-    """The data folder. free, total: bytes of the disk it is on. clips, trash, work: (how many, bytes); work is latents
-    of finished stages. database: bytes."""
+    """The data folder.
+
+    Attributes:
+        free, total: bytes of its disk.
+        clips, trash, work: (count, bytes); work is latents of finished stages.
+        database: bytes.
+    """
 
     folder: Path
     free: int
@@ -70,22 +83,22 @@ class DiskStatus:
     database: int
 
 
-def bundle_status(studio: Studio) -> BundleStatus:
-    """The bundle in use. Reads no weights."""
-    folder, card = studio.config.bundle, studio.card
+def bundle_status(workspace: Workspace) -> BundleStatus:
+    """The bundle for new jobs. Reads no weights."""
+    folder, card = workspace.config.bundle, workspace.card
     return BundleStatus(card.name if card else None, folder.absolute(), _weights(folder), _missing(folder, card))
 
 
-def device_status(studio: Studio) -> DeviceStatus:
-    """The device and what is on it."""
-    cascade = studio.cascade
+def device_status(workspace: Workspace) -> DeviceStatus:
+    """The device and the loaded model."""
+    cascade = workspace.models.cascade
     runs_on, loaded = (cascade.runs_on(), cascade.loaded) if cascade else ({}, ())
-    return DeviceStatus(studio.config.device, runs_on, loaded, memory(), studio.model_state)
+    return DeviceStatus(workspace.config.device, runs_on, loaded, memory(), workspace.models.state)
 
 
-def disk_status(studio: Studio) -> DiskStatus:
-    """What the data folder holds, as the database knows it. Raises StorageError."""
-    folder, database = studio.config.data, studio.database
+def disk_status(workspace: Workspace) -> DiskStatus:
+    """The sizes in the data folder, by the database. Raises StorageError."""
+    folder, database = workspace.config.data, workspace.database
     try:
         disk, own = shutil.disk_usage(folder), database.path.stat().st_size
     except OSError as error:
@@ -105,7 +118,7 @@ def disk_status(studio: Studio) -> DiskStatus:
 
 
 def versions() -> dict[str, str]:
-    """Of this program, of Python, and of what the videos depend on; a library that is not installed is left out."""
+    """The versions of this program, Python and the installed libraries that the videos depend on."""
     found = {"LaVie Studio": __version__, "Python": platform.python_version()}
     for name in _LIBRARIES:
         try:
@@ -123,14 +136,14 @@ def _weights(folder: Path) -> dict[str, int]:
 
 
 def _missing(folder: Path, card: ModelCard | None) -> dict[str, list[str]]:
-    """Only once the worker has imported the cascade, and torch with it: the page would wait for seconds."""
+    """Missing files, once the worker has imported torch: importing it here would delay the page for seconds."""
     bundle_class = getattr(sys.modules.get("lavie.cascade"), "Bundle", None)
     if bundle_class is None or card is None:
         return {}
     try:
         bundle = bundle_class(folder)
         return {stage: bundle.missing(stage) for stage in STAGES}
-    except LavieError:  # the model's state tells what is wrong
+    except LavieError:  # `Models.state` reports it
         return {}
 
 

@@ -1,7 +1,7 @@
-"""The one object behind the page, the commands and the API: takes jobs, says how they stand, keeps what they made.
+"""The façade of page, commands and API over one data folder: takes jobs, reports how they stand, keeps the results.
 
-Whatever it is told is in the database before it answers, so that it holds for every process on the data folder and
-after a kill. Does not know how a clip is made (`app.worker.worker`), nor who asks.
+A change is in the database before a method returns, so that every process on the folder sees it and a kill loses
+nothing.
 """
 
 from __future__ import annotations
@@ -9,46 +9,41 @@ from __future__ import annotations
 import threading
 import time
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from app.adapters import Adapters
-from app.clip import Clip, load_cascade
 from app.config import StudioConfig
-from app.gallery import Gallery, StoredClip
 from app.long_videos.service import LongVideos
 from app.media import sweep_partials
 from app.models.card import ModelCard
-from app.models.choice import ModelChoice
 from app.models.jobs import WeightsWork
-from app.presets import Presets
-from app.queue.estimates import Estimates
-from app.queue.job import DONE, INTERRUPTED, PAUSED, QUEUED, REGENERATE, RENDER, JobRow
-from app.queue.queue import JobQueue
+from app.models.loaded import Load, Models, load_cascade
+from app.queue.estimates import Timings
 from app.queue.status import JobStatus
-from app.queue.timings import Timings
+from app.queue.worker_side import WorkerQueue
 from app.recipes.comparison import Comparison
-from app.recipes.recipe import Job
+from app.recipes.job_row import DONE, INTERRUPTED, PAUSED, QUEUED, REGENERATE, RENDER
+from app.recipes.recipe import Job, Recipe
 from app.recipes.segments import without_seeds
-from app.sharing.visitor import ANONYMOUS, as_visitor
-from app.storage.database import Database
+from app.sharing import ANONYMOUS, as_visitor
 from app.storage.folder_lock import Ownership
 from app.storage.initial_frames import InitialFramesStore
 from app.storage.stage_latents import StageLatents
 from app.storage.training_folder import sweep_trainings
 from app.training.draft import Drafts
 from app.training.service import Trainings
-from app.worker.executors.executor import Workers, open_workers
-from app.worker.models import READY, Model
+from app.workspace import ModelChoice, Workspace
 from lavie.errors import RequestError
 from lavie.request import Interpolation, Request, SuperResolution
 
 if typing.TYPE_CHECKING:
+    import numpy as np
+
     from extensions.lora.adapter import Adapter
-    from lavie.cascade import Cascade
     from lavie.text import PromptReport
+
 
 POLL_SECONDS = 0.1
 
@@ -56,76 +51,69 @@ POLL_SECONDS = 0.1
 class Studio:
     """The jobs and clips of a data folder. All methods may be called from any thread.
 
-    load: gives the cascade for the settings; called by the worker.
     Raises StorageError if the folder cannot be used.
     """
 
-    def __init__(self, config: StudioConfig, load: Callable[[StudioConfig], Cascade] = load_cascade):
-        self.config = config
-        self.database = Database(config.data)
-        self.jobs, self.gallery = JobQueue(self.database), Gallery(self.database, config.data)
-        self.adapters = Adapters(self.database, config.data)
-        self.presets, self.estimates = Presets(self.database), Estimates(self.database, config)
-        self._load = load
-        self.long, self.training = LongVideos(self), Trainings(self)
-        self.drafts, self.choice = Drafts(self), ModelChoice(self)
+    def __init__(self, config: StudioConfig, load: Load = load_cascade):
+        """load: gives the cascade for the settings; called by the worker."""
+        self.workspace = workspace = Workspace(config, load)
+        self.database, self.queue, self.gallery = workspace.database, workspace.queue, workspace.gallery
+        self.adapters, self.presets, self.estimates = workspace.adapters, workspace.presets, workspace.estimates
+        self.long_videos, self.training = LongVideos(workspace), Trainings(workspace)
+        self.drafts, self.choice = Drafts(workspace, self.training), ModelChoice(workspace, self.warm)
         self.weights = WeightsWork(config.data / "models")
         self._ownership = Ownership(config.data)
-        self._worker: Workers | None = None
-        self._changing = threading.Lock()  # of the worker
+        self._workers: Workers | None = None
+        self._changing = threading.Lock()  # of the workers
         self._serving = False
 
+    @property
+    def config(self) -> StudioConfig:
+        """The settings as they are now."""
+        return self.workspace.config
+
+    @property
+    def model(self) -> str:
+        """The name of the model for new jobs."""
+        return self.workspace.model
+
+    @property
+    def card(self) -> ModelCard | None:
+        """The description of that model, whether it is loaded or not."""
+        return self.workspace.card
+
+    @property
+    def models(self) -> Models:
+        """What is loaded in this process."""
+        return self.workspace.models
+
     def serve(self) -> None:
-        """Own the folder and work off its queue. Raises StorageError where another studio does so already."""
+        """Own the folder and run its queue. Raises StorageError where another studio does so already."""
         if not self._own():
             raise self._ownership.refused("use that studio, wait for that command, or give another --data")
         if not self._serving:
             self.choice.restore()
             self._serving = True
-            self._worker.start()
+            self._workers.start()
 
     def warm(self) -> None:
         """Load the model in the background, so that the first job need not wait for it."""
-        if self._worker:
-            self._worker.warm(self.model)
-
-    @property
-    def model_state(self) -> str:
-        """`loading`, `ready`, or why the model cannot be loaded."""
-        return self._worker.models.state if self._worker else READY
-
-    @property
-    def card(self) -> ModelCard | None:
-        """What the model says of itself, whether it is loaded or not."""
-        return ModelCard.read(self.config.bundle)
-
-    @property
-    def cascade(self) -> Cascade | None:
-        """The loaded model, for questions that run no network; None as long as there is none."""
-        return self._worker.models.cascade if self._worker else None
-
-    @property
-    def loaded(self) -> Model | None:
-        """The loaded model with its name and provenance, for questions that run no network."""
-        return self._worker.models.loaded if self._worker else None
-
-    def load(self) -> Cascade:
-        """The studio's model once more, beside the worker's. Imports torch. Raises BundleError, DeviceError."""
-        return self._load(self.config)
+        if self._workers:
+            self._workers.warm(self.model)
 
     def read_prompt(self, prompt: str) -> PromptReport | None:
         """How the model understands a prompt; None as long as it is not loaded."""
-        cascade = self.cascade
+        cascade = self.models.cascade
         return cascade.read(prompt) if cascade else None
 
     def close(self) -> None:
-        """Stop behind the step under way; its job goes on at the next start."""
+        """Stop after the step under way; its job goes on at the next start."""
         self.weights.close()
         with self._changing:
-            # Where a step goes on for long, the folder stays ours until this process ends.
-            if self._worker is None or self._worker.stop():
+            # If the step goes on for long, the folder stays ours until this process ends.
+            if self._workers is None or self._workers.stop():
                 self._ownership.release()
-                self._worker, self._serving = None, False
+                self._workers, self._serving = None, False
         self.database.close()
 
     def submit(
@@ -136,163 +124,157 @@ class Studio:
         parent: str | None = None,
         adapters: Sequence[Adapter] = (),
     ) -> str:
-        """Put a request at the end of the line; its job's id, which will be the clip's.
+        """Queue a request; the id of its job, and of the clip to be.
 
-        adapters: beside those that tags in the prompt ask for. Raises RequestError for one that is not known.
+        adapters: besides those that tags in the prompt ask for. Raises RequestError for one that is not known.
         """
         job = self.adapters.resolve_tags(Job(request, self.model, adapters=tuple(adapters)))
-        job_id = self.jobs.add(job, parent=parent, output=str(output.absolute()) if output else None)
-        self.wake()
-        return job_id
-
-    def regenerate(self, clip_id: str) -> str:
-        """Make a clip again and compare; the job's id. Its outcome is the snapshot's `proof`."""
-        job = self._clip(clip_id).recipe.job
-        self.long.check_frames(job)
-        job_id = self.jobs.add(job, kind=REGENERATE, parent=clip_id)
-        self.wake()
-        return job_id
+        return self.queue.add(job, parent=parent, output=str(output.absolute()) if output else None)
 
     def edit(self, job_id: str, request: Request, adapters: Sequence[Adapter] | None = None) -> None:
-        """Ask for something else in a queued job. adapters: in place of the job's [these stay]. Raises RequestError."""
-        worn = {} if adapters is None else {"adapters": tuple(adapters)}
-        self.jobs.edit(job_id, lambda job: self.adapters.resolve_tags(replace(job, request=request, **worn)))
+        """Change the request of a queued job. adapters: [those of the job]. Raises RequestError."""
+        changes = {} if adapters is None else {"adapters": tuple(adapters)}
+        self.queue.edit(job_id, lambda job: self.adapters.resolve_tags(replace(job, request=request, **changes)))
 
-    def duplicate(self, job_id: str) -> str:
-        """The same job once more, at the end of the line; its id."""
-        again = self.jobs.duplicate(job_id)
-        self.wake()
-        return again
-
-    def resume(self, job_id: str) -> None:
-        """Let a paused or interrupted job go on where it stands in line."""
-        self.jobs.resume(job_id)
-        self.wake()
-
-    def retry(self, job_id: str) -> None:
-        """Queue a job again that failed, was cancelled or interrupted; it goes on from what it has stored."""
-        self.jobs.retry(job_id)
-        self.wake()
-
-    def keep(self, job_id: str) -> None:
-        """Stop a running job behind its step and make a clip of the stages that it has finished."""
-        self.jobs.keep(job_id)
-
-    def resume_queue(self) -> None:
-        """Start jobs again."""
-        self.jobs.resume_queue()
-        self.wake()
+    def regenerate(self, clip_id: str) -> str:
+        """Make a clip again and compare; the job's id. The outcome is `JobStatus.comparison`."""
+        return self._queue_again(clip_id, self._recipe(clip_id).job, kind=REGENERATE)
 
     def remix(self, clip_id: str) -> str:
         """Make a clip once more with another seed and all else as it was; the job's id."""
-        job = self._clip(clip_id).recipe.job
+        job = self._recipe(clip_id).job
         plan, reel = (long and without_seeds(long) for long in (job.plan, job.reel))
-        return self._again(clip_id, replace(job, request=replace(job.request, seed=None), plan=plan, reel=reel))
+        return self._queue_again(clip_id, replace(job, request=replace(job.request, seed=None), plan=plan, reel=reel))
 
     def finish(self, clip_id: str, *, interpolate: bool = False, upscale: bool = False) -> str:
-        """Go on from a clip's stored latents with stages that it lacks, as a clip of its own; the job's id."""
-        draft = self._clip(clip_id).recipe
+        """Add missing stages to a clip, from its stored latents and as a clip of its own; the job's id."""
+        draft = self._recipe(clip_id)
         asked = draft.request
         interpolation = asked.interpolation or (Interpolation() if interpolate else None)
         super_resolution = asked.super_resolution or (SuperResolution() if upscale else None)
         request = replace(asked, interpolation=interpolation, super_resolution=super_resolution)
         if request == asked:
             raise RequestError(f"the clip {clip_id} has these stages already: ask for one that it lacks")
-        return self._again(clip_id, replace(draft.job, request=request))
+        return self._queue_again(clip_id, replace(draft.job, request=request))
+
+    def _recipe(self, clip_id: str) -> Recipe:
+        stored = self.gallery.get(clip_id)
+        if stored is None:
+            raise RequestError(f"no clip has the id {clip_id!r}: `gallery list` shows those that are there")
+        return stored.recipe
+
+    def _queue_again(self, clip_id: str, job: Job, kind: str = RENDER) -> str:
+        self.long_videos.check_frames(job)
+        return self.queue.add(job, kind=kind, parent=clip_id)
 
     def job(self, job_id: str | None) -> JobStatus | None:
-        """How a job stands; None for an id that is not known here."""
-        row = self.jobs.get(job_id) if job_id else None
+        """How a job stands; None for an id that is not known."""
+        row = self.queue.get(job_id) if job_id else None
         if row is None:
             return None
         if row.state == DONE and row.kind == RENDER:
-            return JobStatus(row, clip=self._result(row))
+            stored = self.gallery.get(row.id)  # None of one that was purged since
+            return JobStatus(row, clip=stored, stage_seconds=Timings(self.database).sums(row.id))
         if row.state == DONE and row.kind == REGENERATE:
-            return JobStatus(row, proof=Comparison.from_json(row.result))
-        worker = self._worker
-        return JobStatus(row, worker.preview(row.id) if worker else None)
+            return JobStatus(row, comparison=Comparison.from_json(row.result))
+        workers = self._workers
+        return JobStatus(row, workers.preview(row.id) if workers else None)
 
     def cancel(self, job_id: str) -> None:
-        """Take a waiting job out of the line, or stop a running one behind its step. Nothing happens to others."""
-        row = self.jobs.get(job_id)
+        """Take a waiting job out of the queue, or stop a running one after its step. Does nothing for others."""
+        row = self.queue.get(job_id)
         if row is not None and row.open:
-            self.jobs.cancel(job_id)
+            self.queue.cancel(job_id)
 
-    def follow(self, job_id: str) -> Iterator[JobStatus]:
-        """A job's snapshots until it is closed, or interrupted and left to a person.
+    def follow(self, job_id: str) -> Generator[JobStatus, None, None]:
+        """Yield a job's status until it is closed, or interrupted and left to a person.
 
-        Where nobody works off the folder's queue, it is made here. Who stops asking before the end has cancelled it.
+        Where nobody runs the folder's queue, the job runs in this process. Closing the iterator early cancels the job.
         """
-        made: Future | None = None
+        running: Future | None = None
         with ThreadPoolExecutor(1, "studio maker") as maker:
             try:
-                while (snapshot := self.job(job_id)).open and snapshot.state != INTERRUPTED:
-                    yield snapshot
-                    if made is not None and made.done():
-                        made.result()  # raises what kept the job's end from being stored
-                        made = None
-                    if made is None and snapshot.state != PAUSED and not self._serving and self._own():
-                        made = maker.submit(self._worker.run_job, job_id)
+                while (status := self.job(job_id)).open and status.state != INTERRUPTED:
+                    yield status
+                    if running is not None and running.done():
+                        running.result()  # raises what kept the job's end from being stored
+                        running = None
+                    if running is None and status.state != PAUSED and not self._serving and self._own():
+                        running = maker.submit(self._workers.run_job, job_id)
                     time.sleep(POLL_SECONDS)
             except BaseException:
                 self.cancel(job_id)
                 raise
-        yield snapshot
+        yield status
 
     def drain(self) -> None:
-        """Make what waits in the line, in this thread: where the device is lent, in the event on whose quota it is."""
+        """Run the queued jobs in this thread: on ZeroGPU, in the event whose visitor's quota pays for the device."""
         last = None
-        while not self.jobs.queue_paused and (worker := self._worker) is not None:
-            waiting = next((row for row in self.jobs.line() if row.state == QUEUED), None)
+        while not self.queue.queue_paused and (workers := self._workers) is not None:
+            waiting = next((row for row in self.queue.line() if row.state == QUEUED), None)
             if waiting is None or waiting.id == last:  # one that was put back: the studio closes
                 return
             last = waiting.id
-            with as_visitor(ANONYMOUS):  # a worker's business is all jobs'
-                worker.run_job(last)
+            with as_visitor(ANONYMOUS):  # the worker sees the jobs of all visitors
+                workers.run_job(last)
 
     def _own(self) -> bool:
-        """Become the folder's one worker, if nobody is, and put in order what a killed one left."""
+        """Become the folder's one owner, if there is none, and put in order what a killed one left."""
         with self._changing:
-            if self._worker is not None:
+            if self._workers is not None:
                 return True
             if not self._ownership.acquire():
                 return False
-            self.jobs.recover(self.config.recovery)
-            if self.config.clips.is_dir():
-                sweep_partials(self.config.clips)
-            InitialFramesStore(self.database, self.config.data).sweep()
-            StageLatents(self.database, self.config.data).sweep(self.config.keep_work_days)
-            sweep_trainings(self.database, self.config.data, self.config.keep_work_days)
-            self._worker = open_workers(self.config, self.database, self._load)
+            config, database = self.config, self.database
+            WorkerQueue(database).recover(config.recovery)
+            if config.clips.is_dir():
+                sweep_partials(config.clips)
+            InitialFramesStore(database, config.data).sweep()
+            StageLatents(database, config.data).sweep(config.keep_work_days)
+            sweep_trainings(database, config.data, config.keep_work_days)
+            self._workers = open_workers(self.workspace)
+            self.workspace.on_change = self._workers.wake
             return True
 
-    @property
-    def model(self) -> str:
-        """The name of the model that new jobs are made with.
 
-        A folder's in full: whoever makes the job may have been started elsewhere.
-        """
-        named, folder = Path(self.config.model).expanduser(), self.config.bundle
-        return str(folder.absolute()) if folder == named else self.config.model
+class Workers(typing.Protocol):
+    """Runs the queue of a data folder. All methods may be called from any thread.
+
+    Queue, database and files stay in this process, and the database holds how jobs stand.
+    """
+
+    def start(self) -> None:
+        """Begin to run the queue."""
+
+    def stop(self) -> bool:
+        """Stop after the steps under way; their jobs return to the front of the queue. False if a step still runs."""
+
+    def warm(self, name: str) -> None:
+        """Load a model when no job runs."""
 
     def wake(self) -> None:
-        """Have the queue looked at now."""
-        if worker := self._worker:
-            worker.wake()
+        """Look at the queue now."""
 
-    def _again(self, clip_id: str, job: Job) -> str:
-        """Make something else of a clip."""
-        self.long.check_frames(job)
-        job_id = self.jobs.add(job, parent=clip_id)
-        self.wake()
-        return job_id
+    def preview(self, job_id: str) -> np.ndarray | None:
+        """uint8 F h w 3: the latest guess of a running job's frames."""
 
-    def _clip(self, clip_id: str) -> StoredClip:
-        stored = self.gallery.get(clip_id)
-        if stored is None:
-            raise RequestError(f"no clip has the id {clip_id!r}: `gallery list` shows those that are there")
-        return stored
+    def run_job(self, job_id: str) -> None:
+        """Run one job in this thread, wherever it stands in the queue; nothing if it was taken already."""
 
-    def _result(self, row: JobRow) -> Clip | None:
-        stored = self.gallery.get(row.id)
-        return stored and Clip.of(stored, Timings(self.database).sums(row.id))  # None of one that was purged since
+
+def open_workers(workspace: Workspace) -> Workers:
+    """The workers that the settings name. The caller owns the data folder.
+
+    Raises DeviceError if what they need is not installed or not available.
+    """
+    if workspace.config.zero_gpu:
+        from app.worker.executors.zerogpu import ZeroGpuWorker
+
+        return ZeroGpuWorker(workspace)
+    if workspace.config.over_ray:
+        from app.worker.executors.ray import RayWorkers
+
+        return RayWorkers(workspace)
+    from app.worker.worker import Worker
+
+    return Worker(workspace)

@@ -1,5 +1,5 @@
-// What must stand before gradio begins: the language and the theme that were chosen in this browser, kept in cookies,
-// so that the server reads the same choice. Without a choice all is as the browser says.
+// Runs before gradio: applies the language and theme from cookies, which the server reads too. Without them the
+// browser's own settings apply.
 "use strict";
 
 (() => {

@@ -1,12 +1,12 @@
-// What the page does by itself: it takes what the studio pushes, plays previews, and turns clicks and keys into events.
-// It builds nothing: every fragment of HTML comes from the server, with all text from outside already escaped.
+// The page's script: shows pushed fragments, plays previews, turns clicks and keys into gradio events. All HTML comes
+// from the server, already escaped.
 "use strict";
 
 (() => {
-  const state = {}; // slot → its latest content
+  const state = {}; // slot → its content
   const still = matchMedia("(prefers-reduced-motion: reduce)");
 
-  // --- the studio's state, pushed: a slot is an element with data-live, in whichever tab is open ---------------------
+  // --- the pushed state: a slot is an element with data-live, on any tab ------------------------------------------
   function fill(root) {
     for (const slot of root.querySelectorAll("[data-live]")) {
       const content = state[slot.dataset.live];
@@ -35,7 +35,7 @@
     };
   }
 
-  // --- the moving preview: frames below each other in one small picture, drawn one after the other -------------------
+  // --- the preview: frames below each other in one small picture -------------------------------------------------
   const sprite = {
     picture: null,
     frame: 0,
@@ -47,7 +47,7 @@
     },
     draw(time) {
       for (const canvas of sprite.picture ? document.querySelectorAll("canvas[data-sprite]") : []) {
-        if (!canvas.offsetParent) continue; // of a tab that is not open
+        if (!canvas.offsetParent) continue; // its tab is not open
         const { picture, frames, rate } = sprite;
         const height = picture.height / frames;
         const frame = still.matches ? Math.floor(frames / 2) : Math.floor((time / 1000) * rate) % frames;
@@ -61,9 +61,9 @@
     },
   };
 
-  // --- boards: HTML of the server's whose buttons (data-act) become events of the gradio component around it -----------
+  // --- panels: HTML whose buttons (data-act) trigger events of the gradio component around it ------------
   const WATCHED = ["data-focus", "data-answer", "data-order", "data-project", "data-id", "data-n", "value", "checked", "selected"];
-  function board(element, trigger) {
+  function panel(element, trigger) {
     element.addEventListener("click", (event) => {
       const button = event.target.closest("[data-act]");
       if (!button || button.disabled) return;
@@ -76,13 +76,13 @@
     element.addEventListener("keydown", (event) => {
       const field = event.target.closest("textarea[data-edit]");
       if (!field || event.key !== "Enter" || event.shiftKey || event.ctrlKey || event.metaKey) return;
-      event.preventDefault(); // a prompt is one line: the key ends it
+      event.preventDefault(); // Enter submits: a prompt is one line
       if (field.value !== field.defaultValue) field.dispatchEvent(new Event("change", { bubbles: true }));
     });
     element.addEventListener("input", ({ target }) => {
       if (target.type === "range" && target.nextElementSibling?.matches("output")) target.nextElementSibling.value = target.value;
     });
-    const unfolded = new Set(); // what was opened stays so, in whatever comes in its place
+    const unfolded = new Set(); // names of the open details, kept when the HTML is replaced
     element.addEventListener("click", ({ target }) => {
       const fold = target.closest("summary")?.parentElement;
       if (fold?.dataset.fold) unfolded[fold.open ? "delete" : "add"](fold.dataset.fold);
@@ -90,12 +90,12 @@
     element.addEventListener("refresh", () => trigger({ act: "refresh" }), true);
     let shown, last = 0;
     const follow = () => {
-      // Answers may overtake each other on their way: what a late one says is asked for anew.
+      // Answers may overtake each other: ask again when an older one arrives last.
       const order = Number(element.querySelector("[data-order]")?.dataset.order ?? last);
       const overtaken = order < last;
       last = order;
       if (overtaken) trigger({ act: "refresh" });
-      // What has come in place of all that was there is read from its beginning.
+      // New content gets the focus.
       const place = element.querySelector("[data-focus]");
       if (place && place.dataset.focus !== shown) requestAnimationFrame(() => place.focus());
       shown = place?.dataset.focus;
@@ -105,18 +105,18 @@
     };
     new MutationObserver(follow).observe(element, { childList: true, subtree: true, characterData: true, attributes: true, attributeFilter: WATCHED });
     fill(element);
-    follow(); // the first content may have come before this script
+    follow(); // the content may be older than this script
   }
 
   const said = (field) => (field.type === "checkbox" ? String(field.checked) : field.value);
 
-  // What a button takes along from a field that nobody stores.
+  // The value of the field that a button names in data-take.
   function taken(button) {
     const field = button.dataset.take && document.getElementById(`lv-${button.dataset.take}`);
     return field ? { value: field.value } : {};
   }
 
-  // Fields hold what the server says, but for the one in which somebody types; gradio gives elements to other rows.
+  // Fields show the server's values, except the one being typed in. Gradio reuses elements for other rows: see `key`.
   function settle(element) {
     for (const field of element.querySelectorAll("[data-edit]")) {
       const { id = "", n = "", name = "" } = field.dataset;
@@ -130,15 +130,15 @@
     }
   }
 
-  // Which long video is open in this browser: the server reads it when the page is opened again.
+  // The open long video, in a cookie that the server reads when the page is opened again.
   function remember(element) {
     const project = element.querySelector("[data-project]")?.dataset.project;
     if (project) document.cookie = `lavie-project=${project}; path=/; samesite=lax; max-age=31536000`;
   }
 
-  // --- cards: one of them has the focus; arrows move it, other keys that it names become events -----------------------
+  // --- cards: arrow keys move the focus, other keys trigger events -----------------------------------------------
   function cards(element, trigger) {
-    let last = null; // the id of the clip that has, or had, the focus
+    let last = null; // id of the clip with the focus
     let place = 0;
     let seen = true;
     const all = () => [...element.querySelectorAll(".lv-card")];
@@ -148,7 +148,7 @@
       const row = all().findIndex((other) => other.offsetTop > all()[0].offsetTop);
       const across = row < 0 ? all().length : row;
       const move = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: across, ArrowUp: -across }[event.key];
-      const own = event.target === card || event.target.matches(".lv-shot"); // not a button with a meaning of its own
+      const own = event.target === card || event.target.matches(".lv-shot"); // not another button
       if (move) {
         (all()[all().indexOf(card) + move] ?? card).focus();
       } else if (event.key === " " && own) {
@@ -172,7 +172,7 @@
         const picture = event.target.closest(".lv-card")?.querySelector("img[data-moving]");
         if (picture && !(still.matches && on)) play(picture, on);
       });
-    // Gradio gives the elements that are there to other clips: the focus goes with its clip, or to the one in its place.
+    // Gradio reuses elements for other clips: move the focus with its clip, else to the clip in its place.
     const follow = (preventScroll) => {
       const active = document.activeElement;
       const inside = element.contains(active) ? active.closest(".lv-card") : null;
@@ -187,13 +187,13 @@
     new ResizeObserver(() => {
       const was = seen;
       seen = element.offsetHeight > 0;
-      if (seen && !was) follow(false); // back from another view: where one was, in sight
+      if (seen && !was) follow(false); // back from another view: scroll to the focused card
     }).observe(element);
   }
 
   const play = (picture, on) => (picture.src = on ? picture.dataset.moving : picture.dataset.still);
 
-  // --- players that run in step ---------------------------------------------------------------------------------------
+  // --- players in step ------------------------------------------------------------------------------------------------
   function inStep(element) {
     const players = () => [...element.querySelectorAll("video")];
     element.addEventListener("input", (event) => {
@@ -214,7 +214,7 @@
     });
   }
 
-  // --- a timeline and the player that it belongs to -------------------------------------------------------------------
+  // --- a timeline and its player -------------------------------------------------------------------------------------
   const player = () => document.querySelector("video[data-player]");
   document.addEventListener("click", (event) => {
     const place = event.target.closest("[data-seek]");
@@ -225,7 +225,7 @@
     for (const head of document.querySelectorAll(".lv-playhead")) head.style.left = `${(100 * target.currentTime) / target.duration}%`;
   }, true);
 
-  // Where the screen is below the form, as on a phone, it is shown when something begins.
+  // On a narrow page the screen is below the form: scroll to it on Generate.
   document.addEventListener("click", (event) => {
     const screen = document.querySelector("#lv-screen");
     if (event.target.closest("#lv-generate") && screen && screen.offsetTop > innerHeight)
@@ -234,12 +234,12 @@
 
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
-    document.activeElement?.closest("[data-edit]")?.blur(); // what is being typed is part of it
+    document.activeElement?.closest("[data-edit]")?.blur(); // submits the field being typed in
     const main = [...document.querySelectorAll("#lv-generate, #lv-long-render, #lv-train-start")].find((button) => button.offsetParent);
     setTimeout(() => main?.click(), 0);
   });
 
-  // --- what is chosen for this browser (see early.js); an empty value: nothing is, any more ---------------------------
+  // --- language and theme in cookies (see early.js); an empty value deletes the choice ---------------------------------
   document.addEventListener("change", (event) => {
     const { setting } = event.target.dataset;
     if (!setting) return;
@@ -249,11 +249,11 @@
     else document.body.classList.toggle("dark", matchMedia("(prefers-color-scheme: dark)").matches);
   });
 
-  window.lavie = { board, cards, inStep };
+  window.lavie = { panel, cards, inStep };
   function start() {
     listen();
     requestAnimationFrame(sprite.draw);
   }
-  // Gradio may put this script into a page that has been read to its end.
+  // Gradio may insert this script after DOMContentLoaded.
   document.readyState === "loading" ? document.addEventListener("DOMContentLoaded", start) : start();
 })();

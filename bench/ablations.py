@@ -25,7 +25,8 @@ import torch
 from torch import nn
 
 from bench.quality import ALL, RESULTS, UNSEEN, measure, show
-from lavie.bundle import BASE, MANIFEST, TEXT_ENCODER, VAE, Bundle
+from lavie.bundle import BASE, Bundle
+from lavie.manifest import MANIFEST, TEXT_ENCODER, VAE
 from lavie.training.assemble import write_changed
 from lavie.training.diffusion import joint_loss
 from lavie.training.loop import Plan, fit

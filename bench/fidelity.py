@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lavie import Cascade, Finished, Interpolation, Request, SuperResolution, Video, vae
-from lavie.bundle import UPSCALER_VAE, VAE
 from lavie.key_frames import RATE, interpolated_frames
+from lavie.manifest import UPSCALER_VAE, VAE
 from lavie.stages.super_resolution import SCALE
 from lavie.training.world import Staging, random_scene, stage
 

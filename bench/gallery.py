@@ -26,7 +26,9 @@ from rich.console import Console
 from rich.table import Table
 
 from app.gallery import Gallery, Query
-from app.gallery.clips import insert, row_of
+from app.gallery.gallery import insert, row_of
+from app.gallery.lineage import compare_clips, find_children, find_parents
+from app.gallery.search import count_tags, count_values, find_clips
 from app.gallery.sidecar import Sidecar
 from app.recipes.recipe import Job, Recipe
 from app.storage.database import Database
@@ -122,13 +124,13 @@ def fill(folder: Path, clips: int, jobs: int) -> None:
 
 def rare_word(gallery: Gallery) -> str:
     """A word of one long prompt."""
-    clips = gallery.page(Query(), limit=200).clips
+    clips = find_clips(gallery, Query(), limit=200).clips
     return max((clip.prompt for clip in clips), key=len).split()[0]
 
 
 def queries(gallery: Gallery) -> dict[str, Query]:
     """Everything a person can ask for, and the worst of it."""
-    clip = gallery.page(Query(sort="oldest", min_rating=1, favourite=True), limit=1).clips[0]
+    clip = find_clips(gallery, Query(sort="oldest", min_rating=1, favourite=True), limit=1).clips[0]
     rare = rare_word(gallery)
     filters = {
         "all": {},
@@ -178,9 +180,9 @@ def queries(gallery: Gallery) -> dict[str, Query]:
 
 def deep(gallery: Gallery, query: Query) -> str:
     """Where the page starts that is half-way down."""
-    after, left = None, gallery.page(query, limit=1).total // 2
+    after, left = None, find_clips(gallery, query, limit=1).total // 2
     while left > 0:
-        page = gallery.page(query, after, limit=min(1000, left))
+        page = find_clips(gallery, query, after, limit=min(1000, left))
         after, left = page.next, left - len(page.clips)
         if after is None:
             break
@@ -190,21 +192,21 @@ def deep(gallery: Gallery, query: Query) -> str:
 def cases(gallery: Gallery) -> dict[str, Callable[[], Any]]:
     """Name → what to time."""
     asked = queries(gallery)
-    found = {f"page: {name}": lambda query=query: gallery.page(query) for name, query in asked.items()}
+    found = {f"page: {name}": lambda query=query: find_clips(gallery, query) for name, query in asked.items()}
     for name in ("all", "common word", "sort: rating", "stacked: all", "stacked: common word"):
         after = deep(gallery, asked[name])
-        found[f"deep page: {name}"] = lambda query=asked[name], after=after: gallery.page(query, after)
-    one = gallery.page(Query(), limit=1).clips[0].id
-    other = gallery.page(Query(sort="oldest"), limit=1).clips[0].id
+        found[f"deep page: {name}"] = lambda query=asked[name], after=after: find_clips(gallery, query, after)
+    one = find_clips(gallery, Query(), limit=1).clips[0].id
+    other = find_clips(gallery, Query(sort="oldest"), limit=1).clips[0].id
     found |= {
-        "tags with counts": gallery.tags,
-        "models with counts": lambda: gallery.choices("model"),
-        "stages with counts": lambda: gallery.choices("stages"),
-        "adapters with counts": lambda: gallery.choices("adapter"),
+        "tags with counts": lambda: count_tags(gallery),
+        "models with counts": lambda: count_values(gallery, "model"),
+        "stages with counts": lambda: count_values(gallery, "stages"),
+        "adapters with counts": lambda: count_values(gallery, "adapter"),
         "one clip": lambda: gallery.get(one),
-        "parents": lambda: gallery.parents(one),
-        "children": lambda: gallery.children(other),
-        "difference": lambda: gallery.difference(one, other),
+        "parents": lambda: find_parents(gallery, one),
+        "children": lambda: find_children(gallery, other),
+        "difference": lambda: compare_clips(gallery, one, other),
     }
     return found
 

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from app.queue.timings import Timings
+from app.queue.estimates import Timings
 from app.storage.database import Database
 from bench.render import PROMPT, ROOT, run
 

@@ -16,7 +16,7 @@ from extensions.long_video.pipeline import LongVideoPipeline
 from extensions.long_video.plan import CONDITIONED, CORRECTED, STRATEGIES, Layout, Segment, SegmentPlan
 from extensions.long_video.resolve import resolve
 from lavie import Cascade, Request, Sampling
-from lavie.bundle import EXTENSION
+from lavie.manifest import EXTENSION
 from lavie.training.judge import matches, read
 from lavie.training.sheet import COLUMNS
 from lavie.training.world import Scene, stage

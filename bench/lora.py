@@ -28,7 +28,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from app.cli.train_networks import threads_for
+from app.cli.train import threads_for
 from app.media import UPLOAD_LIMITS, frames_of, write_mp4
 from bench.lora_world import (
     MOTIONS,
@@ -42,19 +42,18 @@ from bench.lora_world import (
     subject_is,
 )
 from bench.quality import ALL, scene_of, shares
-from extensions.lora.embeddings import known_words, spell
+from extensions.lora.embeddings import extend_vocabulary, spell
 from extensions.lora.files.read import read_deltas, targets_of
 from extensions.lora.hooks import hooks_of, remove_adapters
-from extensions.lora.training.presets import MOTION, SUBJECT
 from extensions.lora.training.session import LoraSession
-from extensions.lora.training.settings import Settings
+from extensions.lora.training.settings import MOTION, SUBJECT, Settings
 from lavie import Cascade, Finished, Request, Sampling
-from lavie.bundle import BASE, TEXT_ENCODER
+from lavie.bundle import BASE
+from lavie.manifest import TEXT_ENCODER
 from lavie.training.judge import matches, read
 from lavie.training.loop import Progress
 from lavie.training.sheet import contact_sheet
 from lavie.training.world import BACKGROUNDS
-from lavie.video import Video
 
 RESULTS = Path(__file__).parent / "results"
 STILLS, CLIPS = 8, 4
@@ -91,7 +90,7 @@ def _media(name: str, folder: Path, bundle) -> Path:
         if name == SUBJECT:
             Image.fromarray(frames).save(folder / f"{number}.png")
         elif not (folder / f"{number}.mp4").exists():
-            write_mp4(folder / f"{number}.mp4", Video(frames, bundle.fps), "")
+            write_mp4(folder / f"{number}.mp4", frames, bundle.fps, "")
     return folder
 
 
@@ -101,7 +100,7 @@ def adapted(cascade: Cascade, file: Path) -> Iterator[str]:
     with cascade.residency.on_device(BASE) as network, cascade.residency.on_device(TEXT_ENCODER) as text:
         found = read_deltas(file, targets_of(network, text))
         hooks_of(network).hold("bench", found.unet)
-        with known_words(cascade.bundle.text_encoder(BASE), text, found.words):
+        with extend_vocabulary(cascade.bundle.text_encoder(BASE), text, found.words):
             yield spell(TRIGGER, found.words)
         remove_adapters(network)
 

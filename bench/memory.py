@@ -14,7 +14,6 @@ import json
 import logging
 import re
 from collections.abc import Iterator
-from dataclasses import asdict
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -30,12 +29,13 @@ from bench.allocations import Allocations
 from lavie import vae
 from lavie.blocks import Transformer
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
-from lavie.footprint import Shape
 from lavie.key_frames import interpolated_frames
-from lavie.plans import DECODING, MODEL, NONE, SEQUENTIAL, TILES, MemoryMode, Part, Work, needed, plan_for, predict
+from lavie.memory_mode import DECODING, MODEL, NONE, SEQUENTIAL, MemoryMode
+from lavie.memory_plan import TILES, Part, Shape, Work, choose_modes, needed, predict
 from lavie.sampling import Guided
 from lavie.stages.super_resolution import SCALE, InPieces
 from lavie.unet import BaseUNet, InterpolationUNet, SuperResolutionUNet
+from lavie.values import to_dict
 
 DTYPE, META, TOKENS = torch.bfloat16, torch.device("meta"), 77
 GIB, GB = 2**30, 10**9
@@ -115,25 +115,25 @@ COMPONENTS = {  # of each place, in the order they run; what is nested inside th
 }
 
 
-def measure(place: str, work: Work, rung: MemoryMode) -> int:
-    """Peak bytes of a place's work on a rung: weights as they lie, and the allocations of its networks counted."""
+def measure(place: str, work: Work, mode: MemoryMode) -> int:
+    """Peak bytes of a place's work in a mode: weights as they lie, and the allocations of its networks counted."""
     peaks = []
     for component in COMPONENTS[place]:
         if component in (TEXT, UPSCALER_TEXT):
             allocated = _read_prompt(component)
         elif component in (VAE, UPSCALER):
-            allocated = _decode(component, work.latents, rung.tile)
+            allocated = _decode(component, work.latents, mode.tile)
         else:
-            allocated = _step(component, work.shape, work.guided, rung.tile, rung.halves)
-        peaks.append(_weights(place, component, rung) + allocated)
+            allocated = _step(component, work.shape, work.guided, mode.tile, mode.split_guidance)
+        peaks.append(_weights(place, component, mode) + allocated)
     return work.held + max(peaks)
 
 
-def _weights(place: str, component: str, rung: MemoryMode) -> int:
+def _weights(place: str, component: str, mode: MemoryMode) -> int:
     """Bytes of the weights that are on the device while a component runs."""
-    if rung.offload == NONE:
+    if mode.offload == NONE:
         return sum(map(_bytes, map(network, BUILD)))
-    if rung.offload == MODEL:
+    if mode.offload == MODEL:
         nested = place == SUPER_RESOLUTION and component == VAE
         return _bytes(network(component)) + (_bytes(network(place)) if nested else 0)
     return max(_at_once(network(each)) for each in COMPONENTS[place])
@@ -159,13 +159,13 @@ def _read_prompt(component: str) -> int:
 
 @cache
 @torch.inference_mode()
-def _step(component: str, shape: Shape, guided: bool, tile: int | None, in_turn: bool) -> int:
+def _step(component: str, shape: Shape, guided: bool, tile: int | None, split_guidance: bool) -> int:
     """One step of guidance as the stage calls it."""
     model = network(component)
     called = InPieces(model, tile // SCALE) if tile else model
     size = (1, 4, shape.frames, shape.height, shape.width)
     with Allocations() as seen:
-        given = {"in_turn": in_turn}
+        given = {"split_guidance": split_guidance}
         if component == INTERPOLATION:
             given["concatenate"] = torch.empty(size, dtype=DTYPE, device=META)
         if component == SUPER_RESOLUTION:
@@ -185,7 +185,7 @@ def _decode(component: str, latents: tuple[int, int], tile: int | None) -> int:
     return seen.peak
 
 
-def rungs(place: str, work: Work) -> Iterator[MemoryMode]:
+def modes(place: str, work: Work) -> Iterator[MemoryMode]:
     """All that can be told apart."""
     tiles = (None, *TILES) if place in (SUPER_RESOLUTION, DECODING) else (None,)
     halves = (False, True) if work.guided else (False,)
@@ -199,16 +199,16 @@ def resident() -> int:
 
 
 def rows(height: int, width: int, frames: int) -> list[dict]:
-    """Every place on every rung: predicted and measured bytes."""
+    """Every place in every mode: predicted and measured bytes."""
     return [
         {
             "place": place,
-            **asdict(rung),
-            "predicted": predict(work, rung, resident()),
-            "measured": measure(place, work, rung),
+            **to_dict(mode),
+            "predicted": predict(work, mode, resident()),
+            "measured": measure(place, work, mode),
         }
         for place, work in works(height, width, frames).items()
-        for rung in rungs(place, work)
+        for mode in modes(place, work)
     ]
 
 
@@ -216,8 +216,8 @@ def cards(height: int, width: int, frames: int) -> list[dict]:
     """The plan that each size of device memory gets."""
     found = []
     for card in CARDS:
-        plan = plan_for(int((card - CONTEXT) * GB), works(height, width, frames), resident(), str(DTYPE)[6:])
-        chosen = {place: {"rung": str(rung), "peak": plan.peaks[place]} for place, rung in plan.rungs.items()}
+        plan = choose_modes(int((card - CONTEXT) * GB), works(height, width, frames), resident(), str(DTYPE)[6:])
+        chosen = {place: {"rung": str(mode), "peak": plan.peaks[place]} for place, mode in plan.modes.items()}
         found.append({"card": card, "fits": plan.fits, "needed": needed(plan.peak), "places": chosen})
     return found
 

@@ -1,1 +1,1 @@
-"""Extensions adapt lavie from outside, through its public seams; they know neither the app nor each other."""
+"""Extensions adapt lavie through its public interfaces. They import neither the app nor each other."""

@@ -1,19 +1,22 @@
-"""Text to video: the LaVie cascade as a library.
+"""The LaVie cascade, text to video, as a library.
 
     from lavie import Cascade, Request
     cascade = Cascade.from_bundle("assets/nano")
     for event in cascade.generate(Request(prompt="a red star spinning on a navy background")):
         ...
 
-Read on in this order: `request`, `events`, `cascade`, `stages`, `sampling`, `unet`, `layers`. Importing the values
-needs no torch; `Cascade` brings it in when it is first asked for.
+To read the code, follow `request`, `events`, `cascade`, `stages`, `sampling`, `unet`, `layers`. Importing the package
+does not import torch; the first use of `Cascade` does.
 """
+
+from typing import Any
 
 from lavie.errors import BundleError, DeviceError, LavieError, MediaError, RequestError, TrainingError
 from lavie.events import Finished, Notice, StageDone, StageStarted, Step
 from lavie.request import Interpolation, Request, Sampling, SuperResolution
 from lavie.video import Video
 
+__version__ = "0.1.0"
 __all__ = [
     "BundleError",
     "Cascade",
@@ -35,7 +38,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name == "Cascade":
         from lavie.cascade import Cascade
 

@@ -1,11 +1,12 @@
-"""What the networks are made of between the leaf layers and the skeleton: each network's own transformer block, and
-the levels that hold them. Parameter names follow the published checkpoints.
+"""The transformer block of each network, and the levels that hold the blocks.
+
+Parameter names follow the published checkpoints.
 """
 
 from __future__ import annotations
 
 import math
-import typing
+from dataclasses import dataclass
 
 import torch
 from diffusers.models.attention import FeedForward
@@ -23,15 +24,12 @@ from lavie.layers import (
     VideoGroupNorm,
 )
 
-if typing.TYPE_CHECKING:
-    from lavie.unet import VideoUNet
-
-TEMPORAL_NORM_GROUPS = 32  # of the convolutional temporal modules: fixed in the published network, whatever the config
-CACHED_ELEMENTS = 2**14  # activations a CPU takes at a time through a feed-forward layer, which widens them eightfold
+TEMPORAL_NORM_GROUPS = 32  # of the convolutional temporal modules; the published network does not configure it
+CACHED_ELEMENTS = 2**14  # activations that a CPU passes at a time through a feed-forward layer, which widens them ×8
 
 
 class TransformerBlock(nn.Module):
-    """Attention over space, text and time, and a feed-forward layer. Each network has its own order of them."""
+    """Attention over space, text and time, and a feed-forward layer, in an order of its own for each network."""
 
     def __init__(self, channels: int, heads: int, text_channels: int, only_cross_attention: bool = False):
         super().__init__()
@@ -46,7 +44,7 @@ class TransformerBlock(nn.Module):
         return kind(channels, heads, text_channels)
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        """Residual. Without gradients a CPU takes the tokens in pieces: the hidden layer then stays in its cache."""
+        """Residual. Without gradients a CPU passes tokens in pieces, so that the hidden layer stays in its cache."""
         if torch.is_grad_enabled() or x.device.type != "cpu":
             return x + self.ff(self.norm3(x))
         pieces = x.flatten(0, 1).split(max(1, CACHED_ELEMENTS // x.shape[-1]))
@@ -56,7 +54,7 @@ class TransformerBlock(nn.Module):
     def _over_time(
         attention: TemporalAttention, norm: nn.LayerNorm, x: Tensor, frames: int, image_frames: int
     ) -> Tensor:
-        """Residual temporal attention that leaves the last `image_frames` frames of each clip as they are."""
+        """Residual temporal attention that leaves the last `image_frames` frames of each clip unchanged."""
         if image_frames == frames:
             return x
         if image_frames == 0:
@@ -82,7 +80,7 @@ class BaseTransformerBlock(TransformerBlock):
 
 
 class InterpolationTransformerBlock(TransformerBlock):
-    """Space with eyes on the first and the previous frame, text, feed-forward; then time, without positions."""
+    """Space (attending to the first and the previous frame), text, feed-forward, then time without positions."""
 
     def __init__(self, channels: int, heads: int, text_channels: int, only_cross_attention: bool = False):
         super().__init__(channels, heads, text_channels, only_cross_attention)
@@ -115,52 +113,62 @@ class SuperResolutionTransformerBlock(TransformerBlock):
         return self._feed_forward(x)
 
 
+@dataclass(frozen=True)
+class BlockConfig:
+    """Settings that all blocks of a network share."""
+
+    transformer: type[TransformerBlock]
+    heads: int
+    text_channels: int
+    time_channels: int
+    norm_groups: int
+    norm_eps: float
+    linear_projection: bool
+    temporal_convolutions: bool
+
+
 class Transformer(nn.Module):
     """Pixels to tokens, one transformer block, tokens to pixels, around a shortcut."""
 
-    def __init__(self, net: VideoUNet, channels: int, only_cross_attention: bool):
+    def __init__(self, config: BlockConfig, channels: int, only_cross_attention: bool):
         super().__init__()
-        config = net.config
-        linear = config.use_linear_projection
-        if net.TEMPORAL_CONVOLUTIONS:
+        if config.temporal_convolutions:
             groups = math.gcd(TEMPORAL_NORM_GROUPS, channels)
             self.resblock_temporal = TemporalResnetBlock(channels, None, groups, config.norm_eps, kernels=(3, 3))
-        self.norm = VideoGroupNorm(config.norm_num_groups, channels, eps=1e-6)
-        self.proj_in = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
-        block = net.BLOCK(channels, config.attention_head_dim, config.cross_attention_dim, only_cross_attention)
+        self.norm = VideoGroupNorm(config.norm_groups, channels, eps=1e-6)
+        self.proj_in = self._projection(config, channels)
+        block = config.transformer(channels, config.heads, config.text_channels, only_cross_attention)
         self.transformer_blocks = nn.ModuleList([block])
-        self.proj_out = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
+        self.proj_out = self._projection(config, channels)
 
     def forward(self, x: Tensor, context: TextContext, frames: int, image_frames: int) -> Tensor:
         """x: (B F) C H W → the same shape."""
         if hasattr(self, "resblock_temporal") and image_frames == 0:
             x = self.resblock_temporal(x, None, frames)
-        tokens = self._tokens(self.norm(x), self.proj_in)
+        tokens = self.norm(x)
+        if isinstance(self.proj_in, nn.Linear):
+            tokens = self.proj_in(tokens.flatten(2).transpose(1, 2))
+        else:
+            tokens = self.proj_in(tokens).flatten(2).transpose(1, 2)
         for block in self.transformer_blocks:
             tokens = block(tokens, context, frames, image_frames)
-        return x + self._pixels(tokens, self.proj_out, x.shape[2:])
+        if isinstance(self.proj_out, nn.Linear):
+            return x + self.proj_out(tokens).transpose(1, 2).unflatten(2, x.shape[2:])
+        return x + self.proj_out(tokens.transpose(1, 2).unflatten(2, x.shape[2:]))
 
     @staticmethod
-    def _tokens(x: Tensor, projection: nn.Module) -> Tensor:
-        if isinstance(projection, nn.Linear):
-            return projection(x.flatten(2).transpose(1, 2))
-        return projection(x).flatten(2).transpose(1, 2)
-
-    @staticmethod
-    def _pixels(tokens: Tensor, projection: nn.Module, size: torch.Size) -> Tensor:
-        if isinstance(projection, nn.Linear):
-            return projection(tokens).transpose(1, 2).unflatten(2, size)
-        return projection(tokens.transpose(1, 2).unflatten(2, size))
+    def _projection(config: BlockConfig, channels: int) -> nn.Module:
+        return nn.Linear(channels, channels) if config.linear_projection else nn.Conv2d(channels, channels, 1)
 
 
 class TemporalModule(nn.Module):
-    """Five frames of time, then space, added through a 1×1 convolution (LaVie, section 4.3)."""
+    """Convolutions over five frames, then over space, added through a 1×1 convolution (LaVie, section 4.3)."""
 
-    def __init__(self, net: VideoUNet, channels: int, time_channels: int):
+    def __init__(self, config: BlockConfig, channels: int):
         super().__init__()
-        groups, eps = math.gcd(TEMPORAL_NORM_GROUPS, channels), net.config.norm_eps
-        self.resblocks_3d_t = TemporalResnetBlock(channels, time_channels, groups, eps, kernels=(5, 3))
-        self.resblocks_3d_s = ResnetBlock(channels, channels, time_channels, groups, eps)
+        groups, eps, time = math.gcd(TEMPORAL_NORM_GROUPS, channels), config.norm_eps, config.time_channels
+        self.resblocks_3d_t = TemporalResnetBlock(channels, time, groups, eps, kernels=(5, 3))
+        self.resblocks_3d_s = ResnetBlock(channels, channels, time, groups, eps)
         self.shift_conv = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor, time: Tensor, frames: int) -> Tensor:
@@ -171,15 +179,14 @@ class TemporalModule(nn.Module):
 class Level(nn.Module):
     """Residual blocks at one resolution, each followed by a transformer where the level attends."""
 
-    def __init__(self, net: VideoUNet, widths: list[tuple[int, int]], attends: bool, only_cross_attention: bool):
-        """widths: in and out channels of each residual block."""
+    def __init__(self, config: BlockConfig, widths: list[tuple[int, int]], attends: bool, only_cross_attention: bool):
+        """widths: input and output channels of each residual block."""
         super().__init__()
-        config = net.config
         self.resnets = nn.ModuleList(
-            ResnetBlock(a, b, net.time_channels, config.norm_num_groups, config.norm_eps) for a, b in widths
+            ResnetBlock(a, b, config.time_channels, config.norm_groups, config.norm_eps) for a, b in widths
         )
         if attends:
-            self.attentions = nn.ModuleList(Transformer(net, b, only_cross_attention) for _, b in widths)
+            self.attentions = nn.ModuleList(Transformer(config, b, only_cross_attention) for _, b in widths)
 
     def layer(
         self, index: int, x: Tensor, time: Tensor, context: TextContext, frames: int, image_frames: int
@@ -193,10 +200,10 @@ class Level(nn.Module):
 class MiddleLevel(Level):
     """Residual block, transformer, residual block, at the lowest resolution."""
 
-    def __init__(self, net: VideoUNet, channels: int):
-        super().__init__(net, [(channels, channels)], attends=True, only_cross_attention=False)
-        config = net.config
-        self.resnets.append(ResnetBlock(channels, channels, net.time_channels, config.norm_num_groups, config.norm_eps))
+    def __init__(self, config: BlockConfig, channels: int):
+        super().__init__(config, [(channels, channels)], attends=True, only_cross_attention=False)
+        last = ResnetBlock(channels, channels, config.time_channels, config.norm_groups, config.norm_eps)
+        self.resnets.append(last)
 
     def layer(
         self, index: int, x: Tensor, time: Tensor, context: TextContext, frames: int, image_frames: int

@@ -1,10 +1,10 @@
-"""Everything that can go wrong on purpose, as one tree. A message names the value and the next step.
+"""The exceptions of LaVie Studio. A message names the value and the next step.
 
 LavieError
-├── RequestError      what was asked for cannot be made: a size, a sampler, an empty prompt
+├── RequestError      a request that cannot be made: a size, a sampler, an empty prompt
 ├── BundleError       a folder of weights is missing, incomplete, damaged or of another architecture
 ├── DeviceError       the device asked for is not there, or its memory does not suffice
-│   └── OutOfMemory   of these the last
+│   └── OutOfMemory   the memory does not suffice
 ├── MediaError        a video or image cannot be read or written
 ├── StorageError      the data folder or its database cannot be used
 ├── AdapterError      a LoRA or embedding file cannot be read, or fits no network here
@@ -15,7 +15,7 @@ from typing import Any
 
 
 class LavieError(Exception):
-    """The root: catch it to catch all below. `str(error)` is one line for a person."""
+    """Base class of all exceptions here. `str(error)` is one line for a person."""
 
 
 class RequestError(LavieError, ValueError):
@@ -31,7 +31,7 @@ class DeviceError(LavieError):
 
 
 class OutOfMemory(DeviceError):
-    """The device's memory did not suffice for a part of the work. A smaller rung may (`lavie.plans`)."""
+    """A stage does not fit into the device's memory. It may in a smaller mode (`lavie.memory_mode`)."""
 
 
 class MediaError(LavieError):
@@ -39,11 +39,11 @@ class MediaError(LavieError):
 
 
 class StorageError(LavieError):
-    """The data folder or the database in it cannot be used. What was stored stays as it was."""
+    """The data folder or the database in it cannot be used. Stored data stays unchanged."""
 
 
 class AdapterError(LavieError):
-    """An adapter's file is damaged, of a kind that is not supported, or made for another model. Nothing was changed."""
+    """An adapter's file is damaged, of an unsupported kind, or made for another model. Nothing is changed."""
 
 
 class TrainingError(LavieError):
@@ -51,6 +51,6 @@ class TrainingError(LavieError):
 
 
 def short(value: Any) -> str:
-    """A value for a message: as Python writes it, cut behind 100 characters."""
+    """`repr` of a value for a message, at most 100 characters."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:100]}…"

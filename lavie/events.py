@@ -1,41 +1,40 @@
-"""What happens while a video is made, in the order of `Cascade.generate`. Failure is an exception. Needs no torch."""
+"""The events of `Cascade.generate`. A failure is an exception, no event. Needs no torch."""
 
 from __future__ import annotations
 
-import typing
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from lavie.memory_mode import MemoryMode
 from lavie.request import STAGES, Request
 from lavie.video import Video
-
-if typing.TYPE_CHECKING:
-    from lavie.plans import MemoryMode
 
 BASE, INTERPOLATION, SUPER_RESOLUTION = STAGES
 
 
 @dataclass(frozen=True)
 class Notice:
-    """Something a person should know and that stops nothing: words the text encoder cut off or does not know."""
+    """Something that a person should know, such as words that the text encoder cut off or does not know."""
 
     message: str
 
 
 @dataclass(frozen=True)
 class MemoryModeChanged:
-    """From now on a stage (or `lavie.plans.DECODING`) runs on a rung that is not told by the cascade's provenance:
-    whoever wants the same result again gives it to `Cascade.generate`."""
+    """A stage (or `lavie.memory_mode.DECODING`) now runs in this memory mode. `Cascade.provenance` does not tell it.
+
+    To get the same result again, pass it to `Cascade.generate`.
+    """
 
     stage: str
-    rung: MemoryMode
+    mode: MemoryMode
 
 
 @dataclass(frozen=True)
 class StageStarted:
-    """A stage is about to take its first of `steps` steps (over all of its windows)."""
+    """A stage begins. steps: denoising steps over all of its windows."""
 
     stage: str
     steps: int
@@ -45,7 +44,7 @@ class StageStarted:
 class Step:
     """A denoising step is done. `index` counts from 1 to `steps`.
 
-    preview: uint8 F h w 3, the clean frames as the network guesses them now, at the size of the latents; or None.
+    preview: the clean frames as the network predicts them now, uint8 F h w 3 at the size of the latents; or None.
     """
 
     stage: str
@@ -56,7 +55,7 @@ class Step:
 
 @dataclass(frozen=True)
 class StageDone:
-    """A stage is done. latents: its result as a float32 tensor B C F H W on the CPU, scaled as the network sees it."""
+    """A stage is done. latents: float32 tensor B C F H W on the CPU, scaled as the networks see it."""
 
     stage: str
     seconds: float
@@ -65,7 +64,7 @@ class StageDone:
 
 @dataclass(frozen=True)
 class Finished:
-    """The last event. `request` has every value decided; made again, it gives the same video."""
+    """The last event. request: with every value decided, so that it gives the same video again."""
 
     video: Video
     request: Request

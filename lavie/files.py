@@ -1,4 +1,4 @@
-"""What files are told apart by, and the record that keeps it beside the weights, `weights.json`. Needs no torch."""
+"""Hashes of files, their record `weights.json` beside the weights, and safe writing. Needs no torch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from lavie.values import parse_object
+
 RECORD = "weights.json"
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A file as it was written. bytes: its size. modified: when, in nanoseconds, as the file system has it."""
+    """A file when its hash was taken. bytes: its size. modified: the file system's time in nanoseconds."""
 
     sha256: str
     bytes: int
@@ -23,7 +25,7 @@ class Kept:
 
     @classmethod
     def of(cls, file: Path, sha256: str) -> Kept:
-        """A file as it is now."""
+        """A file as it is now, with its hash."""
         status = file.stat()
         return cls(sha256, status.st_size, status.st_mtime_ns)
 
@@ -38,27 +40,27 @@ def file_hash(file: Path) -> str:
 
 
 def read_record(folder: Path) -> dict[str, Kept]:
-    """Path in the folder → what is kept of the file; nothing where there is no record that can be read."""
+    """The recorded files by their paths in the folder; empty where no record can be read."""
     try:
-        files = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
+        files = parse_object((folder / RECORD).read_text(encoding="utf-8"))["files"]
         return {name: Kept(str(kept["sha256"]), kept["bytes"], kept["modified"]) for name, kept in files.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
 def write_record(folder: Path, files: Mapping[str, Kept], about: Mapping[str, Any]) -> None:
-    """Keep what `read_record` reads, with more about it beside."""
+    """Write what `read_record` reads, and the values of `about` beside it."""
     write_json(folder / RECORD, {**about, "files": {name: asdict(kept) for name, kept in sorted(files.items())}})
 
 
 def unchanged_hash(folder: Path, name: str, record: Mapping[str, Kept]) -> str:
-    """sha256 of a file: the kept one as long as its size and time are those of then, else of the bytes."""
+    """sha256 of a file: the recorded one if size and time are unchanged, else computed."""
     kept, file = record.get(name), folder / name
     return kept.sha256 if kept is not None and kept == Kept.of(file, kept.sha256) else file_hash(file)
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Store an object as JSON; the file is the old one or the new one, whatever happens."""
+    """Write an object as JSON. After a crash the file is either the old or the new one."""
     partial = file.with_name(f".{file.name}.partial")
     with partial.open("w", encoding="utf-8") as stream:
         stream.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
@@ -68,14 +70,14 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
 
 
 def publish(partial: Path, file: Path) -> None:
-    """Give a finished file its name, in one step that a power cut cannot halve."""
+    """Rename a finished file in one step that survives a power cut."""
     sync(partial)
     os.replace(partial, file)
     sync(file.parent)
 
 
 def sync(path: Path) -> None:
-    """Have the system put a file or folder on the disk, so that a rename never shows a name without its content."""
+    """Flush a file or folder to the disk, so that a rename never shows a name without its content."""
     if path.is_dir() and os.name == "nt":
         return  # Windows opens no folders
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows syncs only what may be written

@@ -1,8 +1,8 @@
-"""Interpolation's frames and the key frames that each is made from. Knows tensors, no network.
+"""The key frames that interpolation makes each frame from.
 
-What stands beside the noise depends on what the network was trained with (`conditioning`): `nearest`, as published, the
-latents of one key frame; `neighbours`, those of the four around a frame, which say where things are on their way to.
-With these the network predicts only what the straight blend of the two nearest misses.
+The channels beside the noise depend on the network's training (`conditioning`). `nearest`, as published, gives the
+latents of one key frame. `neighbours` gives those of the four key frames around a frame, and the network predicts only
+the difference from a linear blend of the two nearest.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ import torch
 from torch import Tensor
 
 from lavie.latents import Latents
+from lavie.manifest import NEAREST
 
 RATE = 4  # output frames for each step from one key frame to the next
-NEAREST, NEIGHBOURS = "nearest", "neighbours"
-CONDITIONINGS = (NEAREST, NEIGHBOURS)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What the network works from, B c F h w each. beside: channels behind the noisy ones. onto: what its prediction is
-    added to; None where it is the whole of it."""
+    """Inputs of the network, B c F h w each.
+
+    beside: channels behind the noisy ones. residual_base: added to the prediction, where it is not None.
+    """
 
     beside: Tensor
-    onto: Tensor | None = None
+    residual_base: Tensor | None = None
 
 
 def interpolated_frames(keys: int) -> int:
@@ -34,17 +35,17 @@ def interpolated_frames(keys: int) -> int:
 
 
 def nearest_key(frame: int) -> int:
-    """The key frame that an output frame is conditioned on: i → (i + 1) // 4, as published."""
+    """The key frame of an output frame: i → (i + 1) // 4, as published."""
     return (frame + 1) // RATE
 
 
 def nearest_keys(frames: int) -> list[int]:
-    """Those of the first `frames` output frames."""
+    """The nearest key frames of the first `frames` output frames."""
     return list(map(nearest_key, range(frames)))
 
 
 def keys_of(frame: int, keys: int, conditioning: str) -> list[int]:
-    """The numbers of the key frames, of `keys`, that an output frame is made from; one may come more than once."""
+    """The numbers of the key frames for an output frame, with repeats at both ends. keys: how many there are."""
     if conditioning == NEAREST:
         return [nearest_key(frame)]
     before = _key_before(frame, keys)
@@ -52,7 +53,7 @@ def keys_of(frame: int, keys: int, conditioning: str) -> list[int]:
 
 
 def show(keys: Latents, frames: Sequence[int], conditioning: str) -> Shown:
-    """What the network sees for these output frames."""
+    """The inputs of the network for these output frames."""
     numbers = zip(*(keys_of(frame, keys.frames, conditioning) for frame in frames), strict=True)
     latents = [keys.read(some) for some in numbers]
     if conditioning == NEAREST:
@@ -65,10 +66,10 @@ def show(keys: Latents, frames: Sequence[int], conditioning: str) -> Shown:
 
 
 def beside_channels(conditioning: str, channels: int) -> int:
-    """How many channels stand beside the noisy ones, of latents with `channels`."""
+    """The number of channels beside the noisy ones. channels: of the latents."""
     return channels if conditioning == NEAREST else 5 * channels + 1
 
 
 def _key_before(frame: int, keys: int) -> int:
-    """The last key frame has none behind it: it is the end of the way from the one before."""
+    """The key frame before an output frame; for the last key frame the one before it."""
     return min(frame // RATE, max(keys - 2, 0))

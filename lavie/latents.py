@@ -1,6 +1,6 @@
-"""Latents of a video of any length, read frame by frame where they are needed: what is in memory does not grow with it.
+"""Latents of a video of any length that are read frame by frame, so that memory does not grow with the length.
 
-Frames count from 0, and are best read in their order. Knows tensors and windows, no network and no file.
+Frames count from 0 and are best read in order.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ from torch import Tensor
 
 from lavie.windows import Windows
 
-HELD = 2  # parts or windows in memory at once: as many as a frame stands between
+HELD = 2  # parts or windows in memory at once; no frame needs more
 
 
 class Latents(Protocol):
-    """frames: how many there are."""
+    """Latents that can be read. frames: their number."""
 
     frames: int
 
     def read(self, numbers: Sequence[int]) -> Tensor:
-        """Some frames, 1 C n h w, on the CPU or where they are. A number may come more than once."""
+        """Some frames, 1 C n h w, on any device. A number may come more than once."""
         ...
 
 
 def whole(latents: Latents) -> Tensor:
-    """All frames at once, 1 C F h w: for a clip."""
+    """All frames of a clip, 1 C F h w."""
     return latents.read(range(latents.frames))
 
 
 class Whole:
-    """Latents that are there already, 1 C F h w."""
+    """Latents in memory, 1 C F h w."""
 
     def __init__(self, latents: Tensor):
-        self._latents, self.frames = latents, latents.shape[2]
+        self._latents, self.frames = latents, int(latents.shape[2])
 
     def read(self, numbers: Sequence[int]) -> Tensor:
         return self._latents[:, :, list(numbers)]
 
 
 class Parts:
-    """Pieces of a video, one after the other."""
+    """Consecutive pieces of a video."""
 
     def __init__(self, parts: Sequence[tuple[int, Callable[[], Tensor]]]):
-        """parts: of each its frames, and what reads its latents 1 C n h w."""
+        """parts: the number of frames of each, and a function that reads its latents 1 C n h w."""
         self._ends = list(accumulate((count for count, _ in parts), initial=0))
         self.frames = self._ends[-1]
         self._part = lru_cache(HELD)(lambda number: parts[number][1]())
@@ -62,10 +62,10 @@ class Parts:
 
 
 class Blended:
-    """Windows on the absolute grid, joined: where two cover a frame, the one fades into the other."""
+    """Windows on the absolute grid, joined. Where two cover a frame, the first fades into the second."""
 
     def __init__(self, windows: Windows, made: Mapping[int, Tensor], frames: int):
-        """made: number of a window → its latents 1 C size h w; asked for only when one of its frames is read."""
+        """made: number of a window → its latents 1 C size h w, read when one of its frames is."""
         self._windows, self.frames = windows, frames
         self._window = lru_cache(HELD)(made.__getitem__)
 
@@ -83,7 +83,7 @@ class Blended:
 
 
 class Decoded:
-    """The frames that latents stand for, 1 3 n H W in -1 … 1, decoded when they are read."""
+    """Frames 1 3 n H W in -1 … 1, decoded from latents when they are read."""
 
     def __init__(self, latents: Latents, decode: Callable[[Tensor], Iterable[Tensor]]):
         """decode: latents 1 C n h w → n frames 1 3 H W."""
@@ -95,5 +95,5 @@ class Decoded:
         held = {number: self._held[number] for number in numbers if number in self._held}
         if missing:
             held.update(zip(missing, self._decode(self._latents.read(missing)), strict=True))
-        self._held = held  # the next window shows some of them again
+        self._held = held  # the next window reads some of them again
         return torch.stack([held[number] for number in numbers], dim=2)

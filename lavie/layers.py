@@ -1,9 +1,9 @@
 """Leaf layers that the three networks share.
 
 Inside a network a video is one 4-D tensor with its frames folded into the batch, (B F) C H W in channels-last memory,
-and tokens are (B F) N C with N = H·W. In that layout every change of view below is free: pooling over frames, temporal
-convolution and token order are strides of the same memory. `frames` says how many frames a clip of the batch has.
-Attribute names follow the published checkpoints. Knows nothing of samplers, prompts or files.
+and tokens are (B F) N C with N = H·W. In this layout every change of view below is free: pooling over frames, temporal
+convolution and token order are strides of the same memory. `frames` is the number of frames of a clip. Attribute names
+follow the published checkpoints.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_KERNELS = {  # of torch's attention; the switches hold on every device, though they live under `cuda`
+_KERNELS = {  # of torch's attention; the switches under `cuda` hold on every device
     "flash": torch.backends.cuda.flash_sdp_enabled,
     "efficient": torch.backends.cuda.mem_efficient_sdp_enabled,
     "cudnn": torch.backends.cuda.cudnn_sdp_enabled,
@@ -23,7 +23,7 @@ _KERNELS = {  # of torch's attention; the switches hold on every device, though 
 }
 ROTARY_CHANNELS = 32  # leading channels of a head that are rotated (RoFormer, arXiv 2104.09864)
 ROTARY_BASE = 10_000.0
-ACTIVATED_PIECES = 8  # in which a bfloat16 is normalised and activated
+ACTIVATED_PIECES = 8  # a bfloat16 tensor is normalised and activated in so many pieces
 BIAS_BUCKETS, BIAS_MAX_DISTANCE = 32, 32  # relative position buckets as in T5 (arXiv 1910.10683, section 2.1)
 
 
@@ -31,30 +31,30 @@ class VideoGroupNorm(nn.GroupNorm):
     """Group normalisation whose statistics run over all frames of a clip, as in the published networks."""
 
     def forward(self, x: Tensor, frames: int = 1) -> Tensor:
-        """(B F) C H W → the same shape; `frames=1` normalises each frame for itself."""
+        """(B F) C H W → the same shape; `frames=1` normalises each frame alone."""
         return self._by_clip(super().forward, x, frames)
 
-    def activated(self, x: Tensor, frames: int = 1) -> Tensor:
-        """Normalised, then SiLU: `silu(norm(x, frames))`, save that the 8 bits of a bfloat16 are rounded only once."""
+    def activate(self, x: Tensor, frames: int = 1) -> Tensor:
+        """`silu(norm(x, frames))`, in which a bfloat16 is rounded only once."""
         if x.dtype != torch.bfloat16:
             return F.silu(self(x, frames))
-        return self._by_clip(self._activated_in_float32, x, frames)
+        return self._by_clip(self._activate_in_float32, x, frames)
 
     @staticmethod
     def _by_clip(function: Callable[[Tensor], Tensor], x: Tensor, frames: int) -> Tensor:
         clip = x.unflatten(0, (-1, frames)).transpose(1, 2).flatten(2, 3)  # B C (F H) W, a view in channels-last
         return function(clip).unflatten(2, (frames, -1)).transpose(1, 2).flatten(0, 1)
 
-    def _activated_in_float32(self, clip: Tensor) -> Tensor:
-        """Some groups at a time: the whole in float32 would double the memory at the peak."""
+    def _activate_in_float32(self, clip: Tensor) -> Tensor:
+        """Works on some groups at a time, since the whole tensor in float32 would double the peak of memory."""
         pieces = math.gcd(self.num_groups, ACTIVATED_PIECES)
 
-        def activated(piece: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        def activate(piece: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
             normalised = F.group_norm(piece.float(), self.num_groups // pieces, weight.float(), bias.float(), self.eps)
             return F.silu(normalised, inplace=True).to(piece.dtype)
 
         given = clip.chunk(pieces, 1), self.weight.chunk(pieces), self.bias.chunk(pieces)
-        return torch.cat(list(map(activated, *given)), dim=1)
+        return torch.cat(list(map(activate, *given)), dim=1)
 
 
 class TemporalConv(nn.Conv3d):
@@ -63,16 +63,16 @@ class TemporalConv(nn.Conv3d):
     def __init__(self, channels: int, kernel: int):
         super().__init__(channels, channels, (kernel, 1, 1), padding=(kernel // 2, 0, 0))
 
-    def forward(self, x: Tensor, frames: int) -> Tensor:
+    def forward(self, x: Tensor, frames: int) -> Tensor:  # type: ignore[override]  # needs the frames of a clip
         """(B F) C H W → the same shape."""
         height = x.shape[2]
         clip = x.flatten(2).unflatten(0, (-1, frames)).transpose(1, 2)  # B C F (H W)
-        clip = F.conv2d(clip, self.weight[..., 0], self.bias, padding=(self.padding[0], 0))
+        clip = F.conv2d(clip, self.weight[..., 0], self.bias, padding=(int(self.padding[0]), 0))
         return clip.transpose(1, 2).flatten(0, 1).unflatten(2, (height, -1))
 
 
 class ResnetBlock(nn.Module):
-    """Two normalised convolutions with the time embedding between them, around a shortcut."""
+    """Two normalised convolutions with the time embedding between them, and a shortcut around them."""
 
     def __init__(self, in_channels: int, out_channels: int, time_channels: int | None, groups: int, eps: float):
         super().__init__()
@@ -92,15 +92,15 @@ class ResnetBlock(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor | None, frames: int) -> Tensor:
         """x: (B F) C H W. time: B T after its activation, or None for a block without it."""
-        h = self._convolve(self.conv1, self.norm1.activated(x, frames), frames)
+        h = self._convolve(self.conv1, self.norm1.activate(x, frames), frames)
         if time is not None:
             h = h + self.time_emb_proj(time).repeat_interleave(frames, 0)[:, :, None, None]
-        h = self._convolve(self.conv2, self.norm2.activated(h, frames), frames)
+        h = self._convolve(self.conv2, self.norm2.activate(h, frames), frames)
         return self.conv_shortcut(x) + h
 
 
 class TemporalResnetBlock(ResnetBlock):
-    """The same block with its two convolutions along time."""
+    """A `ResnetBlock` with convolutions along time."""
 
     def __init__(self, channels: int, time_channels: int | None, groups: int, eps: float, kernels: tuple[int, int]):
         self._kernels = kernels
@@ -136,14 +136,14 @@ class Upsample(nn.Module):
 
 
 class TextContext:
-    """Text embeddings, with every layer's keys and values computed once for as long as this object lives.
+    """Text embeddings that keep the keys and values of every layer.
 
-    Make one a prompt and hand it to the network at each step in place of the embeddings. While gradients are recorded
-    nothing is kept, so that training and gradient checkpointing see a plain function.
+    Pass one object for each prompt to the network at all steps, in place of the embeddings. While gradients are
+    recorded nothing is kept, so that training and gradient checkpointing see a plain function.
     """
 
     def __init__(self, embeddings: Tensor):
-        """embeddings: B L C, one prompt a clip; or B F L C, one prompt a frame."""
+        """embeddings: B L C with a prompt for each clip, or B F L C with a prompt for each frame."""
         self.embeddings = embeddings
         self._projected: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
@@ -156,16 +156,16 @@ class TextContext:
 
 
 def attention_kernels() -> str:
-    """What attention runs on: `sdpa` where torch may choose any of its kernels, else with those it may choose.
+    """`sdpa` where torch may choose any of its kernels, else with the names of the allowed ones.
 
-    Which of them it takes, torch decides at each call by shape, number type and device, and does not say.
+    torch chooses at each call by shape, number type and device, and does not tell its choice.
     """
     allowed = [name for name, enabled in _KERNELS.items() if enabled()]
     return "sdpa" if len(allowed) == len(_KERNELS) else f"sdpa {'+'.join(allowed)}"
 
 
 class Attention(nn.Module):
-    """Projections around `scaled_dot_product_attention`; the kinds below say who attends to whom."""
+    """Projections around `scaled_dot_product_attention`; subclasses choose queries, keys and values."""
 
     def __init__(self, channels: int, heads: int, context_channels: int | None = None):
         super().__init__()
@@ -189,15 +189,15 @@ class SelfAttention(Attention):
     """Each frame attends to itself."""
 
     def forward(self, x: Tensor, context: TextContext, frames: int) -> Tensor:
-        """x: (B F) N C → the same shape; the text is not looked at."""
+        """x: (B F) N C → the same shape; ignores the text."""
         return self._attend(self._split(self.to_q(x)), self._split(self.to_k(x)), self._split(self.to_v(x)))
 
 
 class FirstAndPreviousFrameAttention(Attention):
-    """Each frame attends to the first frame of its clip and to the one before it (for the first: to itself, twice)."""
+    """Each frame attends to the first and to the previous frame of its clip, the first frame twice to itself."""
 
     def forward(self, x: Tensor, context: TextContext, frames: int) -> Tensor:
-        """x: (B F) N C → the same shape; the text is not looked at."""
+        """x: (B F) N C → the same shape; ignores the text."""
         keys, values = (self._split(self._reference(projection(x), frames)) for projection in (self.to_k, self.to_v))
         return self._attend(self._split(self.to_q(x)), keys, values)
 
@@ -228,6 +228,8 @@ class CrossAttention(Attention):
 class RotaryEmbedding(nn.Module):
     """Rotates pairs of channels by an angle that grows with the frame's number (RoFormer, section 3.4.2)."""
 
+    freqs: Tensor
+
     def __init__(self, channels: int):
         super().__init__()
         self.register_buffer("freqs", ROTARY_BASE ** (-torch.arange(0, channels, 2) / channels))
@@ -237,7 +239,7 @@ class RotaryEmbedding(nn.Module):
         angles = torch.arange(x.shape[-3], device=x.device)[:, None, None] * self.freqs.float()  # F 1 pairs
         channels = 2 * angles.shape[-1]
         head, rest = x.split([channels, x.shape[-1] - channels], dim=-1)
-        # A pair is a complex number, its rotation one product: a fifth of the time of sines and cosines apart.
+        # A rotation is one product of complex numbers, in a fifth of the time of separate sines and cosines.
         pairs = torch.view_as_complex(head.float().unflatten(-1, (-1, 2)))
         turned = torch.view_as_real(pairs * torch.polar(torch.ones_like(angles), angles)).flatten(-2).to(x.dtype)
         return torch.cat([turned, rest], dim=-1) if rest.shape[-1] else turned
@@ -266,10 +268,10 @@ class RelativePositionBias(nn.Module):
 
 
 class TemporalAttention(Attention):
-    """Each pixel attends to itself at all frames of its clip, at positions known by rotation and by a learned bias."""
+    """Each pixel attends to itself in all frames of its clip, with rotary positions and a learned bias."""
 
     def __init__(self, channels: int, heads: int, positions: bool = True):
-        """positions: without it the frames are an unordered set, as in the interpolation network."""
+        """positions: False treats the frames as an unordered set, as in the interpolation network."""
         super().__init__(channels, heads)
         self.positions = positions
         if positions:
@@ -284,6 +286,6 @@ class TemporalAttention(Attention):
         if self.positions:
             queries, keys = self.rotary_emb(queries), self.rotary_emb(keys)
             bias = self.time_rel_pos_bias(frames).to(x.dtype)[None]
-        heads = [t.transpose(2, 3).flatten(0, 1) for t in (queries, keys, values)]  # (B N) H F D
-        out = self._attend(*heads, bias)  # (B N) F C
+        queries, keys, values = (t.transpose(2, 3).flatten(0, 1) for t in (queries, keys, values))  # (B N) H F D
+        out = self._attend(queries, keys, values, bias)  # (B N) F C
         return out.unflatten(0, (-1, x.shape[1])).transpose(1, 2).flatten(0, 1)

@@ -1,7 +1,7 @@
-"""Where randomness comes from: noise as a pure function of its key, so that a result never depends on what ran before.
+"""Noise as a pure function of a key (seed, stage, purpose, frame, step).
 
-A key is (seed, stage, purpose, frame, step): its hash seeds a fresh generator on the CPU for one frame's noise. So the
-same frame gets the same noise in whatever window, chunk, order or resumed run it is made, and on whatever device.
+The hash of the key seeds a fresh generator on the CPU for the noise of one frame. So a frame gets the same noise in any
+window, order, resumed run and on any device.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ INITIAL, CONDITION, STEP = "initial", "condition", "step"
 
 
 def derive_seed(seed: int, *key: str | int) -> int:
-    """A seed of 63 bits for one use of a request's seed; of these torch's own CPU generator heeds the lower 32."""
+    """A seed of 63 bits for one use of a request's seed. torch's CPU generator uses only the lower 32 bits."""
     return int.from_bytes(_digest(seed, key, size=8), "big") >> 1
 
 
@@ -26,8 +26,8 @@ def frame_noise(seed: int, key: Sequence[str | int], frames: Sequence[int], shap
 
     Args:
         seed: the request's seed.
-        key: stage, purpose and what else tells this noise from another, such as the step's number.
-        frames: absolute numbers of the frames in the whole video, whatever window is being made.
+        key: stage, purpose and further parts, such as the step's number.
+        frames: absolute numbers of the frames in the whole video.
         shape: C H W of one frame.
     """
     drawn = [_generator(seed, (*key, frame)).standard_normal(shape, dtype=np.float32) for frame in frames]

@@ -1,7 +1,6 @@
-"""What to make, as values: checked in one place, JSON both ways, equal by content. Needs neither torch nor weights.
+"""Requests: checked values that convert to JSON and back. Needs neither torch nor weights.
 
-`None` means "as the model does it": `Cascade.resolve` fills such fields from the bundle, so that a resolved request
-says everything. A stage that is absent is off.
+`None` means "as the model does it": `Cascade.resolve` fills such fields from the bundle. A stage that is None is off.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ from lavie.errors import short
 from lavie.values import MAX_SEED, check, check_kind, check_number, check_prompt, check_whole, from_json, to_json
 
 SCHEMA_VERSION = 1
-STAGES = ("base", "interpolation", "super_resolution")  # in the order they run; each a field of a request
+STAGES = ("base", "interpolation", "super_resolution")  # in the order in which they run; fields of a request
 SAMPLERS = ("ddpm", "ddim", "euler", "dpm++", "unipc")
 WINDOWED_SAMPLERS = tuple(name for name in SAMPLERS if name != "ddpm")
 MAX_STEPS = 1000
 MAX_GUIDANCE = 50.0
 MAX_NOISE_LEVEL = 350
 MAX_SIZE = 2048  # of the base stage, in pixels; super-resolution is four times that
-MAX_FRAMES = 64  # of one base clip: temporal attention knows no distances beyond it
+MAX_FRAMES = 64  # of one base clip; temporal attention has no positions beyond
 MAX_FPS = 120.0
 
 
@@ -27,9 +26,12 @@ MAX_FPS = 120.0
 class Sampling:
     """How a stage is denoised.
 
-    sampler: one of `SAMPLERS`. steps: 1 … 1000. guidance: classifier-free guidance scale, 1 is off (Ho & Salimans,
-    arXiv 2207.12598). rescale: 0 … 1, how much of the contrast that guidance adds is taken back (Lin et al.,
-    arXiv 2305.08891, section 3.4).
+    Args:
+        sampler: one of `SAMPLERS`.
+        steps: 1 … 1000.
+        guidance: classifier-free guidance scale, 1 is off (Ho & Salimans, arXiv 2207.12598).
+        rescale: 0 … 1, how far the contrast of the guided prediction is reduced to that of the conditional one (Lin et
+            al., arXiv 2305.08891, section 3.4).
     """
 
     sampler: str | None = None
@@ -37,7 +39,7 @@ class Sampling:
     guidance: float | None = None
     rescale: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         known = self.sampler is None or self.sampler in SAMPLERS
         check(known, f"sampler is {short(self.sampler)}: choose one of {', '.join(SAMPLERS)}")
         check_whole("steps", self.steps, 1, MAX_STEPS)
@@ -46,7 +48,7 @@ class Sampling:
         check_number("rescale", self.rescale, 0.0, 1.0)
 
     def filled(self, own: Sampling) -> Sampling:
-        """What it says, and where it is silent what `own` says."""
+        """This sampling with open values from `own`."""
         return replace(
             self,
             sampler=self.sampler or own.sampler,
@@ -70,18 +72,18 @@ class Interpolation:
 
     sampling: Sampling = Sampling()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_windowed("interpolation", self.sampling)
 
 
 @dataclass(frozen=True)
 class SuperResolution:
-    """Four times the width and height. noise_level: 0 … 350, how much of the small frames' detail is made anew."""
+    """Four times the width and height. noise_level: 0 … 350, how much detail of the small frames is replaced."""
 
     sampling: Sampling = Sampling()
     noise_level: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_windowed("super-resolution", self.sampling)
         check_whole("noise_level", self.noise_level, 0, MAX_NOISE_LEVEL)
 
@@ -90,12 +92,16 @@ class SuperResolution:
 class Request:
     """One clip.
 
-    prompt: what to show. negative_prompt: what to stay away from. seed: 0 … 2^53 − 1, or None to have one drawn.
-    width, height: of the base stage in pixels, multiples of 8 × the network's own factor. frames: of the base stage.
-    fps: of the base stage; interpolation makes it four times as many. base, interpolation, super_resolution: how each
-    stage runs; interpolation and super-resolution are off where absent.
+    Args:
+        prompt: what to show.
+        negative_prompt: what to avoid.
+        seed: 0 … 2^53 − 1; None draws one.
+        width, height: of the base stage in pixels, multiples of 8 × the network's own factor.
+        frames: of the base stage.
+        fps: of the base stage; interpolation multiplies it by four.
+        base, interpolation, super_resolution: how each stage runs; the last two are off where None.
 
-    Raises RequestError on any value outside its limits. What only a bundle knows is checked by `Cascade.resolve`.
+    Raises RequestError for a value outside its limits. `Cascade.resolve` checks the limits of a bundle.
     """
 
     prompt: str
@@ -109,7 +115,7 @@ class Request:
     interpolation: Interpolation | None = None
     super_resolution: SuperResolution | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("prompt", "negative_prompt"):
             check_prompt(name, getattr(self, name))
         check(bool(self.prompt.strip()), "prompt is empty: say what the video should show")
@@ -130,15 +136,15 @@ class Request:
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Those that are on, in the order they run."""
+        """The stages that are on, in the order in which they run."""
         return tuple(stage for stage in STAGES if getattr(self, stage) is not None)
 
     def sampling(self, stage: str) -> Sampling:
-        """How one of its `stages` is denoised."""
-        asked = getattr(self, stage)
+        """The sampling of one of `stages`."""
+        asked: Sampling | Interpolation | SuperResolution = getattr(self, stage)
         return asked if isinstance(asked, Sampling) else asked.sampling
 
     @classmethod
     def from_json(cls, text: str) -> Request:
-        """The inverse of `to_json`. Raises RequestError for what is no request or comes from a newer version."""
+        """The inverse of `to_json`. Raises RequestError for anything else, and for a newer version."""
         return from_json(cls, text, SCHEMA_VERSION, "a request")

@@ -1,29 +1,28 @@
-"""Which network is on the device now: loaded when first needed, moved for as long as a `with` block lasts.
-
-Knows devices, number types and offloading; knows neither stages nor samplers.
-"""
+"""Devices, number types and offloading: loads components when they are first needed and moves them to the device."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 
-from lavie.bundle import UPSCALER_VAE, Bundle
+from lavie.bundle import Bundle
 from lavie.errors import DeviceError, OutOfMemory
-from lavie.plans import MODEL, NONE, OFFLOADED, SEQUENTIAL, first_offload
+from lavie.manifest import UPSCALER_VAE
+from lavie.memory_mode import MODEL, NONE, OFFLOADED, SEQUENTIAL
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 AUTO = "auto"
 OFFLOADS = (AUTO, *OFFLOADED)
-HEADROOM = 2.0  # free memory is enough for weights times this: activations of a stage are about as large as they are
+HEADROOM = 2.0  # times the weights: the activations of a stage are about as large
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto`: CUDA, then MPS, then the CPU. Raises DeviceError where the device asked for is not there."""
+    """`auto` takes CUDA, then MPS, then the CPU. Raises DeviceError for a device that is not there."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there))
@@ -49,12 +48,11 @@ def pick_dtype(device: torch.device) -> torch.dtype:
 
 
 class Residency:
-    """Hands out the components of a bundle, each on the device while its `with` block lasts.
+    """Loads the components of a bundle and keeps each on the device during its `with` block.
 
-    offload: `none` keeps what was loaded on the device; `model` moves a component there for its block and back after
-    it; `sequential` moves it layer by layer (accelerate's hooks: slowest, smallest). `auto` takes the first of these
-    that free device memory allows for, and each stage of a request may `use` another. On a CPU there is nothing to
-    offload from.
+    offload: `none` keeps loaded components on the device; `model` moves a component there for its block and back after
+    it; `sequential` moves it layer by layer with accelerate's hooks (slowest, smallest). `auto` takes the first of
+    these that fits into free device memory, and each stage of a request may `use` another. On a CPU nothing is moved.
     """
 
     def __init__(self, bundle: Bundle, device: torch.device, dtype: torch.dtype, offload: str = "auto"):
@@ -67,8 +65,8 @@ class Residency:
         self._loaded: dict[str, nn.Module] = {}
 
     @contextmanager
-    def on_device(self, component: str) -> Iterator[nn.Module]:
-        """The component, ready to run; released however the block ends. Memory that runs out is a DeviceError."""
+    def on_device(self, component: str) -> Iterator[Any]:
+        """The component, ready to run. Raises OutOfMemory where the device runs out of memory within the block."""
         try:
             module = self._ready(component)
             if self._now != SEQUENTIAL:
@@ -84,10 +82,10 @@ class Residency:
             self._release(component)
 
     def use(self, offload: str) -> None:
-        """Keep idle weights so from now on. No component may be in use."""
+        """Change the offloading. No component may be in use."""
         if offload == self._now:
             return
-        if SEQUENTIAL in (offload, self._now):  # its hooks stay with a network
+        if SEQUENTIAL in (offload, self._now):  # the hooks cannot be removed from a network
             self.forget()
         elif offload == MODEL:
             for module in self._loaded.values():
@@ -95,30 +93,29 @@ class Residency:
         self._now = offload
 
     def free(self) -> int | None:
-        """Bytes of device memory that this process may have, what it holds already included; None: of any machine's
-        own memory, which is not planned."""
+        """Bytes of device memory for this process, including those that it holds; None where memory is not planned."""
         if self.device.type != "cuda":
             return None
         return torch.cuda.mem_get_info(self.device)[0] + torch.cuda.memory_reserved(self.device)
 
     def clear(self) -> None:
-        """Give back what the device holds for nothing, as after running out of memory."""
-        gc.collect()  # what a failed call has left in cycles
+        """Free device memory that nothing uses, as after running out of memory."""
+        gc.collect()  # tensors of a failed call may be in cycles
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
     @property
     def loaded(self) -> tuple[str, ...]:
-        """The components whose weights were read, in that order."""
+        """The components whose weights are in memory, in the order in which they were loaded."""
         return tuple(self._loaded)
 
     def forget(self) -> None:
-        """Drop everything that was loaded, here and on the device."""
+        """Drop all loaded components from memory and from the device."""
         self._loaded.clear()
         self.clear()
 
     def dtype_of(self, component: str) -> torch.dtype:
-        """The published ×4 autoencoder overflows in float16: it stays in float32 there."""
+        """The number type of a component. The published ×4 autoencoder overflows in float16, so it stays in float32."""
         return torch.float32 if component == UPSCALER_VAE and self.dtype == torch.float16 else self.dtype
 
     def _ready(self, component: str) -> nn.Module:
@@ -127,7 +124,7 @@ class Residency:
             if self._now == SEQUENTIAL:
                 from accelerate import cpu_offload
 
-                # A transformer goes there whole: inside it weights are looked at before their layers are called.
+                # A transformer goes there whole, since it reads weights before it calls their layers.
                 module = cpu_offload(module, self.device, preload_module_classes=["Transformer"])
             self._loaded[component] = module
         return self._loaded[component]
@@ -142,4 +139,11 @@ class Residency:
         if self.device.type != "cuda":
             return NONE
         sizes = [self.bundle.size(component) for component in self.bundle.components()]
-        return first_offload(sizes, torch.cuda.mem_get_info(self.device)[0], HEADROOM)
+        return choose_offload(sizes, torch.cuda.mem_get_info(self.device)[0])
+
+
+def choose_offload(sizes: Sequence[int], free: int) -> str:
+    """Where to keep weights of these sizes before any request is known."""
+    if sum(sizes) * HEADROOM <= free:
+        return NONE
+    return MODEL if max(sizes, default=0) * HEADROOM <= free else SEQUENTIAL

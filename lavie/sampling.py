@@ -1,14 +1,13 @@
-"""From noise to latents: the noise schedule, the samplers, guidance and the one denoising loop.
+"""The noise schedule, the samplers, classifier-free guidance and the denoising loop.
 
-The schedule is LaVie's own, linear betas 1e-4 … 2e-2 over 1000 steps: Stable Diffusion's would load just as well and
-only make every video worse. Knows nothing of prompts, files or which network it drives.
+The schedule is LaVie's own, linear betas 1e-4 … 2e-2 over 1000 steps, not that of Stable Diffusion.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,23 +18,25 @@ from diffusers import (
     EulerDiscreteScheduler,
     UniPCMultistepScheduler,
 )
-from torch import Tensor, nn
+from torch import Tensor
 
 from lavie.layers import TextContext
+from lavie.manifest import EPSILON, SAMPLE
+from lavie.values import require
 
 TRAIN_STEPS = 1000
-SCHEDULE = {"num_train_timesteps": TRAIN_STEPS, "beta_start": 1e-4, "beta_end": 2e-2, "beta_schedule": "linear"}
-EPSILON, VELOCITY, SAMPLE = PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
+BETAS = (1e-4, 2e-2)
+SCHEDULE = {"num_train_timesteps": TRAIN_STEPS, "beta_start": BETAS[0], "beta_end": BETAS[1], "beta_schedule": "linear"}
 
-# A denoiser as the loop sees it: noisy latents scaled for the network, and the timestep → its prediction.
+# Noisy latents scaled for the network, and the timestep → the prediction.
 Predictor = Callable[[Tensor, Tensor], Tensor]
 
 
 class RespacedDDIM:
     """DDIM (Song et al., arXiv 2010.02502, eq. 12, η = 0) over an evenly rounded subset of the training steps.
 
-    The interpolation network was published with this respacing: the timesteps are `round(linspace(0, 999, n))`, the
-    step before one is the next entry of that very list, and before the last there is no noise at all.
+    The published interpolation code spaces its timesteps like this: `round(linspace(0, 999, n))`. Each step leads to
+    the next entry of the list, and the last one to no noise at all.
     """
 
     order, init_noise_sigma = 1, 1.0
@@ -60,14 +61,14 @@ class RespacedDDIM:
         return (next_alpha**0.5 * clean + (1 - next_alpha) ** 0.5 * noise,)
 
 
-def make_scheduler(sampler: str, prediction_type: str = EPSILON, *, respaced: bool = False):
-    """A scheduler of the published family, or one of the fast choices on the same schedule.
+def make_scheduler(sampler: str, prediction_type: str = EPSILON, *, respaced: bool = False) -> Any:
+    """A scheduler of diffusers on LaVie's noise schedule, or `RespacedDDIM`.
 
     Args:
-        sampler: `ddpm`, `ddim` and `euler` step as the published runs did (diffusers 0.16: DDPM without a steps offset,
+        sampler: `ddpm`, `ddim` and `euler` step as in the published runs (diffusers 0.16: DDPM without a steps offset,
             DDIM with one, Euler over linspace); `dpm++` is DPM-Solver++ 2M, `unipc` UniPC of order 2.
-        prediction_type: what the network predicts, one of `PREDICTION_TYPES`.
-        respaced: take DDIM's timesteps as the interpolation network's own code does.
+        prediction_type: of the network, one of `PREDICTION_TYPES`.
+        respaced: space DDIM's timesteps as the published interpolation code does.
     """
     if sampler == "ddim" and respaced:
         return RespacedDDIM(prediction_type)
@@ -84,11 +85,11 @@ def make_scheduler(sampler: str, prediction_type: str = EPSILON, *, respaced: bo
     return build[sampler]()
 
 
-def set_steps(scheduler, steps: int, device: torch.device | str | None = None) -> None:
-    """Decide the timesteps of `scheduler`: `steps` of the 1000, spaced as its sampler does.
+def set_steps(scheduler: Any, steps: int, device: torch.device | str | None = None) -> None:
+    """Set the timesteps of a scheduler: `steps` of the 1000, in the spacing of its sampler.
 
-    All 1000 are taken one by one. Spaced as published, DDIM's offset would lead past the last of them, and the fast
-    samplers would round two steps to the same one and divide by the nothing between them.
+    For all 1000 the spacing is `trailing`: the published offset of DDIM leads past the last step, and the fast samplers
+    round two steps to the same one and divide by zero.
     """
     if steps == TRAIN_STEPS and not isinstance(scheduler, RespacedDDIM):
         scheduler.register_to_config(timestep_spacing="trailing")
@@ -96,8 +97,8 @@ def set_steps(scheduler, steps: int, device: torch.device | str | None = None) -
 
 
 def training_alphas() -> Tensor:
-    """ᾱ of the 1000 training steps, float32: the share of the signal's variance that is left."""
-    betas = torch.linspace(SCHEDULE["beta_start"], SCHEDULE["beta_end"], TRAIN_STEPS, dtype=torch.float32)
+    """ᾱ of the 1000 training steps, float32: the signal's share of the variance."""
+    betas = torch.linspace(*BETAS, TRAIN_STEPS, dtype=torch.float32)
     return torch.cumprod(1 - betas, dim=0)
 
 
@@ -108,8 +109,7 @@ def add_noise(clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
 
 
 def training_target(clean: Tensor, noise: Tensor, timestep: Tensor, prediction_type: str) -> Tensor:
-    """What the network should say: the noise, the clean sample, or the velocity between the two (Salimans & Ho,
-    arXiv 2202.00512, section 4)."""
+    """The noise, the clean sample, or the velocity between them (Salimans & Ho, arXiv 2202.00512, section 4)."""
     if prediction_type == EPSILON:
         return noise
     if prediction_type == SAMPLE:
@@ -119,7 +119,7 @@ def training_target(clean: Tensor, noise: Tensor, timestep: Tensor, prediction_t
 
 
 def predicted_clean(sample: Tensor, prediction: Tensor, timestep: Tensor, prediction_type: str) -> Tensor:
-    """The clean latents that a prediction at `timestep` (one for the whole batch) implies."""
+    """The clean latents that a prediction implies. timestep: one for the whole batch."""
     if prediction_type == SAMPLE:
         return prediction
     alpha = training_alphas()[round(float(timestep))].item()
@@ -129,7 +129,7 @@ def predicted_clean(sample: Tensor, prediction: Tensor, timestep: Tensor, predic
 
 
 def implied_prediction(sample: Tensor, clean: Tensor, timestep: Tensor, prediction_type: str) -> Tensor:
-    """The inverse of `predicted_clean`: what a network that means `clean` would have said at `timestep`."""
+    """The inverse of `predicted_clean`: the prediction that implies `clean` at `timestep`."""
     step = torch.tensor([round(float(timestep))], device=sample.device)
     alpha = _alpha_like(sample, step)
     noise = (sample - alpha.sqrt() * clean) / (1 - alpha).sqrt()
@@ -145,26 +145,29 @@ def _alpha_like(sample: Tensor, timestep: Tensor) -> Tensor:
 class Guided:
     """Classifier-free guidance around a network (Ho & Salimans, arXiv 2207.12598, eq. 6).
 
-    network: called as (sample, timestep, text context, **conditions). text: 2B L C, the unconditional half first; only
-    the conditional half (B L C) where guidance is 1. scale: 1 is off. rescale: 0 … 1 (Lin et al., arXiv 2305.08891,
-    section 3.4). conditions: what the network takes besides; tensors in it are repeated for both halves. concatenate:
-    B c F H W channels put behind the noisy ones, the same at each step. onto: B C F H W, what the prediction is added
-    to. in_turn: call the network for one half
-    after the other, with half of the memory.
+    Args:
+        network: called as (sample, timestep, text context, **conditions).
+        text: 2B L C, the unconditional half first; B L C of the conditional half where `scale` is 1.
+        scale: guidance scale, 1 is off.
+        rescale: 0 … 1 (Lin et al., arXiv 2305.08891, section 3.4).
+        conditions: further inputs of the network, tensors; repeated for both halves.
+        concatenate: B c F H W, channels behind the noisy ones, the same at each step.
+        residual_base: B C F H W, to which the prediction is added.
+        split_guidance: call the network for one half after the other, with half of the memory.
     """
 
-    network: nn.Module
+    network: Callable[..., Tensor]
     text: Tensor
     scale: float = 1.0
     rescale: float = 0.0
     conditions: dict[str, Tensor] | None = None
     concatenate: Tensor | None = None
-    onto: Tensor | None = None
-    in_turn: bool = False
+    residual_base: Tensor | None = None
+    split_guidance: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._halves = 2 if self.scale != 1.0 else 1
-        self._calls = self._halves if self.in_turn else 1
+        self._calls = self._halves if self.split_guidance else 1
         self._contexts = list(map(TextContext, self.text.chunk(self._calls)))
         together = self._halves // self._calls
         self._conditions = {name: torch.cat([value] * together) for name, value in (self.conditions or {}).items()}
@@ -172,7 +175,7 @@ class Guided:
     def __call__(self, sample: Tensor, timestep: Tensor) -> Tensor:
         """B C F H W in float32 and a timestep → the guided prediction, of the same shape and type.
 
-        Only the network works in its own number type; what the sampler adds up over the steps stays in float32.
+        Only the network computes in its own number type; the sums over the steps stay in float32.
         """
         sample = sample.to(self.text.dtype)
         if self.concatenate is not None:
@@ -181,7 +184,7 @@ class Guided:
         calls = (self.network(sample, timestep, context, **self._conditions) for context in self._contexts)
         predictions = [prediction.float() for prediction in calls]
         guided = predictions[0] if self._halves == 1 else self._guided(predictions)
-        return guided if self.onto is None else self.onto + guided
+        return guided if self.residual_base is None else self.residual_base + guided
 
     def _guided(self, predictions: list[Tensor]) -> Tensor:
         unconditional, conditional = predictions if self._calls == 2 else predictions[0].chunk(2)
@@ -194,9 +197,9 @@ class Guided:
 
 
 class Denoised(NamedTuple):
-    """Where the loop stands after a step: its number from 0, the latents, and the clean latents as guessed now."""
+    """The state after a step: its number from 0, the latents, and the clean latents that the network predicts now."""
 
-    index: int
+    number: int
     latents: Tensor
     clean: Tensor
 
@@ -204,26 +207,26 @@ class Denoised(NamedTuple):
 def denoise(
     predict: Predictor,
     latents: Tensor,
-    scheduler,
+    scheduler: Any,
     prediction_type: str = EPSILON,
     generator_at: Callable[[int], torch.Generator] | None = None,
 ) -> Iterator[Denoised]:
-    """The denoising loop: from standard normal noise to latents, one step of `scheduler` at a time.
+    """Denoise latents, one step of the scheduler at a time.
 
     Args:
         predict: sample B C F H W and timestep → the network's (guided) prediction.
         latents: standard normal noise B C F H W.
-        scheduler: from `make_scheduler`, its timesteps decided by `set_steps`.
-        prediction_type: what `predict` predicts.
-        generator_at: number of the step → the generator of its noise on the CPU; only `ddpm` draws any.
+        scheduler: from `make_scheduler`, with timesteps from `set_steps`.
+        prediction_type: of `predict`.
+        generator_at: number of the step → the generator of its noise on the CPU, needed by `ddpm` alone.
 
     Yields:
-        where it stands after each step. Whoever stops asking has cancelled.
+        the state after each step. To cancel, stop the iteration.
     """
     latents = latents * scheduler.init_noise_sigma
     for index, timestep in enumerate(scheduler.timesteps):
         sample = scheduler.scale_model_input(latents, timestep)
         prediction = predict(sample, timestep)
-        draws = {"generator": generator_at(index)} if isinstance(scheduler, DDPMScheduler) else {}
+        draws = {"generator": require(generator_at)(index)} if isinstance(scheduler, DDPMScheduler) else {}
         latents = scheduler.step(prediction, timestep, latents, **draws, return_dict=False)[0]
         yield Denoised(index, latents, predicted_clean(sample, prediction, timestep, prediction_type))

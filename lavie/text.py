@@ -1,8 +1,10 @@
-"""From prompts to text embeddings, and what of a prompt the encoder did not see. Knows CLIP, no network or sampler."""
+"""Prompts to text embeddings of CLIP, and reports on the parts of a prompt that the encoder does not see."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,9 +12,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PromptReport:
-    """How a prompt was read. tokens: how many it has, markers included; limit: how many the encoder takes.
+    """How the text encoder reads a prompt.
 
-    cut: the end of the prompt that did not fit, empty where all did. unknown: words the encoder has never seen.
+    Args:
+        tokens: their number, markers included.
+        limit: the number that the encoder takes.
+        cut: the end of the prompt that does not fit, or "".
+        unknown: words that the encoder does not know.
     """
 
     tokens: int
@@ -21,7 +27,7 @@ class PromptReport:
     unknown: tuple[str, ...]
 
     def notices(self, what: str = "prompt") -> list[str]:
-        """Sentences for a person; none where the whole prompt was understood."""
+        """Sentences for a person about what is cut off or unknown."""
         said = []
         if self.cut:
             said.append(f"the {what} has {self.tokens} tokens of {self.limit}: “{self.cut}” was cut off, shorten it")
@@ -34,79 +40,80 @@ class PromptReport:
 
 
 class TextEncoder:
-    """A tokenizer and a CLIP text model as one thing. The model is passed in where it is needed, on its device."""
+    """The tokenizer of a CLIP text model. The model on its device is passed to `encode`."""
 
-    def __init__(self, tokenizer):
+    def __init__(self, tokenizer: Any):
         self.tokenizer = tokenizer
 
     @property
     def limit(self) -> int:
         """Tokens a prompt may have, both markers included."""
-        return self.tokenizer.model_max_length
+        return int(self.tokenizer.model_max_length)
 
     def read(self, prompt: str) -> PromptReport:
-        """How `prompt` is understood, without running any network."""
+        """How the encoder reads a prompt. Runs no network."""
         encoded = self.tokenizer(prompt, return_offsets_mapping=True, truncation=False, verbose=False)
         ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
         cut = prompt[offsets[self.limit - 1][0] :].strip() if len(ids) > self.limit else ""
-        unknown = ()
+        unknown: tuple[str, ...] = ()
         if self._has_closed_vocabulary:
             spans = [span for token, span in zip(ids, offsets, strict=True) if token == self.tokenizer.unk_token_id]
             unknown = tuple(dict.fromkeys(prompt[a:b] for a, b in spans if prompt[a:b].strip()))
         return PromptReport(len(ids), self.limit, cut, unknown)
 
     def tokens(self, prompts: list[str]) -> Tensor:
-        """Token ids B L, padded to the encoder's length and cut there."""
-        encoded = self.tokenizer(
+        """Token ids B L, padded or cut to the encoder's length."""
+        encoded: Any = self.tokenizer(
             prompts, padding="max_length", truncation=True, max_length=self.limit, return_tensors="pt"
         )
         return encoded["input_ids"]
 
-    def encode(self, model, prompts: list[str], device: torch.device | str, frames: int | None = None) -> Tensor:
-        """Embeddings of `prompts` by `model`, a CLIP text model that runs on `device`; see `embeddings`.
+    def encode(self, model: Any, prompts: list[str], device: torch.device | str, frames: int | None = None) -> Tensor:
+        """Embeddings of prompts, see `embeddings`. Padding is not masked, as published.
 
-        As published, padding is seen. The device is told: weights that are offloaded layer by layer are on none.
+        model: a CLIP text model that runs on `device`; with sequential offloading its weights do not tell the device.
         """
         return embeddings(model, self.tokens(prompts).to(device), frames)
 
     @property
     def _has_closed_vocabulary(self) -> bool:
-        """A word-level tokenizer has an unknown-word token of its own; CLIP's spells every word out instead."""
+        """Whether the tokenizer has a token of its own for unknown words; CLIP's spells every word out instead."""
         return self.tokenizer.unk_token is not None and self.tokenizer.unk_token != self.tokenizer.eos_token
 
 
-def frame_places(model) -> int:
-    """For how many places in a clip a CLIP text model has positions of their own; 0 for the published ones."""
-    return getattr(model.config, "frame_places", 0)
+def frame_places(model: Any) -> int:
+    """The number of places in a clip for which a CLIP text model has own positions; 0 for the published ones."""
+    return int(getattr(model.config, "frame_places", 0))
 
 
-def embeddings(model, tokens: Tensor, frames: int | None = None) -> Tensor:
-    """How a CLIP text model reads captions: tokens B L → B L C, or B F L C, a text for each frame.
+def embeddings(model: Any, tokens: Tensor, frames: int | None = None) -> Tensor:
+    """Embeddings of captions by a CLIP text model: tokens B L → B L C, or B F L C with a text for each frame.
 
-    Temporal attention that knows distances alone makes the same of frames that are the same, and while there is nothing
-    but noise they are. So that a small network moves a subject as told all the same, its text encoder may know
-    `frame_places` in a clip: block 0 of its positions is for a caption by itself, block 1 + p for one at place p.
+    Temporal attention that only knows distances cannot tell the frames of pure noise apart. To let a small network
+    learn motion, its text encoder may know `frame_places` in a clip: block 0 of its positions is for a caption alone,
+    block 1 + p for a caption at place p.
 
-    frames: of a clip that begins and ends with what the caption says, over which the places are spread; None for
-    stills and for frames that have no such place. Without places in the model it makes no difference.
+    frames: of a clip that shows the caption from its beginning to its end, over which the places are spread; None for
+    stills and frames without a place. It has no effect on a model without places.
     """
     places = frame_places(model)
     if not places or frames is None:
-        return model(tokens).last_hidden_state
+        read: Tensor = model(tokens).last_hidden_state
+        return read
     spread = torch.linspace(0, places - 1, frames, device=tokens.device).round().long()
     return embeddings_at(model, tokens, spread.expand(len(tokens), -1))
 
 
-def embeddings_at(model, tokens: Tensor, places: Tensor) -> Tensor:
-    """How such a model reads captions B L in frames at these places B F of a clip, 0 … `frame_places` - 1: B F L C."""
+def embeddings_at(model: Any, tokens: Tensor, places: Tensor) -> Tensor:
+    """Embeddings B F L C of tokens B L at places B F of a clip, 0 … `frame_places` - 1."""
     (batch, length), frames = tokens.shape, places.shape[1]
     positions = length * (1 + places.flatten())[:, None] + torch.arange(length, device=tokens.device)
-    read = model(tokens.repeat_interleave(frames, 0), position_ids=positions)
-    return read.last_hidden_state.unflatten(0, (batch, frames))
+    read: Tensor = model(tokens.repeat_interleave(frames, 0), position_ids=positions).last_hidden_state
+    return read.unflatten(0, (batch, frames))
 
 
-def load_tokenizer(folder):
-    """The tokenizer in `folder`, from local files only."""
+def load_tokenizer(folder: Path | str) -> Any:
+    """The tokenizer in a folder, from local files only."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(folder, local_files_only=True, use_fast=True)

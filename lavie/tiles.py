@@ -1,7 +1,6 @@
-"""A picture in overlapping pieces, blended where they meet: memory is that of the largest piece.
+"""Computes a picture in overlapping pieces and blends them, in the memory of the largest piece.
 
-A network that looks at a whole picture at once makes something slightly different of its pieces. Where one piece covers
-all, nothing is cut and nothing differs. Knows spans and tensors, no network.
+A network gives slightly different results for pieces than for the whole picture. A single piece is the whole picture.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from collections.abc import Callable
 if typing.TYPE_CHECKING:
     from torch import Tensor
 
-OVERLAP = 8  # a piece shares an eighth of its length with the next
-TRIM = 4  # a quarter of the overlap, at each of its ends, belongs to one piece alone
+OVERLAP = 8  # pieces overlap by an eighth of their length
+TRIM = 4  # one piece alone counts in a quarter of the overlap at each of its ends
 
 Span = tuple[int, int]  # where a piece begins and ends
 
@@ -22,7 +21,7 @@ Span = tuple[int, int]  # where a piece begins and ends
 def spans(length: int, tile: int, multiple: int = 1) -> list[Span]:
     """Pieces of equal size, at most `tile` (rounded up to `multiple`), that cover 0 … length with an overlap.
 
-    Begin and size are multiples of `multiple` as far as the length is one, so that all see a network's grid alike.
+    Starts and sizes are multiples of `multiple` where the length is one, so that all pieces fit a network's grid.
     """
     tile = _up(tile, multiple)
     if length <= tile:
@@ -41,17 +40,13 @@ def largest(length: int, tile: int, multiple: int = 1) -> int:
 
 
 def in_pieces(
-    size: tuple[int, int],
-    tile: int,
-    compute: Callable[[slice, slice], Tensor],
-    multiple: int = 1,
-    scale: int = 1,
+    size: tuple[int, int], tile: int, compute: Callable[[slice, slice], Tensor], multiple: int = 1, scale: int = 1
 ) -> Tensor:
     """Compute a picture piece by piece.
 
     Args:
-        size: height and width of what is read. tile, multiple: of it, see `spans`.
-        compute: rows and columns to read → what they give, … h·scale w·scale.
+        size: height and width of the input. tile, multiple: in its pixels, see `spans`.
+        compute: rows and columns of the input → their result, … h·scale w·scale.
 
     Returns:
         … height·scale width·scale; in float32 where there is more than one piece.
@@ -63,18 +58,19 @@ def in_pieces(
     for row, rows in enumerate(down):
         for column, columns in enumerate(across):
             piece = compute(slice(*rows), slice(*columns)).float()
-            if whole is None:
+            if whole is None or weights is None:
                 whole = piece.new_zeros(*piece.shape[:-2], size[0] * scale, size[1] * scale)
                 weights = piece.new_zeros(whole.shape[-2:])
             weight = _fade(down, row, scale, piece)[:, None] * _fade(across, column, scale, piece)
             place = (..., slice(rows[0] * scale, rows[1] * scale), slice(columns[0] * scale, columns[1] * scale))
             whole[place] += piece * weight
             weights[place] += weight
+    assert whole is not None and weights is not None
     return whole.div_(weights)
 
 
 def _fade(pieces: list[Span], number: int, scale: int, like: Tensor) -> Tensor:
-    """The weight of a piece along one side: rising where it overlaps the one before, falling where the next begins."""
+    """The weight of a piece along one side: it rises over the overlap before it and falls over the one behind it."""
     begin, end = pieces[number]
     weight = like.new_ones((end - begin) * scale)
     if number > 0:
@@ -87,8 +83,7 @@ def _fade(pieces: list[Span], number: int, scale: int, like: Tensor) -> Tensor:
 
 
 def _ramp(length: int, like: Tensor) -> Tensor:
-    """0 … 1 over an overlap. At both its ends only the piece counts whose cut edge is further away: what is made beside
-    a cut, where a network sees nothing, is dropped."""
+    """0 … 1 over an overlap. Results beside a cut, where a network lacks context, get the weight 0."""
     trim = length // TRIM
     return (like.new_tensor(range(1 - trim, length + 1 - trim)) / (length - 2 * trim + 1)).clamp(0, 1)
 

@@ -1,30 +1,35 @@
-"""Frames ↔ latents, one frame at a time, so that memory does not grow with the length. Knows AutoencoderKL only."""
+"""Encodes and decodes with an AutoencoderKL one frame at a time, so that memory does not grow with the length."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
 from torch import Tensor
 
 from lavie.tiles import in_pieces
 
 ATTENTION_CHUNKED_FROM = 16_384  # tokens; below this one call of fused attention is cheap enough
-SCORES_AT_ONCE = 2**26  # query-key pairs computed at once beyond that: 256 MiB in float32
+SCORES_AT_ONCE = 2**26  # query-key pairs of a chunk, 256 MiB in float32
 
 
 class ChunkedAttention:
-    """The autoencoder's one attention in chunks of queries: the same numbers, without a kernel that has no fast path.
+    """The autoencoder's attention in chunks of queries, with the same results.
 
-    At 320×512 latents it has 163,840 tokens and a single head 512 wide, for which no flash kernel exists; as plain
-    matrix products of a few thousand queries each it runs at the speed of the hardware.
+    At 320×512 latents it has 163,840 tokens and one head 512 wide, for which no flash kernel exists. Matrix products of
+    a few thousand queries each run at the speed of the hardware.
     """
 
     def __call__(
-        self, attn, hidden_states: Tensor, encoder_hidden_states=None, attention_mask=None, temb=None
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
     ) -> Tensor:
         """hidden_states: B C H W → the same shape, with the residual of the published block."""
         batch, channels, height, width = hidden_states.shape
@@ -50,17 +55,17 @@ def attend_in_chunks(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     return torch.cat(chunks, dim=2)
 
 
-def prepare(vae: AutoencoderKL) -> AutoencoderKL:
-    """Give `vae` the chunked attention. The weights stay as they are."""
+def prepare(vae: Any) -> Any:
+    """Give an autoencoder the chunked attention."""
     vae.set_attn_processor(ChunkedAttention())
     return vae
 
 
-def encode(vae: AutoencoderKL, frames: Tensor) -> Tensor:
+def encode(vae: Any, frames: Tensor) -> Tensor:
     """Frames B 3 F H W in -1 … 1 → latents B C F h w, scaled as the networks see them.
 
-    The posterior's mode, not a draw: the same frames always give the same latents. Frame by frame, here and in
-    `decode`: kernels choose their order of summing by the batch, so a frame's bits would depend on its neighbours.
+    Takes the mode of the posterior, so that the same frames give the same latents. Here and in `decode`, each frame is
+    a batch of its own: the order in which kernels sum depends on the batch, and so would a frame's bits.
     """
     flat = frames.transpose(1, 2).flatten(0, 1).to(vae.dtype)
     parts = [vae.encode(frame).latent_dist.mode() for frame in flat.split(1)]
@@ -68,26 +73,26 @@ def encode(vae: AutoencoderKL, frames: Tensor) -> Tensor:
     return latents.unflatten(0, (frames.shape[0], -1)).transpose(1, 2)
 
 
-def decode(vae: AutoencoderKL, latents: Tensor, tile: int | None = None) -> Iterator[Tensor]:
+def decode(vae: Any, latents: Tensor, tile: int | None = None) -> Iterator[Tensor]:
     """Latents 1 C F h w → the frames in order, each 1 3 H W in -1 … 1.
 
-    tile: largest edge of the pieces that are decoded and blended, in pixels of a frame; None: whole frames.
+    tile: largest edge in pixels of the tiles that are decoded and blended; None: whole frames.
     """
     flat = latents[0].transpose(0, 1).to(vae.dtype) / vae.config.scaling_factor
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    height, width = flat.shape[2:]
+    edge = tile // factor if tile else max(height, width)
     for frame in flat.split(1):
-        yield _decode_frame(vae, frame, tile and tile // factor, factor).float().clamp(-1, 1)
 
+        def compute(rows: slice, columns: slice, frame: Tensor = frame) -> Tensor:
+            decoded: Tensor = vae.decode(frame[..., rows, columns]).sample
+            return decoded
 
-def _decode_frame(vae: AutoencoderKL, frame: Tensor, tile: int | None, factor: int) -> Tensor:
-    def compute(rows: slice, columns: slice) -> Tensor:
-        return vae.decode(frame[..., rows, columns]).sample
-
-    return in_pieces(frame.shape[2:], tile or max(frame.shape[2:]), compute, scale=factor)
+        yield in_pieces((height, width), edge, compute, scale=factor).float().clamp(-1, 1)
 
 
 def from_uint8(frames: Tensor) -> Tensor:
-    """Frames … H W 3 in 0 … 255 → float32 … 3 H W in -1 … 1, where they are."""
+    """Frames … H W 3 in 0 … 255 → float32 … 3 H W in -1 … 1 on the same device."""
     return frames.movedim(-1, -3).float() / 127.5 - 1
 
 

@@ -1,4 +1,4 @@
-"""Frames and their rate as one value: the only kind of picture that crosses a package border. Needs numpy, no torch."""
+"""A clip as one value, frames and their rate. Needs numpy, no torch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lavie.errors import MediaError
 
 @dataclass(frozen=True, eq=False)
 class Video:
-    """A clip. `frames` is uint8 F H W 3 (sRGB), `fps` its rate in frames a second."""
+    """A clip: uint8 frames F H W 3 (sRGB), and their rate in frames a second."""
 
     frames: np.ndarray
     fps: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.frames.dtype != np.uint8 or self.frames.ndim != 4 or self.frames.shape[-1] != 3:
             raise MediaError(
                 f"a video is uint8 frames F H W 3, not {self.frames.dtype} {self.frames.shape}: convert it first"
@@ -30,11 +30,11 @@ class Video:
 
     @property
     def height(self) -> int:
-        return self.frames.shape[1]
+        return int(self.frames.shape[1])
 
     @property
     def width(self) -> int:
-        return self.frames.shape[2]
+        return int(self.frames.shape[2])
 
     @property
     def seconds(self) -> float:
@@ -42,7 +42,7 @@ class Video:
 
     @property
     def frame_hash(self) -> str:
-        """sha256 of the shape and the frames: two videos with the same hash show the same pixels."""
+        """sha256 of the shape and the pixels."""
         digest = FrameHash(self.frames.shape)
         for frame in self.frames:
             digest.add(frame)
@@ -50,21 +50,21 @@ class Video:
 
 
 class FrameHash:
-    """`Video.frame_hash` of a video whose frames pass one by one."""
+    """Computes `Video.frame_hash` frame by frame."""
 
-    def __init__(self, shape: tuple[int, int, int, int]):
+    def __init__(self, shape: tuple[int, ...]):
         """shape: F H W 3 of the whole video."""
         self._shape, self._added = tuple(map(int, shape)), 0
         self._digest = hashlib.sha256(repr(self._shape).encode())
 
     def add(self, frame: np.ndarray) -> None:
-        """The next frame, uint8 H W 3. Raises MediaError for one that is not part of such a video."""
+        """Add the next frame, uint8 H W 3. Raises MediaError for a frame that does not fit the shape."""
         if frame.dtype != np.uint8 or frame.shape != self._shape[1:] or self._added == self._shape[0]:
             raise MediaError(
                 f"frame {self._added + 1} is {frame.dtype} {frame.shape}, of a video uint8 {self._shape}: hash one "
                 "video at a time, with its own shape"
             )
-        self._digest.update(np.ascontiguousarray(frame))
+        self._digest.update(np.ascontiguousarray(frame).data)
         self._added += 1
 
     def hexdigest(self) -> str:

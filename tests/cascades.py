@@ -42,7 +42,8 @@ def copied(bundle: Path, folder: Path, *without: str) -> Path:
 
 def with_extension(bundle: Path, folder: Path) -> Path:
     """A bundle's copy that has a network to extend with too: its base network's layout, random weights."""
-    from lavie.bundle import BASE, EXTENSION
+    from lavie.bundle import BASE
+    from lavie.manifest import EXTENSION
 
     return _with_network(bundle, folder, EXTENSION, BASE, {"in_channels": 9})
 
@@ -50,8 +51,8 @@ def with_extension(bundle: Path, folder: Path) -> Path:
 def with_neighbours(bundle: Path, folder: Path) -> Path:
     """A bundle's copy whose interpolation sees the key frames on both sides of a frame: random weights."""
     from lavie.bundle import INTERPOLATION
-    from lavie.key_frames import NEIGHBOURS, beside_channels
-    from lavie.sampling import SAMPLE
+    from lavie.key_frames import beside_channels
+    from lavie.manifest import NEIGHBOURS, SAMPLE
 
     said = {"prediction_type": SAMPLE, "conditioning": NEIGHBOURS}
     layout = {"in_channels": 4 + beside_channels(NEIGHBOURS, 4)}
@@ -61,7 +62,8 @@ def with_neighbours(bundle: Path, folder: Path) -> Path:
 def _with_network(bundle: Path, folder: Path, name: str, like: str, layout: dict, said: dict | None = None) -> Path:
     import torch
 
-    from lavie.bundle import CLASSES, MANIFEST
+    from lavie.bundle import CLASSES
+    from lavie.manifest import MANIFEST
     from lavie.training.assemble import write_changed
 
     manifest = json.loads((bundle / MANIFEST).read_text())

@@ -4,12 +4,33 @@ from pathlib import Path
 
 import pytest
 
+SLOW = Path(__file__).parent / "slow"
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: more threads would only be in each other's way
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def pytest_addoption(parser) -> None:
-    parser.addoption("--kills", type=int, default=3, help="of the studio by tests/faults; 50 for the full run")
+    parser.addoption("--kills", type=int, default=3, help="of the studio by tests/slow/faults; 1000 for the full run")
+
+
+def pytest_xdist_auto_num_workers(config) -> int | None:
+    """A single file runs in this process: starting others takes longer than most files do."""
+    paths = [Path(argument.split("::")[0]) for argument in config.args]
+    return 0 if len(paths) == 1 and paths[0].is_file() else None
+
+
+def pytest_collection_modifyitems(config, items) -> None:
+    """Leave slow tests out unless they are asked for, by `-m` or by a path below tests/slow."""
+    for item in items:
+        if item.path.is_relative_to(SLOW):
+            item.add_marker(pytest.mark.slow)
+    asked = [Path(argument.split("::")[0]).resolve() for argument in config.args]
+    if config.option.markexpr or any(path.is_relative_to(SLOW) for path in asked):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in slow]
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +43,7 @@ def tiny_bundle(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_cascade(tiny_bundle):
-    """A cascade over `tiny_bundle`, loaded once: results must not depend on what ran before, so tests may share it."""
+    """A cascade over `tiny_bundle`, loaded once: results do not depend on what ran before, so tests may share it."""
     from lavie import Cascade
 
     return Cascade.from_bundle(tiny_bundle, device="cpu")
@@ -30,7 +51,7 @@ def tiny_cascade(tiny_bundle):
 
 @pytest.fixture(autouse=True)
 def same_number_of_threads():
-    """No test leaves another number behind: the last bits of what later ones make in this process hang on it."""
+    """No test leaves another number behind: the last bits of later results in this process depend on it."""
     torch = sys.modules.get("torch")
     before = torch and torch.get_num_threads()
     yield

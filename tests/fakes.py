@@ -14,7 +14,7 @@ import numpy as np
 
 from lavie.errors import RequestError
 from lavie.events import INTERPOLATION, SUPER_RESOLUTION, Finished, Notice, StageDone, StageStarted, Step
-from lavie.plans import MemoryPlan
+from lavie.memory_mode import MemoryPlan
 from lavie.request import Interpolation, Request, Sampling, SuperResolution
 from lavie.video import Video
 

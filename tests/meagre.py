@@ -1,4 +1,4 @@
-"""Cascades whose device runs out of memory where a test wants it to, for tests of the ladder."""
+"""Cascades whose device runs out of memory where a test wants it to, for tests of the memory fallback."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import weakref
 
 import torch
 
-from lavie import Cascade, plans
+from lavie import Cascade
 from lavie.bundle import Bundle
 from lavie.events import MemoryModeChanged
-from lavie.plans import MemoryMode
+from lavie.memory_mode import OFFLOADED, MemoryMode
 from lavie.residency import Residency
 
 
@@ -24,7 +24,7 @@ class Short(Residency):
         super().__init__(bundle, torch.device("cpu"), torch.float32, offload)
         self.fits, self.budget, self.failed = fits, budget, []
         if budget is not None:
-            self.choices = plans.OFFLOADED
+            self.choices = OFFLOADED
 
     def free(self):
         return self.budget
@@ -47,9 +47,9 @@ class Short(Residency):
 def short(folder, fits, **options) -> Cascade:
     bundle = Bundle(folder)
     residency = Short(bundle, fits, **options)
-    residency.choices = plans.OFFLOADED
+    residency.choices = OFFLOADED
     return Cascade(bundle, residency)
 
 
 def told(events) -> list[tuple[str, MemoryMode]]:
-    return [(event.stage, event.rung) for event in events if isinstance(event, MemoryModeChanged)]
+    return [(event.stage, event.mode) for event in events if isinstance(event, MemoryModeChanged)]

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lavie.sampling import EPSILON, implied_prediction, training_alphas
+from lavie.manifest import EPSILON
+from lavie.sampling import implied_prediction, training_alphas
 
 PIXELS = (4, 16, 32)  # C h w: 2048 independent pixels
 CHANNELS = PIXELS[0]

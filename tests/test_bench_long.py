@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from app.cli.bench import bench
+from app.cli.main import bench
 from bench import long, long_videos
 from bench.long_figures import Judged, figure, of_costs, of_videos, rows
 from extensions.long_video.metrics import SIGNALS, Drift, Join, Report, Signal

@@ -5,7 +5,8 @@ import hashlib
 import pytest
 import torch
 
-from lavie.bundle import EXTENSION, NEEDED, Bundle
+from lavie.bundle import Bundle
+from lavie.manifest import EXTENSION, NEEDED
 from lavie.request import STAGES
 from lavie.training.assemble import write_bundle
 from lavie.unet import BaseUNet

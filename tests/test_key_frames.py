@@ -3,20 +3,10 @@
 import pytest
 import torch
 
-from lavie.bundle import StageDefaults
-from lavie.key_frames import (
-    CONDITIONINGS,
-    NEAREST,
-    NEIGHBOURS,
-    beside_channels,
-    interpolated_frames,
-    keys_of,
-    nearest_keys,
-    show,
-)
+from lavie.key_frames import beside_channels, interpolated_frames, keys_of, nearest_keys, show
 from lavie.latents import Whole
+from lavie.manifest import CONDITIONINGS, NEAREST, NEIGHBOURS, SAMPLE, StageDefaults
 from lavie.request import Sampling
-from lavie.sampling import SAMPLE
 from lavie.stages.interpolation import interpolate
 from lavie.training.tuning.task import result_of
 from lavie.windows import Windows
@@ -44,14 +34,14 @@ def test_neighbours_are_two_on_either_side_as_far_as_there_are_any(frame, expect
 
 def test_of_a_single_key_frame_it_is_its_own_neighbour():
     assert keys_of(0, 1, NEIGHBOURS) == [0] * 4
-    assert torch.equal(show(Whole(_line(1)), [0], NEIGHBOURS).onto, _line(1))
+    assert torch.equal(show(Whole(_line(1)), [0], NEIGHBOURS).residual_base, _line(1))
 
 
 def test_the_straight_blend_of_what_moves_evenly_is_right_everywhere():
     shown = show(Whole(_line(61, 4)), range(61), NEIGHBOURS)
-    torch.testing.assert_close(shown.onto, _line(61))
+    torch.testing.assert_close(shown.residual_base, _line(61))
     blend, *four, phase = shown.beside.split([4, 4, 4, 4, 4, 1], dim=1)
-    assert torch.equal(blend, shown.onto)
+    assert torch.equal(blend, shown.residual_base)
     for place, latents in enumerate(four):
         expected = [4 * keys_of(frame, 16, NEIGHBOURS)[place] for frame in range(61)]
         assert latents[0, 0, :, 0, 0].tolist() == expected

@@ -1,15 +1,15 @@
-"""Where memory runs out a stage is made once more, one rung further down: told, recorded, and the same bits again."""
+"""Where memory runs out a stage runs again in the next smaller mode; the mode is told, and gives the same bits again."""
 
 import gc
 
 import pytest
 import torch
 
-from lavie import Cascade, Sampling, SuperResolution, plans
+from lavie import Cascade, Sampling, SuperResolution, memory_plan
 from lavie.bundle import Bundle
 from lavie.errors import DeviceError, OutOfMemory
 from lavie.events import BASE, SUPER_RESOLUTION, Finished, Notice, StageDone, StageStarted
-from lavie.plans import DECODING, MODEL, NONE, PLACES, PLAIN, SEQUENTIAL, MemoryMode
+from lavie.memory_mode import DECODING, MEMORY_STAGES, MODEL, NONE, PLAIN, SEQUENTIAL, MemoryMode
 from lavie.residency import Residency
 from tests.cascades import finish, request
 from tests.meagre import Short, short, told
@@ -21,11 +21,11 @@ GUIDED = SuperResolution(Sampling(guidance=2.0))
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
     """The toy cascade makes frames of 64×128: a quarter of them is a piece."""
-    monkeypatch.setattr(plans, "TILES", (64,))
+    monkeypatch.setattr(memory_plan, "TILES", (64,))
 
 
 UPSCALED = [
-    # what fits, and on which rungs super-resolution tries it
+    # what fits, and in which modes super-resolution tries it
     (lambda clips, width, offload: width <= 16, [MemoryMode(64)]),
     (lambda clips, width, offload: width <= 16 and clips == 1, [MemoryMode(64), MemoryMode(64, True)]),
     (
@@ -39,18 +39,18 @@ UPSCALED = [
 ]
 
 
-@pytest.mark.parametrize(("enough", "rungs"), UPSCALED, ids=["pieces", "halves", "model", "sequential"])
-def test_super_resolution_goes_down_rung_by_rung_to_the_result_of_the_last(tiny_bundle, tiny_cascade, enough, rungs):
+@pytest.mark.parametrize(("enough", "modes"), UPSCALED, ids=["pieces", "halves", "model", "sequential"])
+def test_super_resolution_goes_down_mode_by_mode_to_the_result_of_the_last(tiny_bundle, tiny_cascade, enough, modes):
     def fits(component, clips, height, width, offload):
         return component != SUPER_RESOLUTION or enough(clips, width, offload)
 
     asked = request(super_resolution=GUIDED)
     events = list(short(tiny_bundle, fits).generate(asked))
-    assert told(events) == [(SUPER_RESOLUTION, rung) for rung in rungs]
+    assert told(events) == [(SUPER_RESOLUTION, mode) for mode in modes]
     notices = [event.message for event in events if isinstance(event, Notice)]
-    assert notices == [f"memory ran out in super_resolution: it goes on with {rung}" for rung in rungs]
+    assert notices == [f"memory ran out in super_resolution: it goes on with {mode}" for mode in modes]
     assert [e.stage for e in events if isinstance(e, StageStarted)] == [BASE, SUPER_RESOLUTION]
-    *_, again = tiny_cascade.generate(asked, memory={SUPER_RESOLUTION: rungs[-1]})
+    *_, again = tiny_cascade.generate(asked, memory={SUPER_RESOLUTION: modes[-1]})
     assert again.video.frame_hash == events[-1].video.frame_hash
     assert finish(tiny_cascade, asked).video.frame_hash != again.video.frame_hash
 
@@ -59,18 +59,18 @@ def test_the_base_stage_has_no_pieces_but_halves(tiny_bundle, tiny_cascade):
     events = list(
         short(tiny_bundle, lambda component, clips, *rest: component != BASE or clips == 1).generate(request())
     )
-    assert told(events) == [(BASE, MemoryMode(halves=True))]
-    *_, again = tiny_cascade.generate(request(), memory={BASE: MemoryMode(halves=True)})
+    assert told(events) == [(BASE, MemoryMode(split_guidance=True))]
+    *_, again = tiny_cascade.generate(request(), memory={BASE: MemoryMode(split_guidance=True)})
     assert again.video.frame_hash == events[-1].video.frame_hash
 
 
 def test_halves_in_turn_are_almost_what_they_are_together(tiny_cascade):
     *_, together = tiny_cascade.generate(request())
-    *_, turned = tiny_cascade.generate(request(), memory={BASE: MemoryMode(halves=True)})
+    *_, turned = tiny_cascade.generate(request(), memory={BASE: MemoryMode(split_guidance=True)})
     assert abs(together.video.frames.astype(int) - turned.video.frames).mean() < 0.5
 
 
-def test_decoding_goes_down_the_ladder_too(tiny_bundle, tiny_cascade):
+def test_decoding_falls_back_too(tiny_bundle, tiny_cascade):
     def fits(component, clips, height, width, offload):
         return component != "super_resolution_vae" or width <= 16
 
@@ -81,7 +81,7 @@ def test_decoding_goes_down_the_ladder_too(tiny_bundle, tiny_cascade):
     assert again.video.frame_hash == events[-1].video.frame_hash
 
 
-def test_behind_the_last_rung_it_stops_and_what_was_made_is_kept(tiny_bundle, tiny_cascade):
+def test_behind_the_last_mode_it_stops_and_what_was_made_is_kept(tiny_bundle, tiny_cascade):
     asked, events = request(super_resolution=GUIDED), []
     with pytest.raises(DeviceError, match="nothing smaller is left to try, what was made before is kept") as caught:
         for event in short(tiny_bundle, lambda component, *call: component != SUPER_RESOLUTION).generate(asked):
@@ -141,20 +141,20 @@ def test_a_cancelled_stage_is_not_begun_anew(tiny_bundle):
     assert list(run) == []
 
 
-def test_where_memory_is_planned_every_rung_is_told_before_its_stage_runs_and_runs_again_anywhere(tiny_bundle):
+def test_where_memory_is_planned_every_mode_is_told_before_its_stage_runs_and_runs_again_anywhere(tiny_bundle):
     """Of a device with little memory: the toy networks, with half a GiB for the kernels, fit nowhere."""
     asked = request(super_resolution=GUIDED)
     little = Cascade(Bundle(tiny_bundle), Short(Bundle(tiny_bundle), budget=1))
     events = list(little.generate(asked))
     expected = {
-        BASE: MemoryMode(halves=True, offload=SEQUENTIAL),
+        BASE: MemoryMode(split_guidance=True, offload=SEQUENTIAL),
         SUPER_RESOLUTION: MemoryMode(64, True, SEQUENTIAL),
         DECODING: MemoryMode(64, offload=SEQUENTIAL),
     }
-    assert dict(told(events)) == expected == little.plan(little.resolve(asked)).rungs
+    assert dict(told(events)) == expected == little.plan(little.resolve(asked)).modes
     large = Cascade(Bundle(tiny_bundle), Short(Bundle(tiny_bundle), budget=80 * 10**9))
     again = list(large.generate(asked, memory=expected))
-    assert dict(told(again)) == {place: MemoryMode(rung.tile, rung.halves) for place, rung in expected.items()}
+    assert dict(told(again)) == {place: MemoryMode(mode.tile, mode.split_guidance) for place, mode in expected.items()}
     assert isinstance(again[-1], Finished)
     assert again[-1].video.frame_hash == events[-1].video.frame_hash
 
@@ -162,8 +162,8 @@ def test_where_memory_is_planned_every_rung_is_told_before_its_stage_runs_and_ru
 def test_a_plan_says_what_each_place_will_need(tiny_bundle, tiny_cascade):
     asked = tiny_cascade.resolve(request(interpolate=True, upscale=True))
     plan = tiny_cascade.plan(asked)
-    assert set(plan.rungs) == set(PLACES) == set(plan.peaks)
-    assert set(plan.rungs.values()) == {PLAIN}
+    assert set(plan.modes) == set(MEMORY_STAGES) == set(plan.peaks)
+    assert set(plan.modes.values()) == {PLAIN}
     assert plan.free is None and plan.dtype == "float32"
     files = sum(file.stat().st_size for file in tiny_bundle.rglob("*.safetensors"))
     assert all(peak > files for peak in plan.peaks.values())

@@ -1,28 +1,13 @@
-"""The cheapest rung that fits; what a rung may be; where to go on when memory runs out."""
+"""The cheapest mode that fits; what a mode may be; where to go on when memory runs out."""
 
 import json
 
 import pytest
 
 from lavie.errors import RequestError
-from lavie.footprint import Shape
-from lavie.plans import (
-    DECODING,
-    MODEL,
-    NONE,
-    PLAIN,
-    SEQUENTIAL,
-    MemoryMode,
-    Part,
-    Work,
-    first_offload,
-    needed,
-    next_rung,
-    plan_for,
-    predict,
-    rungs_from_dict,
-    rungs_to_dict,
-)
+from lavie.memory_mode import DECODING, MODEL, NONE, PLAIN, SEQUENTIAL, MemoryMode, modes_from_dict, modes_to_dict
+from lavie.memory_plan import Part, Shape, Work, choose_modes, needed, next_mode, predict
+from lavie.residency import choose_offload
 
 UNET = {
     "_class_name": "SuperResolutionUNet",
@@ -52,104 +37,120 @@ def test_a_piece_has_limits(values, also):
         MemoryMode(**values, **also)
 
 
-@pytest.mark.parametrize(("values", "said"), [({"halves": 1}, "halves is 1"), ({"offload": "away"}, "choose one of")])
-def test_other_values_of_a_rung_have_limits_too(values, said):
+@pytest.mark.parametrize(
+    ("values", "said"), [({"split_guidance": 1}, "halves is 1"), ({"offload": "away"}, "choose one of")]
+)
+def test_other_values_of_a_mode_have_limits_too(values, said):
     with pytest.raises(RequestError, match=said):
         MemoryMode(**values)
 
 
-@pytest.mark.parametrize("rung", EVERYTHING)
-def test_a_rung_survives_json(rung):
-    assert rungs_from_dict(json.loads(json.dumps(rungs_to_dict({"base": rung})))) == {"base": rung}
+@pytest.mark.parametrize("mode", EVERYTHING)
+def test_a_mode_survives_json(mode):
+    assert modes_from_dict(json.loads(json.dumps(modes_to_dict({"base": mode})))) == {"base": mode}
+
+
+def test_a_mode_is_stored_by_the_names_that_old_recipes_have():
+    stored = {"base": {"tile": 512, "halves": True, "offload": "model"}}
+    assert modes_to_dict({"base": MemoryMode(512, True, MODEL)}) == stored
+    assert modes_from_dict({"base": {"halves": True}}) == {"base": MemoryMode(split_guidance=True)}
 
 
 @pytest.mark.parametrize(
     "data",
-    [[], {"upscale": {}}, {"base": []}, {"base": {"tiles": 64}}, {"base": {"tile": "64"}}, {"base": {"halves": None}}],
+    [
+        [],
+        {"base": {"split_guidance": True}},
+        {"upscale": {}},
+        {"base": []},
+        {"base": {"tiles": 64}},
+        {"base": {"tile": "64"}},
+        {"base": {"halves": None}},
+    ],
     ids=str,
 )
-def test_what_a_stranger_wrote_as_rungs_is_refused(data):
+def test_what_a_stranger_wrote_as_modes_is_refused(data):
     with pytest.raises(RequestError):
-        rungs_from_dict(data)
+        modes_from_dict(data)
 
 
 def test_with_all_the_memory_there_is_everything_runs_at_once():
     for free in (None, 80 * 10**9):
-        plan = plan_for(free, WORKS, RESIDENT, "bfloat16")
-        assert set(plan.rungs.values()) == {PLAIN} and plan.fits
+        plan = choose_modes(free, WORKS, RESIDENT, "bfloat16")
+        assert set(plan.modes.values()) == {PLAIN} and plan.fits
 
 
 @pytest.mark.parametrize("free", [6, 8, 12, 16, 24, 40, 80])
 def test_what_is_planned_fits_and_no_cheaper_way_would(free):
     """Cheaper: what changes no result first, and layer by layer last of all."""
     free *= 10**9
-    plan = plan_for(free, WORKS, RESIDENT, "bfloat16")
+    plan = choose_modes(free, WORKS, RESIDENT, "bfloat16")
     assert plan.fits
-    for place, rung in plan.rungs.items():
-        assert plan.peaks[place] == predict(WORKS[place], rung, RESIDENT)
+    for place, mode in plan.modes.items():
+        assert plan.peaks[place] == predict(WORKS[place], mode, RESIDENT)
         assert needed(plan.peaks[place]) <= free
-        if rung.offload == MODEL:
-            assert needed(predict(WORKS[place], MemoryMode(rung.tile, rung.halves), RESIDENT)) > free
-        if rung.halves:
-            assert needed(predict(WORKS[place], MemoryMode(rung.tile, False, MODEL), RESIDENT)) > free
-        if rung.tile:
+        if mode.offload == MODEL:
+            assert needed(predict(WORKS[place], MemoryMode(mode.tile, mode.split_guidance), RESIDENT)) > free
+        if mode.split_guidance:
+            assert needed(predict(WORKS[place], MemoryMode(mode.tile, False, MODEL), RESIDENT)) > free
+        if mode.tile:
             assert needed(predict(WORKS[place], MemoryMode(None, True, MODEL), RESIDENT)) > free
 
 
 def test_less_memory_never_means_a_larger_peak():
-    peaks = [plan_for(gb * 10**9, WORKS, RESIDENT, "bfloat16").peak for gb in (2, 4, 6, 8, 12, 16, 24, 40)]
+    peaks = [choose_modes(gb * 10**9, WORKS, RESIDENT, "bfloat16").peak for gb in (2, 4, 6, 8, 12, 16, 24, 40)]
     assert peaks == sorted(peaks)
 
 
 def test_what_fits_nowhere_gets_the_smallest_and_says_so():
-    plan = plan_for(10**9, WORKS, RESIDENT, "bfloat16")
+    plan = choose_modes(10**9, WORKS, RESIDENT, "bfloat16")
     assert not plan.fits
-    assert plan.rungs["super_resolution"] == MemoryMode(512, True, SEQUENTIAL)
+    assert plan.modes["super_resolution"] == MemoryMode(512, True, SEQUENTIAL)
 
 
-def test_of_a_recorded_rung_only_the_offloading_is_chosen_anew():
+def test_of_a_recorded_mode_only_the_offloading_is_chosen_anew():
     fixed = {"super_resolution": MemoryMode(512, False, SEQUENTIAL), "base": PLAIN}
-    plan = plan_for(80 * 10**9, WORKS, RESIDENT, "bfloat16", fixed=fixed)
-    assert plan.rungs["super_resolution"] == MemoryMode(512, False, NONE)
-    plan = plan_for(4 * 10**9, WORKS, RESIDENT, "bfloat16", fixed=fixed)
-    assert (plan.rungs["base"].tile, plan.rungs["base"].halves) == (None, False)
+    plan = choose_modes(80 * 10**9, WORKS, RESIDENT, "bfloat16", fixed=fixed)
+    assert plan.modes["super_resolution"] == MemoryMode(512, False, NONE)
+    plan = choose_modes(4 * 10**9, WORKS, RESIDENT, "bfloat16", fixed=fixed)
+    assert (plan.modes["base"].tile, plan.modes["base"].split_guidance) == (None, False)
 
 
 def test_an_offload_that_a_person_chose_is_the_only_one():
-    plan = plan_for(8 * 10**9, WORKS, RESIDENT, "bfloat16", offloads=(NONE,))
-    assert {rung.offload for rung in plan.rungs.values()} == {NONE}
+    plan = choose_modes(8 * 10**9, WORKS, RESIDENT, "bfloat16", offloads=(NONE,))
+    assert {mode.offload for mode in plan.modes.values()} == {NONE}
 
 
 @pytest.mark.parametrize("work", [ENLARGE, DECODE, BASE])
-def test_each_rung_needs_less_than_the_one_before(work):
+def test_each_mode_needs_less_than_the_one_before(work):
     place = next(name for name, each in WORKS.items() if each is work)
-    rung, climbed = PLAIN, [PLAIN]
-    while (rung := next_rung(place, rung, work)) is not None:
-        assert predict(work, rung, RESIDENT) <= predict(work, climbed[-1], RESIDENT)
-        climbed.append(rung)
+    mode, climbed = PLAIN, [PLAIN]
+    while (mode := next_mode(place, mode, work)) is not None:
+        assert predict(work, mode, RESIDENT) <= predict(work, climbed[-1], RESIDENT)
+        climbed.append(mode)
     pieces = [] if work is BASE else [MemoryMode(1024), MemoryMode(512)]
     halves = [] if work is DECODE else [MemoryMode(512 if pieces else None, True)]
-    away = [MemoryMode(climbed[-1].tile, climbed[-1].halves, kind) for kind in (MODEL, SEQUENTIAL)]
+    away = [MemoryMode(climbed[-1].tile, climbed[-1].split_guidance, kind) for kind in (MODEL, SEQUENTIAL)]
     assert climbed == [PLAIN, *pieces, *halves, *away]
 
 
 def test_without_guidance_there_are_no_halves():
     work = Work(NETWORK, Shape(1, 16, 40, 64), False, text=TEXT)
-    assert next_rung("base", PLAIN, work) == MemoryMode(offload=MODEL)
-    assert next_rung("base", PLAIN, work, (NONE,)) is None
+    assert next_mode("base", PLAIN, work) == MemoryMode(offload=MODEL)
+    assert next_mode("base", PLAIN, work, (NONE,)) is None
 
 
-def test_pieces_as_large_as_the_frame_are_no_rung():
+def test_pieces_as_large_as_the_frame_are_no_mode():
     small = Work(decoder=DECODER, latents=(64, 128))
-    assert next_rung(DECODING, PLAIN, small) == MemoryMode(offload=MODEL)
+    assert next_mode(DECODING, PLAIN, small) == MemoryMode(offload=MODEL)
 
 
 @pytest.mark.parametrize(("free", "expected"), [(200, NONE), (199, MODEL), (120, MODEL), (119, SEQUENTIAL)])
 def test_before_a_request_is_known_offloading_goes_by_the_weights(free, expected):
-    assert first_offload([60, 40], free, 2.0) == expected
+    assert choose_offload([60, 40], free) == expected
 
 
-def test_a_rung_says_in_words_what_it_is():
+def test_a_mode_says_in_words_what_it_is():
     assert str(PLAIN) == "everything at once"
     assert (
         str(MemoryMode(512, True, MODEL))

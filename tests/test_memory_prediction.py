@@ -6,9 +6,9 @@ import torch
 from bench import memory
 from bench.allocations import Allocations
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
-from lavie.footprint import Shape, decoder_bytes, transformer_parameters, unet_bytes
 from lavie.layers import TextContext
-from lavie.plans import DECODING, MODEL, NONE, SEQUENTIAL, MemoryMode, predict
+from lavie.memory_mode import DECODING, MODEL, NONE, SEQUENTIAL, MemoryMode
+from lavie.memory_plan import Shape, decoder_bytes, predict, transformer_parameters, unet_bytes
 from lavie.unet import ATTENTION_DOWN, ATTENTION_UP, PLAIN_DOWN, PLAIN_UP, BaseUNet
 from tests.test_vae import build as build_vae
 
@@ -16,10 +16,10 @@ WITHIN = 0.15
 PLACES = (BASE, INTERPOLATION, SUPER_RESOLUTION, DECODING)
 
 
-def _agree(place: str, size: tuple[int, int, int], rung: MemoryMode, guided: bool = True) -> None:
+def _agree(place: str, size: tuple[int, int, int], mode: MemoryMode, guided: bool = True) -> None:
     work = memory.works(*size, guided)[place]
-    measured = memory.measure(place, work, rung)
-    assert predict(work, rung, memory.resident()) == pytest.approx(measured, rel=WITHIN)
+    measured = memory.measure(place, work, mode)
+    assert predict(work, mode, memory.resident()) == pytest.approx(measured, rel=WITHIN)
 
 
 @pytest.mark.parametrize("offload", [NONE, MODEL, SEQUENTIAL])

@@ -8,11 +8,9 @@ import torch
 from diffusers import DDIMScheduler
 
 from lavie import sampling
+from lavie.manifest import EPSILON, PREDICTION_TYPES, SAMPLE
 from lavie.request import SAMPLERS
 from lavie.sampling import (
-    EPSILON,
-    PREDICTION_TYPES,
-    SAMPLE,
     Guided,
     RespacedDDIM,
     add_noise,

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from lavie.key_frames import nearest_keys
-from lavie.sampling import EPSILON, VELOCITY, Guided, denoise, make_scheduler, set_steps
+from lavie.manifest import EPSILON, VELOCITY
+from lavie.sampling import Guided, denoise, make_scheduler, set_steps
 from lavie.stages.super_resolution import noised_low_res
 from lavie.unet import BaseUNet, InterpolationUNet, SuperResolutionUNet
 from tests.reference import recipe

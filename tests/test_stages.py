@@ -3,13 +3,12 @@
 import pytest
 import torch
 
-from lavie.bundle import StageDefaults
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Step
 from lavie.key_frames import interpolated_frames
 from lavie.latents import Whole, whole
+from lavie.manifest import VELOCITY, StageDefaults
 from lavie.noise import CONDITION, INITIAL, frame_noise
 from lavie.request import Sampling
-from lavie.sampling import VELOCITY
 from lavie.stages.base import sample_base
 from lavie.stages.interpolation import interpolate
 from lavie.stages.preview import preview

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from lavie import vae
-from lavie.bundle import UPSCALER_VAE, Bundle
+from lavie.bundle import Bundle
 from lavie.layers import TextContext
+from lavie.manifest import UPSCALER_VAE
 from lavie.stages.super_resolution import InPieces
 from lavie.tiles import in_pieces, largest, spans
 from tests.test_vae import build

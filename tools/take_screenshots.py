@@ -189,7 +189,7 @@ def opened(browser: Browser, address: str, look: str) -> Page:
 def take(page: Page, name: str) -> None:
     """Write what is seen now to docs/images/NAME.webp."""
     page.wait_for_timeout(2000)  # pictures are loaded, transitions over
-    picture = Image.open(io.BytesIO(page.screenshot()))
+    picture = Image.open(io.BytesIO(page.screenshot()), formats=("PNG",))
     picture.convert("RGB").save(IMAGES / f"{name}.webp", quality=QUALITY, method=6)
 
 

@@ -31,12 +31,12 @@ PACKAGES = tuple(str(ROOT / package) + "/" for package in ("app", "lavie", "exte
 LANDMARKS = {
     "queued": "app/queue/queue.py:add",
     "taken": "app/queue/worker_side.py:take",
-    "recipe stored": "app/queue/worker_side.py:resolved",
+    "recipe stored": "app/queue/worker_side.py:store_recipe",
     "prompt encoded": "lavie/text.py:encode",
     "denoised": "lavie/sampling.py:denoise",
     "decoded": "lavie/vae.py:decode",
-    "encoded": "app/media/encode.py:encode",
-    "clip row": "app/gallery/clips.py:insert",
+    "encoded": "app/media/encode.py:encode_h264",
+    "clip row": "app/gallery/gallery.py:insert",
     "job done": "app/queue/worker_side.py:finish",
     "told": "app/cli/render.py:tell",
 }
@@ -85,15 +85,15 @@ def trace_render(*stages: str) -> Trace:
     trace = Trace(stages)
     wanted = {(str(ROOT / place.split(":")[0]), place.split(":")[1]): name for name, place in LANDMARKS.items()}
 
-    def profile(frame: FrameType, event: str, _argument: object) -> None:
-        if event == "call" and (name := wanted.get((frame.f_code.co_filename, frame.f_code.co_name))):
+    def watch(frame: FrameType, _event: str, _argument: object) -> None:
+        if name := wanted.get((frame.f_code.co_filename, frame.f_code.co_name)):
             trace.add(name, frame)
 
     with tempfile.TemporaryDirectory() as data:
         command = ["app.py", "render", PROMPT, "--seed", "7", "--steps", "2", "--data", data, *stages]
         before, sys.argv = sys.argv, command
-        threading.setprofile(profile)
-        sys.setprofile(profile)
+        threading.settrace(watch)  # called at each call of a Python function
+        sys.settrace(watch)
         try:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as errors:
                 main()
@@ -101,8 +101,8 @@ def trace_render(*stages: str) -> Trace:
             if end.code:
                 raise RuntimeError(f"render ended with {end.code}: {errors.getvalue().strip()[-200:]}") from None
         finally:
-            sys.setprofile(None)
-            threading.setprofile(None)
+            sys.settrace(None)
+            threading.settrace(None)
             sys.argv = before
     missed = sorted(LANDMARKS.keys() - trace.reached)
     if missed:

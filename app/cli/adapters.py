@@ -1,4 +1,4 @@
-"""The commands of adapters: `adapters list`, `import` and others, and the option `--lora` of those that make clips."""
+"""The commands of adapters, and the option `--lora` of commands that make clips."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,25 +34,25 @@ LoraOption = Annotated[
     ),
 ]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As `adapters list` shows it, or the beginning of its hash.")]
-_WEIGHED = re.compile(r"(?P<file>.+?)(?::(?P<weight>[-+]?\d*\.?\d+))?(?::(?P<text>[-+]?\d*\.?\d+))?")
+_WEIGHTED = re.compile(r"(?P<file>.+?)(?::(?P<weight>[-+]?\d*\.?\d+))?(?::(?P<text>[-+]?\d*\.?\d+))?")
 
 
-def worn(library: Adapters, bundle: Path, given: list[str] | None) -> tuple[Adapter, ...]:
-    """What --lora asks for; files that are not in the library yet are let in. Raises RequestError, AdapterError."""
-    return tuple(_worn(library, bundle, one) for one in given or ())
+def resolve_adapters(library: Adapters, bundle: Path, given: list[str] | None) -> tuple[Adapter, ...]:
+    """The adapters of `--lora`. Imports files that the library lacks. Raises RequestError, AdapterError."""
+    return tuple(_resolve(library, bundle, one) for one in given or ())
 
 
-def _worn(library: Adapters, bundle: Path, text: str) -> Adapter:
-    read = _WEIGHED.fullmatch(text)
-    if read is None:
+def _resolve(library: Adapters, bundle: Path, text: str) -> Adapter:
+    match = _WEIGHTED.fullmatch(text)
+    if match is None:
         raise RequestError("--lora is empty: give a file, or the name of an adapter")
-    weight, text_weight = (None if read[name] is None else float(read[name]) for name in ("weight", "text"))
-    path = Path(read["file"]).expanduser()
-    row = library.add(path, bundle) if path.is_file() else _found(library, read["file"])
+    weight, text_weight = (None if match[name] is None else float(match[name]) for name in ("weight", "text"))
+    path = Path(match["file"]).expanduser()
+    row = library.add(path, bundle) if path.is_file() else _find(library, match["file"])
     return row.adapter(weight, text_weight)
 
 
-def _found(library: Adapters, name: str) -> AdapterRow:
+def _find(library: Adapters, name: str) -> AdapterRow:
     if name.endswith(".safetensors"):
         raise RequestError(f"there is no file {name}: check the name")
     return library.find(name)
@@ -66,7 +66,7 @@ def _group() -> None:
 @adapters.command("list")
 def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
     """Show what is there."""
-    with exit_codes(), _library(read_config(os.environ, data=data)) as library:
+    with exit_codes(), _open_library(read_config(os.environ, data=data)) as library:
         rows = library.all()
 
         def tell() -> None:
@@ -74,7 +74,7 @@ def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
             about = ((row.card.base_model, row.card.family, ", ".join(row.card.trigger_words)) for row in rows)
             print_grid(columns, ((row.name, row.sha256[:12], *facts) for row, facts in zip(rows, about, strict=True)))
 
-        print_result(as_json, {"adapters": [_told(row) for row in rows]}, tell)
+        print_result(as_json, {"adapters": [_describe(row) for row in rows]}, tell)
 
 
 @adapters.command("import")
@@ -87,35 +87,37 @@ def import_(
     """Let files in: they are looked at, and copied under their hash."""
     with exit_codes():
         config = read_config(os.environ, data=data, model=model)
-        with _library(config) as library:
+        with _open_library(config) as library:
             rows = [library.add(file, config.bundle) for file in files]
-        print_result(as_json, {"adapters": [_told(row) for row in rows]}, lambda: print(*map(_summary, rows), sep="\n"))
+        print_result(
+            as_json, {"adapters": [_describe(row) for row in rows]}, lambda: print(*map(_summary, rows), sep="\n")
+        )
 
 
 @adapters.command()
 def show(name: Name, data: DataOption = None, as_json: JsonOption = False) -> None:
     """Show all that is known of one."""
-    with exit_codes(), _library(read_config(os.environ, data=data)) as library:
+    with exit_codes(), _open_library(read_config(os.environ, data=data)) as library:
         row = library.find(name)
 
         def tell() -> None:
             values = {"name": row.name, **json.loads(row.card.to_json()), "created": row.created}
             print_grid(("", ""), ((key, value) for key, value in values.items() if value not in (None, "", [], 0)))
 
-        print_result(as_json, _told(row), tell)
+        print_result(as_json, _describe(row), tell)
 
 
 @adapters.command()
 def rename(name: Name, new: Annotated[str, typer.Argument(metavar="NEW")], data: DataOption = None) -> None:
     """Call one something else, for prompts and commands."""
-    with exit_codes(), _library(read_config(os.environ, data=data)) as library:
+    with exit_codes(), _open_library(read_config(os.environ, data=data)) as library:
         library.rename(library.find(name).sha256, new)
 
 
 @adapters.command()
 def remove(name: Name, data: DataOption = None) -> None:
     """Forget one and delete its file. Clips that were made with it stay."""
-    with exit_codes(), _library(read_config(os.environ, data=data)) as library:
+    with exit_codes(), _open_library(read_config(os.environ, data=data)) as library:
         library.remove(library.find(name).sha256)
 
 
@@ -133,13 +135,13 @@ def bake(
         from extensions.lora.bake import bake as write
 
         config = read_config(os.environ, data=data, model=model)
-        with _library(config) as library:
-            asked = worn(library, config.bundle, lora)
+        with _open_library(config) as library:
+            asked = resolve_adapters(library, config.bundle, lora)
             print(write(config.bundle, asked, lambda one: library.read(one, config.bundle), output.expanduser()))
 
 
 @contextlib.contextmanager
-def _library(config: StudioConfig) -> Iterator[Adapters]:
+def _open_library(config: StudioConfig) -> Iterator[Adapters]:
     from app.adapters import Adapters
     from app.storage.database import Database
 
@@ -147,9 +149,9 @@ def _library(config: StudioConfig) -> Iterator[Adapters]:
         yield Adapters(database, config.data)
 
 
-def _told(row: AdapterRow) -> dict:
+def _describe(row: AdapterRow) -> dict[str, Any]:
     """A row as JSON values."""
-    about = json.loads(row.card.to_json()) | {"name": row.name, "created": row.created}
+    about: dict[str, Any] = json.loads(row.card.to_json()) | {"name": row.name, "created": row.created}
     return about | {"path": str(row.path), "there": row.path.is_file(), "preview": row.preview and str(row.preview)}
 
 

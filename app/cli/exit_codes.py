@@ -1,6 +1,6 @@
-"""How a command ends: as an exit code and at most one line on stderr, never as a traceback.
+"""Ends commands with an exit code and at most one line on stderr, without a traceback.
 
-0 done · 1 it could not be done, one line says why · 2 wrong usage · 130 Ctrl-C · 143 SIGTERM.
+0 done · 1 failed, one line says why · 2 wrong usage · 130 Ctrl-C · 143 SIGTERM.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from typing import NoReturn
 
 import typer
 
@@ -16,19 +18,16 @@ from lavie.errors import LavieError
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM, taken the same way out as Ctrl-C so that nothing half-written stays behind."""
+    """SIGTERM. Unwinds like Ctrl-C, so that no unfinished file is left."""
 
 
-def _terminate(*_) -> None:
+def _terminate(*_: object) -> None:
     raise _Terminated
 
 
 @contextlib.contextmanager
-def exit_codes(left: str = "no unfinished file is left"):
-    """Every way a command can end, as an exit code and at most one line on stderr.
-
-    left: what is said of the files of one that was stopped.
-    """
+def exit_codes(left: str = "no unfinished file is left") -> Iterator[None]:
+    """Turn errors and signals into an exit code and one line on stderr. left: the words about files after a stop."""
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
@@ -46,6 +45,6 @@ def exit_codes(left: str = "no unfinished file is left"):
         signal.signal(signal.SIGTERM, previous)
 
 
-def _stop(code: int, message: str) -> None:
+def _stop(code: int, message: str) -> NoReturn:
     print(" ".join(message.split()), file=sys.stderr)
     raise typer.Exit(code) from None

@@ -1,4 +1,4 @@
-"""The commands of the queue, which work beside a running studio through the same database."""
+"""The commands of the queue. They work beside a running studio through the same database."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import typing
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from app.cli.exit_codes import exit_codes
-from app.cli.gallery_options import data_folder
 from app.cli.options import (
     RANDOM,
     DataOption,
@@ -21,15 +20,16 @@ from app.cli.options import (
     JsonOption,
     SamplerOption,
     StepsOption,
-    checked,
-    chosen_seed,
-    with_options,
+    check_by,
+    data_folder,
+    parse_seed,
 )
 from app.cli.output import print_grid, print_result
+from app.recipes.options import with_options
 
 if typing.TYPE_CHECKING:
-    from app.queue.job import JobRow
     from app.queue.queue import JobQueue
+    from app.recipes.job_row import JobRow
     from app.recipes.recipe import Job
 
 jobs = typer.Typer(help="See and change what is waiting to be made.", rich_markup_mode=None, no_args_is_help=True)
@@ -43,13 +43,13 @@ def _group() -> None:
 
 
 @jobs.command("list")
-def find(
+def list_jobs(
     closed: Annotated[int, typer.Option(min=0, max=1000, help="Show so many of the closed ones too.")] = 0,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """The open jobs in the order in which they will run, and the latest that are closed."""
-    with _opened(data) as queue:
+    with _open_queue(data) as queue:
         rows, paused = [*queue.line(), *queue.recent(closed)], queue.queue_paused
 
     def tell() -> None:
@@ -57,7 +57,7 @@ def find(
         if paused:
             print("the queue is paused: `jobs resume-queue` goes on")
 
-    print_result(as_json, {"jobs": [_as_dict(row) for row in rows], "queue_paused": paused}, tell)
+    print_result(as_json, {"jobs": [_describe(row) for row in rows], "queue_paused": paused}, tell)
 
 
 @jobs.command()
@@ -126,7 +126,7 @@ def edit(
         str | None,
         typer.Option(
             metavar=f"N|{RANDOM}",
-            callback=checked(lambda text: text is None or chosen_seed(text)),
+            callback=check_by(lambda text: text is None or parse_seed(text)),
             help="The same gives the same video.",
         ),
     ] = None,
@@ -144,22 +144,23 @@ def edit(
     as_json: JsonOption = False,
 ) -> None:
     """Change what a queued job will make: what is given here, and nothing else."""
-    given = {"prompt": prompt, "negative": negative, "steps": steps, "sampler": sampler, "guidance": guidance}
+    given: dict[str, Any] = {"prompt": prompt, "negative": negative, "steps": steps, "sampler": sampler}
+    given |= {"guidance": guidance}
     given |= {"interpolate": interpolate, "upscale": upscale}
     if all(value is None for value in (seed, *given.values())):
         raise typer.BadParameter("nothing to change: give --prompt, --seed or another of the options")
 
-    def changed(job: Job) -> Job:
-        request = job.request if seed is None else replace(job.request, seed=chosen_seed(seed))
+    def change(job: Job) -> Job:
+        request = job.request if seed is None else replace(job.request, seed=parse_seed(seed))
         return replace(job, request=with_options(request, **given))
 
-    _change(data, as_json, job_id, "edit", changed)
+    _change(data, as_json, job_id, "edit", change)
 
 
 @jobs.command()
 def duplicate(job_id: Id, data: DataOption = None, as_json: JsonOption = False) -> None:
     """The same once more, at the end of the line."""
-    with _opened(data) as queue:
+    with _open_queue(data) as queue:
         new = queue.duplicate(job_id)
     print_result(as_json, {"id": new}, lambda: print(new))
 
@@ -167,7 +168,7 @@ def duplicate(job_id: Id, data: DataOption = None, as_json: JsonOption = False) 
 @jobs.command()
 def pause_queue(data: DataOption = None, as_json: JsonOption = False) -> None:
     """Take no more jobs; the running one ends."""
-    with _opened(data) as queue:
+    with _open_queue(data) as queue:
         queue.pause_queue()
     print_result(as_json, {"queue_paused": True}, lambda: print("the queue is paused: `jobs resume-queue` goes on"))
 
@@ -175,13 +176,13 @@ def pause_queue(data: DataOption = None, as_json: JsonOption = False) -> None:
 @jobs.command()
 def resume_queue(data: DataOption = None, as_json: JsonOption = False) -> None:
     """Take jobs again."""
-    with _opened(data) as queue:
+    with _open_queue(data) as queue:
         queue.resume_queue()
     print_result(as_json, {"queue_paused": False}, lambda: print("the queue goes on"))
 
 
 @contextlib.contextmanager
-def _opened(data: Path | None) -> Iterator[JobQueue]:
+def _open_queue(data: Path | None) -> Iterator[JobQueue]:
     with exit_codes():
         from app.queue.queue import JobQueue
         from app.storage.database import Database
@@ -190,22 +191,24 @@ def _opened(data: Path | None) -> Iterator[JobQueue]:
             yield JobQueue(database)
 
 
-def _change(data: Path | None, as_json: bool, job_id: str, what: str, *values) -> None:
-    """Call a method of the queue for a job, and show how the job is then."""
-    with _opened(data) as queue:
+def _change(data: Path | None, as_json: bool, job_id: str, what: str, *values: object) -> None:
+    """Call a method of the queue for a job and print the job."""
+    with _open_queue(data) as queue:
         getattr(queue, what)(job_id, *values)
         row = queue.get(job_id)
-    print_result(as_json, _as_dict(row), lambda: print(f"{row.id} is {_state(row)}"))
+    if row is None:
+        return  # it was closed and removed meanwhile
+    print_result(as_json, _describe(row), lambda: print(f"{row.id} is {_state(row)}"))
 
 
-def _as_dict(row: JobRow) -> dict:
+def _describe(row: JobRow) -> dict[str, Any]:
     shown = ("id", "kind", "state", "asked", "priority", "attempts", "stage", "step", "steps", "error", "parent")
     times = ("created", "started", "finished")
     made = {"prompt": row.prompt, "job": json.loads(row.job_json)}
     return {name: getattr(row, name) for name in (*shown, *times)} | made
 
 
-def _cells(row: JobRow) -> tuple:
+def _cells(row: JobRow) -> tuple[Any, ...]:
     step = f"{row.stage} {row.step}/{row.steps}" if row.stage and row.open else ""
     return row.id, _state(row), step, row.prompt, row.error
 

@@ -1,43 +1,56 @@
-"""The commands: the studio when none is named. Turns arguments into values, and outcomes into exit codes.
+"""All commands. Without one, the studio opens in the browser.
 
-Exit codes: 0 done · 1 it could not be done, one line on stderr says why · 2 wrong usage · 130 Ctrl-C · 143 SIGTERM.
-Knows no torch and no gradio: they are imported when a command needs them, so that `--help` answers at once.
+Exit codes: 0 done · 1 failed, one line on stderr says why · 2 wrong usage · 130 Ctrl-C · 143 SIGTERM. torch and gradio
+are imported when a command needs them, so that `--help` is quick.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import importlib.util
 import os
-from typing import Annotated
+import sys
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
 
 import typer
 
 from app.cli.adapters import adapters
-from app.cli.bench import bench
 from app.cli.exit_codes import exit_codes
-from app.cli.extend import extend
 from app.cli.gallery import gallery
 from app.cli.jobs import jobs
-from app.cli.join import join
+from app.cli.long_video import extend, join
 from app.cli.models import models
-from app.cli.options import DataOption, DeviceOption, ModelOption, checked
+from app.cli.options import DataOption, DeviceOption, ModelOption, check_by
 from app.cli.render import finish, regenerate, remix, render
 from app.cli.train import train
 from app.config import StudioConfig, read_config
+from lavie.errors import LavieError
+
+BENCHES = {  # name of the module in `bench` → what it measures
+    "quality": "How often a bundle makes what it was asked for: colour, shape, motion, background.",
+    "ablations": "What the parts of the base network's training are for: the same steps without one of them.",
+    "fidelity": "How true autoencoders, interpolation and super-resolution are, in dB.",
+    "long": "How long videos hold together: seams, drift, what they show at their end, memory and time by length.",
+    "lora": "What an adapter learns and what it leaves alone: a new subject, a new motion, ordinary prompts.",
+    "render": "What the whole cascade costs, as the command render in a process of its own.",
+    "unet": "What a forward of each network costs, in time, FLOPs and bytes.",
+    "gallery": "What filters, searches and pages of a large gallery cost.",
+}
 
 cli = typer.Typer(
     help="LaVie Studio: videos from words. Without a command, the studio opens in the browser.",
-    # Plain messages: an error is one line that a script can read, not a box that a terminal can draw.
+    # Plain messages: a script can read an error of one line.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+bench = typer.Typer(help="Measure; tables here, figures in bench/results.", rich_markup_mode=None, no_args_is_help=True)
 for command in (render, extend, join, finish, remix, regenerate):
     cli.command()(command)
-cli.add_typer(gallery, name="gallery")
-cli.add_typer(jobs, name="jobs")
-cli.add_typer(adapters, name="adapters")
-cli.add_typer(models, name="models")
-cli.add_typer(train, name="train")
+for name, group in {"gallery": gallery, "jobs": jobs, "adapters": adapters, "models": models, "train": train}.items():
+    cli.add_typer(group, name=name)
 cli.add_typer(bench, name="bench")
 
 
@@ -46,11 +59,11 @@ def main() -> None:
     cli(prog_name="app.py")
 
 
-def _port_config(port: int | None) -> object:
+def _check_port(port: int | None) -> object:
     return port is None or StudioConfig(port=port)
 
 
-def _workers_config(workers: str | None) -> object:
+def _check_workers(workers: str | None) -> object:
     return workers is None or StudioConfig(workers=workers)
 
 
@@ -59,7 +72,7 @@ def studio(
     context: typer.Context,
     host: Annotated[str | None, typer.Option(help="Address to serve on [default: 127.0.0.1].")] = None,
     port: Annotated[
-        int | None, typer.Option(callback=checked(_port_config), help="Port to serve on [default: 7860].")
+        int | None, typer.Option(callback=check_by(_check_port), help="Port to serve on [default: 7860].")
     ] = None,
     data: DataOption = None,
     model: ModelOption = None,
@@ -67,27 +80,54 @@ def studio(
     auth: Annotated[str | None, typer.Option(metavar="USER:PASSWORD", help="Ask for a login [or LAVIE_AUTH].")] = None,
     workers: Annotated[
         str | None,
-        typer.Option(callback=checked(_workers_config), help="local, ray, or ray:N for N devices [default: local]."),
+        typer.Option(callback=check_by(_check_workers), help="local, ray, or ray:N for N devices [default: local]."),
     ] = None,
     mcp: Annotated[bool, typer.Option("--mcp", help="Offer the HTTP endpoints as MCP tools too.")] = False,
 ) -> None:
     """LaVie Studio: videos from words. Without a command, the studio opens as a page on this machine."""
-    settings = {"host": host, "port": port, "data": data, "model": model, "device": device, "auth": auth}
-    settings |= {"workers": workers}
+    settings: dict[str, Any] = {"host": host, "port": port, "data": data, "model": model, "device": device}
+    settings |= {"auth": auth, "workers": workers}
     settings |= {"mcp": True} if mcp else {}
     if context.invoked_subcommand is not None:
         _refuse_misplaced(context, settings)
         return
     with exit_codes():
         config = read_config(os.environ, **settings)
-        from app.ui.build import launch
+        from app.ui.build import launch  # the one import of the page: gradio takes seconds
 
         launch(config)
 
 
-def _refuse_misplaced(context: typer.Context, settings: dict) -> None:
-    """The studio's options before a command would be read and then forgotten: say so instead."""
+def _refuse_misplaced(context: typer.Context, settings: dict[str, Any]) -> None:
+    """Raises BadParameter for options of the studio before a command, which would be ignored."""
     given = [f"--{name}" for name, value in settings.items() if value is not None]
     if given:
         command = context.invoked_subcommand
         raise typer.BadParameter(f"{', '.join(given)} stands before {command!r}: put options after the command")
+
+
+def _make_bench(name: str) -> Callable[[typer.Context], None]:
+    def run(context: typer.Context) -> None:
+        with exit_codes():
+            if importlib.util.find_spec("bench") is None:
+                raise LavieError("the benchmarks are not installed: run this in a checkout of the repository")
+            with _set_arguments(f"app.py bench {name}", *context.args):
+                importlib.import_module(f"bench.{name}").main()
+
+    return run
+
+
+@contextlib.contextmanager
+def _set_arguments(*argv: str) -> Iterator[None]:
+    """Replace `sys.argv`, which the modules of `bench` read."""
+    before, sys.argv = sys.argv, list(argv)
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+for _name, _help in BENCHES.items():
+    # The module parses its own options, `--help` too.
+    _settings = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+    bench.command(_name, help=_help, context_settings=_settings)(_make_bench(_name))

@@ -1,4 +1,4 @@
-"""How commands show what they found: one line of JSON for programs, a table for people."""
+"""Prints results: one line of JSON for programs, a table for people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 
 def print_result(as_json: bool, found: dict[str, Any], tell: Callable[[], None]) -> None:
-    """`found` as one JSON object on the last line, or what `tell` prints for a person."""
+    """Print `found` as one JSON object, or call `tell`, which prints it for a person."""
     if as_json:
         print(json.dumps(found, ensure_ascii=False))
     else:
@@ -18,12 +18,12 @@ def print_result(as_json: bool, found: dict[str, Any], tell: Callable[[], None])
 
 
 def print_note(text: str) -> None:
-    """Tell a person something beside the result, which has stdout to itself."""
+    """Print a note on stderr: stdout is for the result."""
     typer.echo(f"note: {text}", err=True)
 
 
 def print_grid(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
-    """A table. What stands in it is shown as it is: a name with brackets is no markup, a control no command."""
+    """Print a table. Values are plain text: brackets are no markup, control characters become spaces."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -32,10 +32,10 @@ def print_grid(columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold" if column == "id" else "ellipsis", no_wrap=column == "id")
     for row in rows:
-        table.add_row(*(Text(_shown(value)) for value in row))
+        table.add_row(*(Text(_printable(value)) for value in row))
     Console().print(table)
 
 
-def _shown(value: Any) -> str:
+def _printable(value: Any) -> str:
     text = "" if value is None else str(value)
     return "".join(character if character.isprintable() else " " for character in text)

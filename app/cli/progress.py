@@ -1,7 +1,4 @@
-"""Events of a cascade as words on stderr: bars on a terminal, otherwise a plain line every ten seconds.
-
-Stdout stays free for results. Knows neither where events come from nor what they lead to.
-"""
+"""Progress on stderr: bars on a terminal, else a plain line every ten seconds. Stdout stays free for results."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ import time
 import typing
 from collections.abc import Callable, Iterator
 
+from app.models.catalog import format_bytes
 from app.recipes.training import TRAINING
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Notice, StageDone, StageStarted, Step
 
@@ -22,7 +20,7 @@ Show = Callable[[typing.Any], None]
 
 @contextlib.contextmanager
 def progress(stream: typing.TextIO) -> Iterator[Show]:
-    """What to call with each event, as suits `stream`. Events that are no progress are passed over."""
+    """A function that shows a cascade's events on `stream`, and ignores other events."""
     if stream.isatty() and os.environ.get("TERM") != "dumb":
         with _bars(stream) as show:
             yield show
@@ -31,9 +29,9 @@ def progress(stream: typing.TextIO) -> Iterator[Show]:
 
 
 class Lines:
-    """Progress as lines, for logs: the start and end of each stage, and `LINE_SECONDS` apart in between.
+    """Progress as lines for logs: the start and end of each stage, and one every `LINE_SECONDS` between.
 
-    write: takes a line without its end. clock: seconds, never going back.
+    write: takes a line without line break. clock: seconds, monotonic.
     """
 
     def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic):
@@ -59,12 +57,12 @@ class Lines:
 
 @contextlib.contextmanager
 def _bars(stream: typing.TextIO) -> Iterator[Show]:
-    """One bar a stage, with its steps and its time."""
+    """A bar for each stage with its steps and its time."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     name = TextColumn("{task.description:<16}")
-    # The last column counts down the time a stage still takes, and shows what it took once it is done.
+    # The last column shows the time left, and the time taken when the stage is done.
     columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(elapsed_when_finished=True))
     with Progress(*columns, console=Console(file=stream)) as bars:
         tasks = {}
@@ -81,3 +79,54 @@ def _bars(stream: typing.TextIO) -> Iterator[Show]:
                     bars.update(tasks[event.stage], completed=bars.tasks[tasks[event.stage]].total)
 
         yield show
+
+
+@contextlib.contextmanager
+def byte_progress(stream: typing.TextIO) -> Iterator[Show]:
+    """A function that shows events with `done` and `total` bytes on `stream`."""
+    if not stream.isatty() or os.environ.get("TERM") == "dumb":
+        yield ByteLines(lambda line: print(line, file=stream, flush=True))
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(file=stream)) as bars:
+        task = bars.add_task("", total=None)
+
+        def show(event: typing.Any) -> None:
+            if isinstance(event, Notice):
+                bars.console.print(f"note: {event.message}", markup=False, highlight=False)
+            elif hasattr(event, "total"):
+                bars.update(task, description=_name(event), completed=event.done, total=event.total)
+
+        yield show
+
+
+class ByteLines:
+    """Progress in bytes as lines, from events with `done` and `total`; and notices."""
+
+    def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic):
+        self._write, self._clock = write, clock
+        self._written: float | None = None
+
+    def __call__(self, event: typing.Any) -> None:
+        now = self._clock()
+        if isinstance(event, Notice):
+            self._write(f"note: {event.message}")
+        elif hasattr(event, "total") and (self._written is None or now - self._written >= LINE_SECONDS):
+            self._written = now
+            self._write(_line(event))
+
+
+def _name(event: typing.Any) -> str:
+    return str(getattr(event, "file", None) or event.component)
+
+
+def _line(event: typing.Any) -> str:
+    text = f"{_name(event)}: {format_bytes(event.done)} of {format_bytes(event.total)}"
+    if getattr(event, "rate", 0):
+        text += f", {format_bytes(event.rate)} a second"
+    if getattr(event, "seconds_left", None) is not None:
+        text += f", {event.seconds_left:.0f} s left"
+    return text

@@ -1,5 +1,6 @@
-"""The commands that make clips: `render`, `finish` and others. Each puts a job into the data folder's queue and sees it
-through: in a running studio, or in this process where there is none.
+"""The commands `render`, `finish`, `remix` and `regenerate`, and how they run a job.
+
+A job goes into the data folder's queue. A running studio makes it, else this process.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import logging
 import os
 import sys
 import typing
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from app.cli.adapters import LoraOption, worn
+from app.cli.adapters import LoraOption, resolve_adapters
 from app.cli.exit_codes import exit_codes
 from app.cli.options import (
     DataOption,
@@ -28,34 +30,59 @@ from app.cli.options import (
     SamplerOption,
     StepsOption,
     Upscale,
+    check_by,
     request_option,
-    with_options,
 )
-from app.cli.segment_options import (
-    ScriptOption,
-    SegmentPromptOption,
-    SegmentsOption,
-    StrategyOption,
-    asked_plan,
-    check_usage,
-)
-from app.config import read_config
-from app.queue.job import CANCELLED, FAILED, INTERRUPTED
-from lavie.errors import LavieError
-from lavie.request import MAX_FPS, MAX_FRAMES, MAX_SEED, MAX_SIZE, Request
+from app.cli.output import print_note
+from app.config import StudioConfig, read_config
+from app.models.card import ModelCard
+from app.recipes.job_row import CANCELLED, FAILED, INTERRUPTED
+from app.recipes.options import with_options
+from app.recipes.segments import check_count, fit_plan, plan_of
+from extensions.long_video.plan import MAX_SEGMENTS, STRATEGIES, Segment, SegmentPlan
+from extensions.long_video.script import parse_script
+from lavie.errors import LavieError, RequestError
+from lavie.request import MAX_FPS, MAX_FRAMES, MAX_SIZE, Request
+from lavie.values import MAX_SEED
 
 if typing.TYPE_CHECKING:
-    from app.clip import Clip
-    from app.config import StudioConfig
     from app.queue.status import JobStatus
     from app.studio import Studio
-    from extensions.long_video.plan import SegmentPlan
+
+_LARGEST_SCRIPT = 4_000_000  # bytes; a thousand prompts at their longest
+
+
+def _check_strategy(name: str | None) -> object:
+    return SegmentPlan((Segment("any"),), strategy=name)
+
 
 ClipId = Annotated[str, typer.Argument(metavar="CLIP_ID", help="As `gallery list` shows it.")]
+SegmentsOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        callback=check_by(lambda count: count is None or check_count(count)),
+        help=f"1 … {MAX_SEGMENTS} segments, each going on from the one before.",
+    ),
+]
+SegmentPromptOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TEXT", help="The next segment's prompt; may be repeated, the last one goes on."),
+]
+ScriptOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A prompt a line, or `0s-2s: prompt` in each, in place of PROMPT.")
+]
+StrategyOption = Annotated[
+    str | None,
+    typer.Option(
+        callback=check_by(_check_strategy),
+        help=f"{', '.join(STRATEGIES)}: how segments are joined [default: the best that the model has].",
+    ),
+]
 
 
 class JobFailed(LavieError):
-    """The job that a command waited for was not made; the message is that of the job."""
+    """The job of a command failed, or was cancelled or interrupted."""
 
 
 def render(
@@ -85,13 +112,13 @@ def render(
     as_json: JsonOption = False,
 ) -> None:
     """Make one video from PROMPT and write it to a file. With segments it becomes as long as you like."""
-    check_usage(prompt, segments, segment_prompt, script, strategy)
+    _check_usage(prompt, segments, segment_prompt, script, strategy)
     with exit_codes():
         config = read_config(os.environ, data=data, model=model, device=device)
-        plan = asked_plan(config, prompt, segments, segment_prompt, script, strategy, frames, fps)
+        plan = _make_plan(config, prompt, segments, segment_prompt, script, strategy, frames, fps)
         first = plan.segments[0].prompt if plan else prompt
         request = with_options(
-            Request(first, seed=seed, width=width, height=height, frames=frames, fps=fps),
+            Request(first or "", seed=seed, width=width, height=height, frames=frames, fps=fps),
             negative=negative,
             steps=steps,
             sampler=sampler,
@@ -99,7 +126,7 @@ def render(
             interpolate=interpolate,
             upscale=upscale,
         )
-        tell(made(config, lambda studio: _submit(studio, request, plan, lora, output)).clip, as_json)
+        print_clip(run_job(config, lambda studio: _submit(studio, request, plan, lora, output)), as_json)
 
 
 def finish(
@@ -115,67 +142,92 @@ def finish(
         raise typer.BadParameter("nothing to add: give --interpolate, --upscale or both")
     with exit_codes():
         config = read_config(os.environ, data=data, device=device)
-        finished = made(config, lambda studio: studio.finish(clip, interpolate=interpolate, upscale=upscale)).clip
-        tell(finished, as_json)
+        finished = run_job(config, lambda studio: studio.finish(clip, interpolate=interpolate, upscale=upscale))
+        print_clip(finished, as_json)
 
 
 def remix(clip: ClipId, data: DataOption = None, device: DeviceOption = None, as_json: JsonOption = False) -> None:
     """Make a stored clip once more with another seed, and everything else as it was."""
     with exit_codes():
         config = read_config(os.environ, data=data, device=device)
-        finished = made(config, lambda studio: studio.remix(clip)).clip
-        tell(finished, as_json)
+        finished = run_job(config, lambda studio: studio.remix(clip))
+        print_clip(finished, as_json)
 
 
 def regenerate(clip: ClipId, data: DataOption = None, device: DeviceOption = None, as_json: JsonOption = False) -> None:
     """Make a stored clip again from its recipe, and say whether it is bit-identical or what differs."""
     with exit_codes():
         config = read_config(os.environ, data=data, device=device)
-        proof = made(config, lambda studio: studio.regenerate(clip)).proof
-        print(proof.to_json() if as_json else str(proof))
+        comparison = run_job(config, lambda studio: studio.regenerate(clip)).comparison
+        print(comparison.to_json() if as_json and comparison else comparison)
+
+
+def _check_usage(
+    prompt: str | None, segments: int | None, prompts: list[str] | None, script: Path | None, strategy: str | None
+) -> None:
+    """Raises typer.BadParameter for options that exclude each other."""
+    if prompt is None and script is None:
+        raise typer.BadParameter("Missing argument 'PROMPT': say what the video shows, or give --script")
+    if script is not None and (prompt is not None or prompts):
+        raise typer.BadParameter("--script stands in place of PROMPT and --segment-prompt: give either")
+    if strategy is not None and not (segments or prompts or script):
+        raise typer.BadParameter("--strategy says how segments are joined: give --segments too")
+
+
+def _make_plan(
+    config: StudioConfig,
+    prompt: str | None,
+    segments: int | None,
+    prompts: list[str] | None,
+    script: Path | None,
+    strategy: str | None,
+    frames: int | None,
+    fps: float | None,
+) -> SegmentPlan | None:
+    """The plan of a long video; None for a clip. Raises RequestError."""
+    if not (segments or prompts or script):
+        return None
+    card = ModelCard.read(config.bundle)
+    window = frames or (card.frames if card else None)
+    rate = fps or (card.fps if card else 8.0)
+    values: dict[str, Any] = {"strategy": strategy}
+    if script is None:
+        return plan_of([prompt or "", *(prompts or [])], segments, **values)
+    plan = SegmentPlan((Segment("any"),), **values)
+    plan = fit_plan(plan, window) if window else plan
+    found = parse_script(_read_script(script), rate, plan.window, plan.overlap)
+    for note in found.said:
+        print_note(note)
+    return plan_of([segment.prompt for segment in found.segments], segments, **values)
+
+
+def _read_script(path: Path) -> str:
+    try:
+        with open(path.expanduser(), "rb") as file:
+            content = file.read(_LARGEST_SCRIPT + 1)
+        if len(content) > _LARGEST_SCRIPT:
+            raise RequestError(
+                f"{path} has more than {_LARGEST_SCRIPT:,} bytes: it is no script of {MAX_SEGMENTS} lines"
+            )
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise RequestError(f"the script {path} cannot be read ({error.strerror}): check the name") from None
+    except UnicodeDecodeError:
+        raise RequestError(f"the script {path} is no text in UTF-8: save it as that") from None
 
 
 def _submit(
     studio: Studio, request: Request, plan: SegmentPlan | None, lora: list[str] | None, output: Path | None
 ) -> str:
-    place = checked_output(output)
-    adapters = worn(studio.adapters, studio.config.bundle, lora)
+    place = expand_output(output)
+    adapters = resolve_adapters(studio.adapters, studio.config.bundle, lora)
     if plan is not None:
-        return studio.long.submit(request, plan, output=place, adapters=adapters)
+        return studio.long_videos.submit(request, plan, output=place, adapters=adapters)
     return studio.submit(request, output=place, adapters=adapters)
 
 
-def made(config: StudioConfig, submit: typing.Callable[[Studio], str]) -> JobStatus:
-    """Put a job into the queue and wait for it, with its progress on stderr. Raises JobFailed. Ctrl-C cancels it."""
-    from app.cli.progress import progress
-    from app.queue.watch import Watch
-    from app.studio import Studio
-
-    if os.environ.get("LAVIE_DEBUG") != "1":
-        # What the worker logs has no place among the progress: one line says at the end what went wrong.
-        logging.getLogger("app").addHandler(logging.NullHandler())
-    with contextlib.closing(Studio(config)) as studio:
-        watch = Watch()
-        with progress(sys.stderr) as show, contextlib.closing(studio.follow(submit(studio))) as snapshots:
-            for snapshot in snapshots:
-                for event in watch.events(snapshot):
-                    show(event)
-    _check_done(snapshot)
-    return snapshot
-
-
-def _check_done(snapshot: JobStatus) -> None:
-    row = snapshot.row
-    if row.state == FAILED:
-        raise JobFailed(row.error)
-    if row.state == CANCELLED:
-        raise JobFailed(f"the job {row.id} was cancelled from elsewhere: `jobs retry {row.id}` goes on with it")
-    if row.state == INTERRUPTED:
-        raise JobFailed(f"{row.error}; `jobs resume {row.id}` goes on with it")
-
-
-def checked_output(output: Path | None) -> Path | None:
-    """Refuse a place that cannot be written before a job is stored for it."""
+def expand_output(output: Path | None) -> Path | None:
+    """A path with `~` expanded. Raises MediaError if it cannot be written, before a job is stored for it."""
     if output is None:
         return None
     from app.media import check_output
@@ -184,10 +236,42 @@ def checked_output(output: Path | None) -> Path | None:
     return output.expanduser()
 
 
-def tell(clip: Clip, as_json: bool) -> None:
-    """Print what was made, for a person or as one JSON object."""
+def run_job(config: StudioConfig, submit: Callable[[Studio], str]) -> JobStatus:
+    """Submit a job and wait for it, with progress on stderr. Raises JobFailed. Ctrl-C cancels the job."""
+    from app.cli.progress import progress
+    from app.queue.status import Watch
+    from app.studio import Studio
+
+    if os.environ.get("LAVIE_DEBUG") != "1":
+        # Hide the worker's log: one line at the end tells what went wrong.
+        logging.getLogger("app").addHandler(logging.NullHandler())
+    with contextlib.closing(Studio(config)) as studio:
+        watch = Watch()
+        with progress(sys.stderr) as show, contextlib.closing(studio.follow(submit(studio))) as stream:
+            for job in stream:
+                for event in watch.events(job):
+                    show(event)
+    _check_done(job)
+    return job
+
+
+def _check_done(job: JobStatus) -> None:
+    row = job.row
+    if row.state == FAILED:
+        raise JobFailed(row.error)
+    if row.state == CANCELLED:
+        raise JobFailed(f"the job {row.id} was cancelled from elsewhere: `jobs retry {row.id}` goes on with it")
+    if row.state == INTERRUPTED:
+        raise JobFailed(f"{row.error}; `jobs resume {row.id}` goes on with it")
+
+
+def print_clip(job: JobStatus, as_json: bool) -> None:
+    """Print the clip that a job has made, for a person or as one JSON object."""
+    clip = job.clip
+    if clip is None:
+        raise JobFailed(f"the clip {job.row.id} was removed meanwhile")
     if as_json:
-        print(json.dumps(clip.to_dict()))
+        print(json.dumps(clip.result(job.stage_seconds)))
     else:
         print(clip.path)
         size = f"{clip.frames} frames, {clip.width}×{clip.height}, {clip.fps:g} fps"

@@ -1,20 +1,145 @@
-"""The commands that train. Turns arguments into a recipe and its progress into lines; knows no network."""
+"""The commands that train: the networks on a person's own media, adapters, and Nano."""
 
 from __future__ import annotations
 
+import contextlib
+import re
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from app.cli.exit_codes import exit_codes
-from app.cli.train_lora import lora
-from app.cli.train_networks import Threads, add_to, tell, threads_for
 from lavie.errors import TrainingError
 
 train = typer.Typer(help="Train the networks of the cascade.", rich_markup_mode=None, no_args_is_help=True)
-add_to(train)
-train.command()(lora)
+
+Threads = Annotated[int, typer.Option(min=1, help="Threads to compute with on a CPU: one, if anything else runs.")]
+HELP = {
+    "base": "Fine-tune text to video on your own clips and pictures, jointly as the paper does.",
+    "interpolation": "Fine-tune the frames between frames on your own clips.",
+    "super-resolution": "Fine-tune upscaling on your own large clips.",
+    "extension": "Train the network that goes on from given frames (9 input channels, as SEINE's) on your own clips.",
+}
+Data = Annotated[Path, typer.Option(help="Folder of media: with metadata.csv|jsonl, a csv, .txt files or shards.")]
+Work = Annotated[Path, typer.Option(help="Folder of this run: checkpoints, latents, logs, samples.")]
+Output = Annotated[Path, typer.Option(help="Where the finished bundle goes.")]
+Model = Annotated[str, typer.Option(help="Bundle to start from: nano, official, or a folder.")]
+Steps = Annotated[int, typer.Option(help="Of the optimiser, in all.")]
+Batch = Annotated[int, typer.Option(help="Clips a step, of each process.")]
+Rate = Annotated[float | None, typer.Option(help="Peak [default: 1e-5; 1e-4 where the weights are random].")]
+Frames = Annotated[int | None, typer.Option(help="Of a clip [default: as the bundle plays].")]
+Size = Annotated[str | None, typer.Option(metavar="WxH", help="Of a clip; of super-resolution's small frames.")]
+Stride = Annotated[int, typer.Option(help="Take every how-manieth frame of a video.")]
+Mode = Annotated[str | None, typer.Option(help="Of base: joint, concat, video-only or stills [default: joint].")]
+Origin = Annotated[str, typer.Option("--from", help="Weights to begin with: bundle, scratch or published-layout.")]
+Ema = Annotated[float, typer.Option(help="Decay of the weights' moving average, which is what is kept.")]
+Precision = Annotated[str | None, typer.Option(help="bf16 or no [default: as accelerate launch says, or bf16].")]
+Checkpointing = Annotated[bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time.")]
+Freeze = Annotated[bool, typer.Option("--freeze-spatial", help="Train only what mixes time.")]
+Crop = Annotated[str | None, typer.Option(metavar="WxH", help="Train super-resolution on pieces of the small frames.")]
+Every = Annotated[int, typer.Option(min=0, help="In steps; 0 is never.")]
+Often = Annotated[int, typer.Option(min=1, help="In steps.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --work.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32, help="Of everything that is drawn.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+Images = Annotated[list[Path], typer.Option(help="Folder, zip, or file (again for each): pictures; for motion clips.")]
+Trigger = Annotated[str, typer.Option(metavar="WORD", help="The word that shall call it; a made-up one is best.")]
+Preset = Annotated[str, typer.Option(help="subject, style or motion.")]
+LoraOutput = Annotated[Path, typer.Option(metavar="FILE", help="The adapter: a .safetensors file.")]
+LoraWork = Annotated[
+    Path | None, typer.Option(help="Folder of checkpoints and samples [default: runs/ and FILE's name].")
+]
+LoraSteps = Annotated[
+    int | None, typer.Option(help="Of the optimiser [default: by the preset and the number of media].")
+]
+Rank = Annotated[int | None, typer.Option(help="Of the factors [default: the preset's].")]
+LoraRate = Annotated[float | None, typer.Option(help="Peak [default: the preset's].")]
+Prior = Annotated[float | None, typer.Option(help="Weight of leaving all else as it is [default: the preset's].")]
+LoraEvery = Annotated[int, typer.Option(min=0, help="Samples from fixed seeds, in steps; 0 is never.")]
+Keep = Annotated[int, typer.Option(min=1, help="How many checkpoints stay as adapters of their own.")]
+Prompts = Annotated[list[str] | None, typer.Option("--prompt", help="Of a sample, again for each.")]
+
+
+def _make_command(name: str) -> Callable[..., None]:
+    def command(
+        data: Data,
+        work: Work,
+        output: Output,
+        model: Model = "nano",
+        steps: Steps = 1000,
+        batch: Batch = 1,
+        learning_rate: Rate = None,
+        frames: Frames = None,
+        size: Size = None,
+        stride: Stride = 1,
+        mode: Mode = None,
+        origin: Origin = "bundle",
+        ema: Ema = 0.9999,
+        precision: Precision = None,
+        gradient_checkpointing: Checkpointing = False,
+        freeze_spatial: Freeze = False,
+        crop: Crop = None,
+        samples_every: Every = 0,
+        validate_every: Every = 0,
+        checkpoint_every: Often = 250,
+        resume: Resume = False,
+        seed: Seed = 0,
+        device: Device = "auto",
+        threads: Threads = 1,
+    ) -> None:
+        given = dict(locals())
+        given.pop("name", None)  # locals include closure variables
+        with exit_codes(), threads_for(given.pop("threads")):
+            _tune(name, given)
+
+    return command
+
+
+for _name, _help in HELP.items():
+    train.command(_name, help=_help)(_make_command(_name))
+
+
+@train.command()
+def lora(
+    images: Images,
+    trigger: Trigger,
+    output: LoraOutput,
+    preset: Preset = "subject",
+    model: Model = "nano",
+    work: LoraWork = None,
+    steps: LoraSteps = None,
+    rank: Rank = None,
+    learning_rate: LoraRate = None,
+    prior: Prior = None,
+    samples_every: LoraEvery = 100,
+    checkpoint_every: Often = 100,
+    keep: Keep = 3,
+    prompt: Prompts = None,
+    resume: Resume = False,
+    gradient_checkpointing: Checkpointing = False,
+    precision: Precision = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Teach a model a subject, a style or a motion: a LoRA file that is called by its trigger word."""
+    given = dict(locals())
+    with exit_codes(), threads_for(given.pop("threads")):
+        from app.config import StudioConfig
+        from app.media import UPLOAD_LIMITS, frames_of
+        from extensions.lora.training.session import LoraSession
+        from extensions.lora.training.settings import Settings
+
+        given |= {"model": StudioConfig(model=model).bundle, "prompts": tuple(given.pop("prompt") or ())}
+        given |= {"images": tuple(images), "work": work or Path("runs") / output.stem}
+        settings = Settings(**given)
+        session = LoraSession(settings, lambda path: frames_of(path, UPLOAD_LIMITS))
+        for event in session.run():
+            print_event("lora", event, settings.work)
+        print(settings.output)
 
 
 @train.command()
@@ -37,7 +162,73 @@ def nano(
             raise TrainingError(f"stage is {stage!r}: choose one of {', '.join(stages)}")
         for name in stages if stage is None else [stage]:
             for progress in recipe.run(name):
-                tell(name, progress, work)
+                print_event(name, progress, work)
         if stage is None:
             recipe.write(bundle)
             print(bundle)
+
+
+@contextlib.contextmanager
+def threads_for(count: int) -> Iterator[None]:
+    """Compute with so many threads inside the block. Restores the number: it changes results."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _tune(name: str, given: dict[str, Any]) -> None:
+    from app.config import StudioConfig
+    from app.media import UPLOAD_LIMITS, frames_of
+    from lavie.training.tuning.session import Session
+    from lavie.training.tuning.settings import Settings
+
+    given |= {"model": StudioConfig(model=given["model"]).bundle, "kind": name.replace("-", "_")}
+    given |= {side: given[side] and _size(side, given[side]) for side in ("size", "crop")}
+    settings = Settings(**given)
+    session = Session(settings, lambda path: frames_of(path, UPLOAD_LIMITS))
+    for event in session.run():
+        if session.is_main:
+            print_event(name, event, settings.work)
+    if session.is_main:
+        print(settings.output)
+
+
+def _size(name: str, text: str) -> tuple[int, int]:
+    sides = re.fullmatch(r"(\d{1,5})[x×](\d{1,5})", text)
+    if sides is None:
+        raise TrainingError(f"{name} is {text!r}: give width and height as 512x320")
+    return int(sides[1]), int(sides[2])
+
+
+def print_event(name: str, event: Any, work: Path) -> None:
+    """Print a line on stderr for an event, and write samples."""
+    from app.storage.training_folder import write_samples
+    from lavie.events import Notice
+    from lavie.training.data.encoded import Encoding
+    from lavie.training.loop import Progress
+    from lavie.training.tuning.session import Samples, Validation
+
+    match event:
+        case Notice():
+            line = f"note: {event.message}"
+        case Encoding():
+            line = f"encoding {event.done}/{event.total}  {_left(event.seconds_left)}"
+        case Progress():
+            line = (
+                f"{name} {event.step}/{event.steps}  loss {event.loss:.5f}  {event.seconds_a_step:.2f} s a step  "
+                f"{_left(event.eta_seconds)}"
+            )
+        case Validation():
+            line = f"{name} {event.step}  validation loss {event.loss:.5f}"
+        case Samples():
+            line = f"{name} {event.step}  samples in {write_samples(event, work / 'samples')}"
+    print(line, file=sys.stderr, flush=True)
+
+
+def _left(seconds: float) -> str:
+    return f"{seconds:.0f} s left" if seconds < 100 else f"{seconds / 60:.0f} min left"

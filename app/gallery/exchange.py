@@ -1,9 +1,9 @@
-"""Clips out to one zip file and in again, merged by id and content.
+"""Exports clips to one zip file and imports such zips, merging by id and content.
 
-    clips/<id>.mp4   the clip, stored as it is       clips/<id>.json   its sidecar; not in a clean copy
+    clips/<id>.mp4   the clip, uncompressed       clips/<id>.json   its sidecar; not in a clean copy
 
-Everything passes through in blocks; a zip appears, and an import shows, whole or not at all. What comes in was written
-by a stranger: no name in it is ever used as a path, and nothing is taken on trust but what a hash confirms.
+Data is copied in blocks. Exports and imports complete or leave nothing behind. A zip is untrusted: its names are never
+used as paths, and its claims count only if a hash confirms them.
 """
 
 from __future__ import annotations
@@ -16,30 +16,33 @@ import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from app.clip import new_id
-from app.gallery.clips import get, put, sidecar_of
+from app.gallery.clip import Clip
+from app.gallery.files import hash_file, move, storage_errors
+from app.gallery.gallery import Gallery
+from app.gallery.query import Query
 from app.gallery.rebuild import describe_file
+from app.gallery.search import find_keys
 from app.gallery.sidecar import MAX_BYTES, Sidecar, parse_sidecar
-from app.gallery.store import BLOCK, Store, hash_file, move, storage_errors
-from app.gallery.values import StoredClip
-from app.media import check_output, export
+from app.media import check_output, export_clip
 from app.media.files import temporary
+from app.storage.database import new_id
 from lavie.errors import LavieError, MediaError, StorageError
 from lavie.files import publish
 
+_BLOCK = 1 << 20  # bytes copied at once
 _MEMBER = re.compile(r"clips/([A-Za-z0-9][A-Za-z0-9_-]{0,99})\.(mp4|json)")
 _MOST_MEMBERS = 1_000_000
-_MOST_GROWTH = 100  # times the size of the zip that it may unpack to; videos hardly shrink, sidecars by ten
-_SPARE = 10 << 20  # bytes; a small zip of a few sidecars may grow by more
+_MOST_GROWTH = 100  # most size of the content by that of the zip; videos hardly shrink, sidecars by ten
+_SPARE = 10 << 20  # bytes that any zip may grow by, such as one of a few sidecars
 
 
 @dataclass(frozen=True)
 class Exported:
-    """path: of the zip. clips: ids in it. left_out: (id, why)."""
+    """Outcome of an export. path: of the zip. clips: ids in it. left_out: (id, why)."""
 
     path: Path
     clips: tuple[str, ...]
@@ -48,8 +51,13 @@ class Exported:
 
 @dataclass(frozen=True)
 class Imported:
-    """new: ids of clips that came in. kept: ids of those that were here. renamed: id in the zip → id here, where
-    another clip had that id. skipped: (name in the zip, why).
+    """Outcome of an import.
+
+    Attributes:
+        new: ids of added clips.
+        kept: ids of clips that the gallery had.
+        renamed: id in the zip → id in the gallery, where another clip had that id.
+        skipped: (name in the zip, why).
     """
 
     new: tuple[str, ...]
@@ -58,11 +66,20 @@ class Imported:
     skipped: tuple[tuple[str, str], ...]
 
 
-def export_zip(store: Store, target: Path, clips: list[StoredClip], *, clean: bool = False) -> Exported:
-    """Write clips to `target`, replacing it. clean: without recipes, notes or anything that tells how they were made.
+def export_zip(
+    gallery: Gallery, target: Path, what: Query | Iterable[str] = Query(), *, clean: bool = False
+) -> Exported:
+    """Write clips to a zip, without those whose files are gone. Raises MediaError.
 
-    Clips whose files are gone are left out. Raises MediaError.
+    Args:
+        target: the zip; replaced if it exists.
+        what: a query, or ids.
+        clean: leave out recipes, notes and everything else that tells how the clips were made.
     """
+    if isinstance(what, Query):
+        clips = gallery.load(find_keys(gallery, what))
+    else:
+        clips = [gallery.require(clip_id) for clip_id in dict.fromkeys(what)]
     target = Path(target)
     done, left_out = [], []
     check_output(target, ".zip", sources=tuple(clip.path for clip in clips))
@@ -76,16 +93,16 @@ def export_zip(store: Store, target: Path, clips: list[StoredClip], *, clean: bo
                     _add_clean(archive, clip, partial.with_suffix(".mp4"))
                 else:
                     archive.write(clip.path, f"clips/{clip.id}.mp4")
-                    text = replace(sidecar_of(store, clip), file=f"clips/{clip.id}.mp4").to_json()
+                    text = replace(gallery.sidecar_of(clip), file=f"clips/{clip.id}.mp4").to_json()
                     archive.writestr(f"clips/{clip.id}.json", text, zipfile.ZIP_DEFLATED)
                 done.append(clip.id)
         publish(partial, target)
     return Exported(target, tuple(done), tuple(left_out))
 
 
-def _add_clean(archive: zipfile.ZipFile, clip: StoredClip, partial: Path) -> None:
+def _add_clean(archive: zipfile.ZipFile, clip: Clip, partial: Path) -> None:
     try:
-        export(clip.path, partial, "h264", recipe=False)
+        export_clip(clip.path, partial, "h264", recipe=False)
         archive.write(partial, f"clips/{clip.id}.mp4")
     finally:
         partial.unlink(missing_ok=True)
@@ -93,7 +110,7 @@ def _add_clean(archive: zipfile.ZipFile, clip: StoredClip, partial: Path) -> Non
 
 @dataclass(frozen=True)
 class _Arrival:
-    """A clip of the zip, unpacked to `path`."""
+    """An unpacked clip of a zip."""
 
     id: str
     path: Path
@@ -101,21 +118,21 @@ class _Arrival:
     sidecar: Sidecar
 
 
-def import_zip(store: Store, path: Path) -> Imported:
-    """Take in the clips of a zip that `export_zip` wrote.
+def import_zip(gallery: Gallery, path: Path) -> Imported:
+    """Add the clips of a zip that `export_zip` wrote.
 
-    A clip that is here already, under any id, is kept once; one that is here with other content comes in under a new
-    id. Raises MediaError for a zip that is damaged or made to do harm, StorageError; then nothing has come in.
+    Skips clips whose content the gallery has, under any id. A clip whose id another clip has gets a new id. Raises
+    MediaError for a damaged or malicious zip, StorageError; then nothing is added.
     """
-    work = store.folder / "work" / "imports" / secrets.token_hex(8)
+    work = gallery.folder / "work" / "imports" / secrets.token_hex(8)
     try:
         with _zip_errors(path), zipfile.ZipFile(path) as archive:
             members = _members(archive, path)
-            _check_size(archive, path, store.folder)
+            _check_size(archive, path, gallery.folder)
             with storage_errors(work):
                 work.mkdir(parents=True)
             arrivals, skipped = _unpack(archive, members, work)
-        return replace(_merge(store, arrivals), skipped=tuple(skipped))
+        return replace(_merge(gallery, arrivals), skipped=tuple(skipped))
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -133,7 +150,7 @@ def _zip_errors(name: object) -> Iterator[None]:
 
 
 def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, dict[str, zipfile.ZipInfo]]:
-    """id → {mp4: …, json: …}. Raises MediaError for a zip that no honest program writes."""
+    """id → {mp4: …, json: …}. Raises MediaError for a malicious zip."""
     members: dict[str, dict[str, zipfile.ZipInfo]] = {}
     if len(archive.infolist()) > _MOST_MEMBERS:
         raise MediaError(f"{path} has {len(archive.infolist())} members, more than {_MOST_MEMBERS}: it is refused")
@@ -171,7 +188,7 @@ def _unpack(
                 raise MediaError("there is no video to it")
             path = work / f"{clip_id}.mp4"
             file_hash = _extract(archive, kinds["mp4"], path)
-            sidecar = _sidecar(archive, kinds.get("json"), clip_id, path, file_hash)
+            sidecar = _read_sidecar(archive, kinds.get("json"), clip_id, path, file_hash)
             arrivals.append(_Arrival(clip_id, path, file_hash, sidecar))
         except LavieError as error:
             skipped.append((f"clips/{clip_id}", str(error)))
@@ -179,19 +196,19 @@ def _unpack(
 
 
 def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> str:
-    """A member to a file; its SHA-256."""
+    """Write a member to a file; its SHA-256."""
     digest = hashlib.sha256()
     with _zip_errors(info.filename), archive.open(info) as source, open(path, "xb") as target:
-        while block := source.read(BLOCK):
+        while block := source.read(_BLOCK):
             digest.update(block)
             target.write(block)
     return digest.hexdigest()
 
 
-def _sidecar(
+def _read_sidecar(
     archive: zipfile.ZipFile, info: zipfile.ZipInfo | None, clip_id: str, path: Path, file_hash: str
 ) -> Sidecar:
-    """What the zip says of a clip; of one whose sidecar tells of other content, what the file says itself."""
+    """A clip's sidecar from the zip; from its file if the zip has none or one of other content."""
     if info is None:
         return describe_file(path, file_hash, clip_id, path.name)
     with _zip_errors(info.filename), archive.open(info) as file:
@@ -204,23 +221,23 @@ def _sidecar(
     return describe_file(path, file_hash, clip_id, path.name)
 
 
-def _merge(store: Store, arrivals: list[_Arrival]) -> Imported:
-    """Files into place and rows into the database; all of them, or none."""
+def _merge(gallery: Gallery, arrivals: list[_Arrival]) -> Imported:
+    """Move the files into place and add the rows; all of them, or none."""
     new: list[str] = []
     placed: list[Path] = []
     try:
-        with store.database.write():
-            ids = _ids(store, arrivals)
+        with gallery.database.write():
+            ids = _choose_ids(gallery, arrivals)
             for arrival in arrivals:
                 clip_id = ids[arrival.id]
-                here = get(store, clip_id)
+                here = gallery.get(clip_id)
                 if here is None:
-                    parent = ids.get(arrival.sidecar.parent, arrival.sidecar.parent)
-                    _place(store, replace(arrival.sidecar, id=clip_id, parent=parent), arrival.path, placed)
-                    placed.append(store.sidecar(clip_id))
+                    parent = arrival.sidecar.parent and ids.get(arrival.sidecar.parent, arrival.sidecar.parent)
+                    _place(gallery, replace(arrival.sidecar, id=clip_id, parent=parent), arrival.path, placed)
+                    placed.append(gallery.sidecar_path(clip_id))
                     new.append(clip_id)
-                elif not here.path.is_file():  # its file was gone, and comes back
-                    _place(store, sidecar_of(store, here), arrival.path, placed)
+                elif not here.path.is_file():  # its file was missing
+                    _place(gallery, gallery.sidecar_of(here), arrival.path, placed)
     except BaseException:
         for path in placed:
             path.unlink(missing_ok=True)
@@ -229,34 +246,34 @@ def _merge(store: Store, arrivals: list[_Arrival]) -> Imported:
     return Imported(tuple(new), kept, {old: clip_id for old, clip_id in ids.items() if old != clip_id}, ())
 
 
-def _ids(store: Store, arrivals: list[_Arrival]) -> dict[str, str]:
-    """Id in the zip → id here: of the clip with the same content, else its own, else a new one."""
+def _choose_ids(gallery: Gallery, arrivals: list[_Arrival]) -> dict[str, str]:
+    """Id in the zip → id in the gallery: of the clip with the same content, else its own, else a new one."""
     ids: dict[str, str] = {}
     by_hash: dict[str, str] = {}
     for arrival in arrivals:
-        rows = store.database.query(
+        rows = gallery.database.query(
             "SELECT id FROM clips WHERE file_hash = ? ORDER BY id != ?, pk LIMIT 1", [arrival.file_hash, arrival.id]
         )
         same = rows[0]["id"] if rows else by_hash.get(arrival.file_hash)
-        ids[arrival.id] = same or (new_id() if _is_taken(store, arrival) else arrival.id)
+        ids[arrival.id] = same or (new_id() if _is_taken(gallery, arrival) else arrival.id)
         by_hash[arrival.file_hash] = ids[arrival.id]
     return ids
 
 
-def _is_taken(store: Store, arrival: _Arrival) -> bool:
-    """Whether another clip has the id, or files do that no import of this very clip has left when it was killed."""
-    video = store.clips / f"{arrival.id}.mp4"
-    if get(store, arrival.id) is not None:
+def _is_taken(gallery: Gallery, arrival: _Arrival) -> bool:
+    """Whether another clip has the id, or files that are not left from a killed import of this clip."""
+    video = gallery.clips / f"{arrival.id}.mp4"
+    if gallery.get(arrival.id) is not None:
         return True
-    return hash_file(video) != arrival.file_hash if video.is_file() else store.sidecar(arrival.id).exists()
+    return hash_file(video) != arrival.file_hash if video.is_file() else gallery.sidecar_path(arrival.id).exists()
 
 
-def _place(store: Store, sidecar: Sidecar, path: Path, placed: list[Path]) -> None:
-    """The file among the clips, and the row. path: it moves from there, unless an earlier try has brought it."""
-    target = store.clips / f"{sidecar.id}.mp4"
+def _place(gallery: Gallery, sidecar: Sidecar, path: Path, placed: list[Path]) -> None:
+    """Move the file from `path` into the folder of clips, unless an earlier import did, and add the row."""
+    target = gallery.clips / f"{sidecar.id}.mp4"
     if target.exists() and hash_file(target) != sidecar.file_hash:
         target = target.with_name(f"{new_id()}.mp4")
     if not target.exists():
         placed.append(target)
         move(path, target)
-    put(store, replace(sidecar, file=store.stored(target)))
+    gallery.put(replace(sidecar, file=gallery.stored_path(target)))

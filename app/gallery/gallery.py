@@ -1,23 +1,27 @@
-"""Rows of clips: put in, read, and changed together with their sidecars.
+"""The gallery of a data folder: its clips as rows of the database, each with its file, sidecar and pictures.
 
-Knows the tables and which file says the same. Does not know how clips are looked for.
+The database answers questions. The files alone suffice to rebuild it: each clip carries its recipe, and its sidecar
+everything else. Searches, lineage, trash, repair and zips are functions over a `Gallery` in modules of their own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from app.gallery.clip import Clip, age_of, check_notes, check_rating, check_tag, created_at
+from app.gallery.files import hash_file, storage_errors
 from app.gallery.sidecar import Sidecar, write_sidecar
-from app.gallery.store import Store, hash_file, storage_errors
-from app.gallery.values import NewClip, StoredClip, age_of, created_at
 from app.gallery.words import index_text
+from app.media.encode import write_poster, write_preview
 from app.recipes.recipe import Recipe
-from app.sharing.visitor import check_own, visitor
-from app.storage.database import Connection, now
+from app.sharing import check_own, visitor
+from app.storage.database import Connection, Database, now
 from extensions.long_video.metrics import Report
 from lavie.errors import RequestError, short
 
@@ -25,56 +29,251 @@ _FIELDS = (
     "id, parent, path, prompt, negative_prompt, notes, tags, seed, model, stages, width, height, frames, fps, "
     "duration, bytes, seconds, frame_hash, file_hash, stack, rating, favourite, trashed, missing"
 )
-_MANY = 500  # ids in one question
+_BATCH = 500  # ids in one query
 
 
-def add(store: Store, new: NewClip) -> StoredClip:
-    """Store a finished clip. One of the same id keeps what people wrote about it and gets the new file's facts."""
-    with storage_errors(new.path):
-        size = new.path.stat().st_size
-    sidecar = Sidecar(
-        id=new.id,
-        file=store.stored(new.path),
-        file_hash=hash_file(new.path),
-        recipe=new.recipe,
-        width=new.width,
-        height=new.height,
-        frames=new.frames,
-        fps=new.fps,
-        bytes=size,
-        seconds=new.seconds,
-        frame_hash=new.frame_hash,
-        created=now(),
-        parent=new.parent,
-        adapters=dict(new.adapters),
-        report=new.report,
-    )
-    with store.database.write():
-        known = get(store, new.id)
-        if known is not None:
-            written = {name: getattr(known, name) for name in ("tags", "rating", "favourite", "notes", "trashed")}
-            sidecar = replace(sidecar, created=known.created, **written)
-        return put(store, sidecar)
+class Gallery:
+    """The clips of a data folder. Safe to use from several threads and processes at once.
 
+        clips/<id>.mp4      the clip           clips/<id>.json     its sidecar, see `app.gallery.sidecar`
+        clips/<id>.*        its pictures       trash/<id>/         files being purged, see `app.gallery.trash`
 
-def put(store: Store, sidecar: Sidecar, *, missing: str | None = None) -> StoredClip:
-    """Make the row, and the file if it differs, say what `sidecar` says."""
-    with store.database.write() as connection:
-        known = connection.execute("SELECT pk FROM clips WHERE id = ?", [sidecar.id]).fetchone()
-        (pk,) = known or (_free_age(connection, age_of(sidecar.created)),)
-        sidecar = replace(sidecar, created=created_at(pk))
-        # The file before the row is certain: should the rest not happen, a file says no more than was meant.
-        write_sidecar(store.sidecar(sidecar.id), sidecar)
-        insert(connection, [row_of(sidecar, pk, missing)], replace=known is not None)
-        return require(store, sidecar.id)
+    Raises RequestError for an unknown id, StorageError and MediaError if the disk refuses.
+    """
+
+    def __init__(self, database: Database, folder: Path):
+        self.database, self.folder = database, Path(folder)
+
+    @property
+    def clips(self) -> Path:
+        """The folder of clips, sidecars and pictures."""
+        return self.folder / "clips"
+
+    @property
+    def trash(self) -> Path:
+        """The folder of files that are being purged."""
+        return self.folder / "trash"
+
+    def sidecar_path(self, clip_id: str) -> Path:
+        """Where a clip's sidecar lies, wherever the clip itself lies."""
+        return self.clips / f"{clip_id}.json"
+
+    def poster(self, clip_id: str) -> Path:
+        """Where a clip's still lies, if it has one."""
+        return self.clips / f"{clip_id}.poster.webp"
+
+    def preview(self, clip_id: str) -> Path:
+        """Where a clip's moving picture lies, if it has one."""
+        return self.clips / f"{clip_id}.preview.webp"
+
+    def stored_path(self, path: Path) -> str:
+        """A path as the database stores it: relative with `/` inside the data folder, else absolute."""
+        path, root = Path(os.path.abspath(path)), Path(os.path.abspath(self.folder))
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+    def absolute_path(self, stored: str) -> Path:
+        """The inverse of `stored_path`."""
+        if Path(stored).is_absolute():
+            return Path(stored)
+        return Path(os.path.abspath(self.folder)).joinpath(*PurePosixPath(stored).parts)
+
+    def owns(self, path: Path) -> bool:
+        """Whether a file may be moved: it is in the folder of clips, by its name and after following links."""
+        within = Path(os.path.abspath(path)).is_relative_to(os.path.abspath(self.clips))
+        return within and path.resolve().is_relative_to(self.clips.resolve())
+
+    def files_of(self, clip_id: str) -> list[Path]:
+        """The files named after a clip: the clip, its sidecar, its pictures."""
+        with storage_errors(self.clips):
+            return sorted(path for path in self.clips.glob(f"{clip_id}.*") if not path.is_dir())
+
+    def videos(self) -> Iterator[Path]:
+        """Every mp4 below the folder of clips. Skips hidden names, which are unfinished, and links."""
+        with storage_errors(self.clips):
+            for folder, names, files in os.walk(self.clips, followlinks=False):
+                names[:] = sorted(name for name in names if not name.startswith("."))
+                for name in sorted(files):
+                    path = Path(folder, name)
+                    if path.suffix.lower() == ".mp4" and not name.startswith(".") and not path.is_symlink():
+                        yield path
+
+    def get(self, clip_id: str) -> Clip | None:
+        """The clip; None for an unknown id."""
+        rows = self.database.query(f"SELECT pk FROM clips WHERE id = ? AND {visitor().seen}", [clip_id])
+        return self.load([rows[0]["pk"]])[0] if rows else None
+
+    def require(self, clip_id: str) -> Clip:
+        """The clip. Raises RequestError for an unknown id."""
+        clip = self.get(clip_id)
+        if clip is None:
+            raise RequestError(f"there is no clip {short(clip_id)}: `gallery list` names those there are")
+        return clip
+
+    def newest(self) -> Clip | None:
+        """The newest clip outside the trash."""
+        rows = self.database.query(
+            f"SELECT pk FROM clips WHERE trashed IS NULL AND {visitor().own} ORDER BY pk DESC LIMIT 1"
+        )
+        return self.load([rows[0]["pk"]])[0] if rows else None
+
+    def load(self, keys: Sequence[int]) -> list[Clip]:
+        """Clips by primary key, in the given order, without those that are gone or hidden from the visitor."""
+        found: dict[int, Clip] = {}
+        for start in range(0, len(keys), _BATCH):
+            batch = keys[start : start + _BATCH]
+            marks = ", ".join("?" * len(batch))
+            rows = self.database.query(
+                f"SELECT pk, {_FIELDS}, recipe FROM clips JOIN clip_recipes ON clip = pk "
+                f"WHERE pk IN ({marks}) AND {visitor().seen}",
+                batch,
+            )
+            weights: dict[int, dict[str, float]] = {}
+            for row in self.database.query(f"SELECT * FROM clip_adapters WHERE clip IN ({marks})", batch):
+                weights.setdefault(row["clip"], {})[row["adapter"]] = row["weight"]
+            found |= {row["pk"]: self._clip(row, weights.get(row["pk"], {})) for row in rows}
+        return [found[key] for key in keys if key in found]
+
+    def report(self, clip_id: str) -> Report | None:
+        """The quality report of a long video; None for other clips and unknown ids."""
+        rows = self.database.query("SELECT report FROM clip_reports JOIN clips ON pk = clip WHERE id = ?", [clip_id])
+        return Report.from_json(rows[0]["report"]) if rows else None
+
+    def add(
+        self,
+        clip_id: str,
+        path: Path,
+        recipe: Recipe,
+        *,
+        frames: int,
+        width: int,
+        height: int,
+        fps: float,
+        seconds: float,
+        parent: str | None = None,
+        adapters: Mapping[str, float] | None = None,
+        report: Report | None = None,
+    ) -> Clip:
+        """Store a finished clip, as part of the caller's transaction if there is one.
+
+        A clip of the same id keeps what people wrote about it and gets the facts of the new file.
+
+        Args:
+            path: of the file, which is in its place.
+            frames, width, height, fps: of the file.
+            seconds: time that the making took.
+            parent: id of the clip that it was made from.
+            adapters: hash of each adapter's file → its weight.
+            report: of a long video.
+        """
+        if recipe.request.seed is None:
+            raise RequestError(f"the recipe of the clip {clip_id} has no seed: give the one it was made with")
+        with storage_errors(path):
+            size = path.stat().st_size
+        sidecar = Sidecar(
+            id=clip_id,
+            file=self.stored_path(path),
+            file_hash=hash_file(path),
+            recipe=recipe,
+            width=width,
+            height=height,
+            frames=frames,
+            fps=fps,
+            bytes=size,
+            seconds=seconds,
+            frame_hash=recipe.frame_hash or "",
+            created=now(),
+            parent=parent,
+            adapters=dict(adapters or {}),
+            report=report,
+        )
+        with self.database.write():
+            known = self.get(clip_id)
+            if known is not None:
+                written = {name: getattr(known, name) for name in ("tags", "rating", "favourite", "notes", "trashed")}
+                sidecar = replace(sidecar, created=known.created, **written)
+            return self.put(sidecar)
+
+    def add_pictures(self, clip_id: str, path: Path) -> None:
+        """Make the poster and the preview of the clip at `path`, unless they exist."""
+        with storage_errors(self.clips):
+            self.clips.mkdir(parents=True, exist_ok=True)
+        for target, write in ((self.poster(clip_id), write_poster), (self.preview(clip_id), write_preview)):
+            if not target.exists():
+                write(path, target)
+
+    def put(self, sidecar: Sidecar, *, missing: str | None = None) -> Clip:
+        """Write `sidecar` to its file, if that differs, and to the clip's rows."""
+        with self.database.write() as connection:
+            known = connection.execute("SELECT pk FROM clips WHERE id = ?", [sidecar.id]).fetchone()
+            (pk,) = known or (_free_age(connection, age_of(sidecar.created)),)
+            sidecar = replace(sidecar, created=created_at(pk))
+            # The file comes first: if the transaction fails, the file says no more than was intended.
+            write_sidecar(self.sidecar_path(sidecar.id), sidecar)
+            insert(connection, [row_of(sidecar, pk, missing)], replace=known is not None)
+            return self.require(sidecar.id)
+
+    def sidecar_of(self, clip: Clip) -> Sidecar:
+        """A clip in the form of its sidecar."""
+        shared = Sidecar.__dataclass_fields__.keys() & vars(clip).keys()
+        values = {name: getattr(clip, name) for name in shared}
+        report = self.report(clip.id)
+        return Sidecar(file=self.stored_path(clip.path), recipe=clip.recipe, report=report, **values)
+
+    def change(self, clip_id: str, changes: Callable[[Clip], dict[str, Any]]) -> Clip:
+        """Change fields of a clip's sidecar, in the row and in the file.
+
+        changes: gives the new fields for the clip as it is inside the transaction.
+        """
+        with self.database.write():
+            clip = self.require(clip_id)
+            check_own(self.database, clip_id)
+            return self.put(replace(self.sidecar_of(clip), **changes(clip)), missing=clip.missing)
+
+    def tag(self, clip_id: str, *tags: str) -> Clip:
+        """Add tags."""
+        new = [check_tag(tag) for tag in tags]
+        return self.change(clip_id, lambda clip: {"tags": (*clip.tags, *new)})
+
+    def untag(self, clip_id: str, *tags: str) -> Clip:
+        """Remove tags."""
+        old = {check_tag(tag) for tag in tags}
+        return self.change(clip_id, lambda clip: {"tags": tuple(tag for tag in clip.tags if tag not in old)})
+
+    def rate(self, clip_id: str, rating: int) -> Clip:
+        """Rate a clip. 0 removes the rating."""
+        check_rating(rating)
+        return self.change(clip_id, lambda clip: {"rating": rating})
+
+    def favourite(self, clip_id: str, favourite: bool = True) -> Clip:
+        """Make a clip a favourite, or not."""
+        return self.change(clip_id, lambda clip: {"favourite": bool(favourite)})
+
+    def note(self, clip_id: str, text: str) -> Clip:
+        """Replace a clip's note."""
+        check_notes(text)
+        return self.change(clip_id, lambda clip: {"notes": text})
+
+    def _clip(self, row: dict[str, Any], adapters: dict[str, float]) -> Clip:
+        values = {
+            **row,
+            "path": self.absolute_path(row["path"]),
+            "tags": tuple(filter(None, row["tags"].split("\n"))),
+            "favourite": bool(row["favourite"]),
+            "created": created_at(row["pk"]),
+            "recipe_json": row["recipe"],
+            "adapters": adapters,
+        }
+        del values["pk"], values["recipe"]
+        return Clip(**values)
 
 
 def row_of(sidecar: Sidecar, pk: int, missing: str | None) -> dict[str, Any]:
     """The columns of `clips`, and `recipe`, `adapters` and `report`, which have tables of their own."""
     request, recipe = sidecar.recipe.request, sidecar.recipe
-    parts = recipe.plan.segments if recipe.plan else ()
-    parts = (*recipe.reel.transitions, *recipe.reel.shots) if recipe.reel else parts
-    prompts = [request.prompt, *(part.prompt for part in parts)]
+    prompts = [request.prompt, *(part.prompt for part in recipe.plan.segments)] if recipe.plan else [request.prompt]
+    if recipe.reel:
+        prompts += [transition.prompt for transition in recipe.reel.transitions]
+        prompts += [shot.prompt for shot in recipe.reel.shots]
     return {
         "pk": pk,
         "id": sidecar.id,
@@ -109,7 +308,7 @@ def row_of(sidecar: Sidecar, pk: int, missing: str | None) -> dict[str, Any]:
 
 
 def insert(connection: Connection, rows: Iterable[dict[str, Any]], *, replace: bool = False) -> None:
-    """Rows as `row_of` makes them, into all tables of clips. replace: they are there already, under the same pk."""
+    """Put rows of `row_of` into all tables of clips. replace: the rows exist under the same pk."""
     for row in rows:
         row = dict(row)
         recipe, adapters, report = row.pop("recipe"), row.pop("adapters"), row.pop("report")
@@ -130,77 +329,11 @@ def insert(connection: Connection, rows: Iterable[dict[str, Any]], *, replace: b
             connection.execute("INSERT INTO clip_reports VALUES (?, ?)", [pk, report.to_json()])
 
 
-def change(store: Store, clip_id: str, changes: Callable[[StoredClip], dict[str, Any]]) -> StoredClip:
-    """Change what people say of a clip, in the row and in the file beside it.
-
-    changes: gives fields of `Sidecar` for the clip as it is when its turn to be changed has come.
-    """
-    with store.database.write():
-        clip = require(store, clip_id)
-        check_own(store.database, clip_id)
-        return put(store, replace(sidecar_of(store, clip), **changes(clip)), missing=clip.missing)
-
-
-def sidecar_of(store: Store, clip: StoredClip) -> Sidecar:
-    """What is known of a clip, in the form of its file."""
-    shared = Sidecar.__dataclass_fields__.keys() & vars(clip).keys()
-    values = {name: getattr(clip, name) for name in shared}
-    report = report_of(store, clip.id)
-    return Sidecar(file=store.stored(clip.path), recipe=clip.recipe, report=report, **values)
-
-
-def report_of(store: Store, clip_id: str) -> Report | None:
-    """What the meters said of a long video; None for another clip, and for an id that is not known."""
-    rows = store.database.query("SELECT report FROM clip_reports JOIN clips ON pk = clip WHERE id = ?", [clip_id])
-    return Report.from_json(rows[0]["report"]) if rows else None
-
-
-def newest(store: Store) -> StoredClip | None:
-    """The clip outside the trash that was made last; None where there is none."""
-    rows = store.database.query(
-        f"SELECT pk FROM clips WHERE trashed IS NULL AND {visitor().own} ORDER BY pk DESC LIMIT 1"
-    )
-    return load(store, [rows[0]["pk"]])[0] if rows else None
-
-
-def get(store: Store, clip_id: str) -> StoredClip | None:
-    """None for an id that is not known."""
-    found = store.database.query(f"SELECT pk FROM clips WHERE id = ? AND {visitor().seen}", [clip_id])
-    return load(store, [found[0]["pk"]])[0] if found else None
-
-
-def require(store: Store, clip_id: str) -> StoredClip:
-    """Raises RequestError for an id that is not known."""
-    clip = get(store, clip_id)
-    if clip is None:
-        raise RequestError(f"there is no clip {short(clip_id)}: `gallery list` names those there are")
-    return clip
-
-
-def load(store: Store, keys: list[int]) -> list[StoredClip]:
-    """Clips by their pk, in the order given. Those gone meanwhile, and those that are nothing to who asks, are left
-    out."""
-    found: dict[int, StoredClip] = {}
-    for start in range(0, len(keys), _MANY):
-        some = keys[start : start + _MANY]
-        marks = ", ".join("?" * len(some))
-        rows = store.database.query(
-            f"SELECT pk, {_FIELDS}, recipe FROM clips JOIN clip_recipes ON clip = pk "
-            f"WHERE pk IN ({marks}) AND {visitor().seen}",
-            some,
-        )
-        weights: dict[int, dict[str, float]] = {}
-        for row in store.database.query(f"SELECT * FROM clip_adapters WHERE clip IN ({marks})", some):
-            weights.setdefault(row["clip"], {})[row["adapter"]] = row["weight"]
-        found |= {row["pk"]: _clip(store, row, weights.get(row["pk"], {})) for row in rows}
-    return [found[key] for key in keys if key in found]
-
-
 def stack_of(recipe: Recipe, adapters: Mapping[str, float]) -> int:
-    """The same number for recipes that differ in the seed alone: same request, model, weights and adapters."""
+    """A number that recipes share which differ in the seed alone: same request, model, weights and adapters."""
     request = {**asdict(recipe.request), "seed": None}
-    made_of = [request, recipe.model, recipe.provenance.get("weights"), dict(adapters)]
-    if recipe.plan is not None:  # with the seeds of its segments: takes of one segment are not takes of the video
+    made_of: list[Any] = [request, recipe.model, recipe.provenance.get("weights"), dict(adapters)]
+    if recipe.plan is not None:  # with the segments' seeds: variants of a segment are no variants of the video
         made_of += [asdict(replace(recipe.plan, seed=None)), recipe.start and recipe.start.to_dict()]
     if recipe.reel is not None:
         made_of += [asdict(replace(recipe.reel, seed=None))]
@@ -208,22 +341,8 @@ def stack_of(recipe: Recipe, adapters: Mapping[str, float]) -> int:
     return int.from_bytes(digest[:8], "big") >> 11  # 53 bits, which JSON and JavaScript keep exactly
 
 
-def _clip(store: Store, row: dict[str, Any], adapters: dict[str, float]) -> StoredClip:
-    values = {
-        **row,
-        "path": store.path(row["path"]),
-        "tags": tuple(filter(None, row["tags"].split("\n"))),
-        "favourite": bool(row["favourite"]),
-        "created": created_at(row["pk"]),
-        "recipe_json": row["recipe"],
-        "adapters": adapters,
-    }
-    del values["pk"], values["recipe"]
-    return StoredClip(**values)
-
-
 def _free_age(connection: Connection, age: int) -> int:
-    """The first microsecond from `age` on that no other clip has: a clip's age is its number."""
+    """The first microsecond from `age` on without a clip: a clip's age is its primary key."""
     taken = connection.execute("SELECT 1 FROM clips WHERE pk = ?", [age]).fetchone()
     if taken is None:
         return age
@@ -232,4 +351,4 @@ def _free_age(connection: Connection, age: int) -> int:
         "(SELECT 1 FROM clips WHERE pk = one.pk + 1) ORDER BY pk LIMIT 1",
         [age],
     ).fetchone()
-    return free
+    return int(free)

@@ -1,4 +1,4 @@
-"""What to look for in the gallery, as a value: checked, JSON both ways. Knows no database."""
+"""A search of the gallery as a checked value, with JSON both ways. Needs no database."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import re
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from app.gallery.values import age_of, check_rating, check_tags, short
-from lavie.errors import RequestError
+from app.gallery.clip import age_of, check_rating, check_tags
+from lavie.errors import RequestError, short
+from lavie.values import parse_object
 
 SORTS = ("newest", "oldest", "rating", "longest", "relevance")
 MAX_TEXT = 100_000  # characters
@@ -21,12 +22,18 @@ _DAY_MICROSECONDS = 24 * 60 * 60 * 1_000_000
 
 @dataclass(frozen=True)
 class Query:
-    """All that is given must hold; what is left out does not matter.
+    """The conditions that clips must meet, and their order.
 
-    text: see `app.gallery.words.match_expression`. adapter: hash of its file. stages: such as `base+interpolation`.
-    created_from, created_to: a day or a time, both included. tags: the clip has all of them. trashed: look in the
-    trash, and nowhere else. missing: whether the file is gone. stacked: one clip, the best rated, for all that differ
-    in the seed alone. sort: one of `SORTS`; relevance is age where there is no text.
+    Attributes:
+        text: see `app.gallery.words.match_expression`.
+        adapter: hash of an adapter's file.
+        stages: such as `base+interpolation`.
+        created_from, created_to: a day or a time, both included.
+        tags: the clip has all of them.
+        trashed: search in the trash and nowhere else.
+        missing: whether the file is gone.
+        stacked: of all clips that differ in the seed alone, show the best rated one.
+        sort: one of `SORTS`; relevance without a text is age.
     """
 
     text: str = ""
@@ -47,7 +54,7 @@ class Query:
     stacked: bool = False
     sort: str = "newest"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.text, str) or len(self.text) > MAX_TEXT:
             raise RequestError(f"the text to look for is {short(self.text)}: give a text of at most {MAX_TEXT}")
         for name in _TEXTS:
@@ -61,7 +68,7 @@ class Query:
             if getattr(self, name) is not None:
                 age_of(getattr(self, name))
         check_rating(self.min_rating)
-        object.__setattr__(self, "tags", check_tags(self.tags))  # a list, as JSON has it, is taken too
+        object.__setattr__(self, "tags", check_tags(self.tags))  # JSON gives a list
         for name in ("favourite", "missing", "trashed", "stacked"):
             value = getattr(self, name)
             open_ = value is None and name in ("favourite", "missing")
@@ -70,15 +77,15 @@ class Query:
 
     @property
     def ages(self) -> tuple[int | None, int | None]:
-        """The first and the last microsecond of the time asked for."""
+        """The first and the last microsecond of `created_from` … `created_to`."""
         first = None if self.created_from is None else age_of(self.created_from)
         last = None if self.created_to is None else age_of(self.created_to)
-        if last is not None and _DAY.fullmatch(self.created_to):
+        if last is not None and _DAY.fullmatch(self.created_to or ""):
             last += _DAY_MICROSECONDS - 1
         return first, last
 
     def to_json(self) -> str:
-        """One line of JSON in ASCII, without what is left out: what a person typed may be no text a file can store."""
+        """One line of JSON without default values, in ASCII: typed text may hold what no file can store."""
         known = {f.name: f.default for f in fields(self)}
         data = {name: value for name, value in asdict(self).items() if value != known[name]}
         return json.dumps(data)
@@ -87,11 +94,9 @@ class Query:
     def from_json(cls, text: str) -> Query:
         """The inverse of `to_json`. Raises RequestError for anything else."""
         try:
-            data = json.loads(text)
-        except (ValueError, TypeError, RecursionError) as error:
+            data = parse_object(text)
+        except ValueError as error:
             raise RequestError(f"this is not the JSON of a search ({short(str(error))})") from None
-        if not isinstance(data, dict):
-            raise RequestError(f"a search is a JSON object, not {short(data)}")
         unknown = sorted(set(data) - {f.name for f in fields(cls)})
         if unknown:
             raise RequestError(f"a search has no field {short(unknown[0])}: remove it")

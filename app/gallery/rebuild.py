@@ -1,59 +1,142 @@
-"""The whole gallery again from the files alone.
+"""Brings the database in line with the files: finds missing and moved clips, and rebuilds the gallery from files alone.
 
-Whatever lies among the clips may have been put there by a stranger: what cannot be understood is left where it is, and
-said. Knows the order of trust: the database, then a clip's sidecar, then the recipe inside its file.
+A missing clip is marked and never forgotten: disks get unplugged, and people tidy folders. Files that cannot be
+understood stay where they are and are reported: strangers may have put them there. The database counts before a clip's
+sidecar, the sidecar before the recipe in the file.
 """
 
 from __future__ import annotations
 
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
-from app.clip import new_id
-from app.gallery.clips import put
-from app.gallery.missing import check_files
+from app.gallery.clip import age_of, created_at, is_id
+from app.gallery.files import hash_file, move, storage_errors
+from app.gallery.gallery import Gallery
 from app.gallery.sidecar import Sidecar, read_sidecar
-from app.gallery.store import Store, hash_file, move, storage_errors
-from app.gallery.values import age_of, created_at, is_id
 from app.media import probe, read_recipe
 from app.recipes.recipe import Recipe
-from app.storage.database import NAME, DamagedDatabaseError, Database, now
+from app.storage.database import NAME, DamagedDatabaseError, Database, new_id, now
 from app.storage.folder_lock import Ownership
 from lavie.errors import LavieError, MediaError, RequestError
+
+_CHECKED_COLUMNS = "id, path, bytes, file_hash, missing"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Outcome of a check. missing: ids of all clips without files. found: ids of clips whose files are back."""
+
+    missing: tuple[str, ...]
+    found: tuple[str, ...]
+
+
+def check_files(gallery: Gallery) -> Checked:
+    """Mark clips whose files are gone, and find those files by their content anywhere in the folder of clips."""
+    rows = gallery.database.query(f"SELECT {_CHECKED_COLUMNS} FROM clips ORDER BY pk")
+    gone = [row for row in rows if not _is_there(gallery, row)]
+    lost = {row["id"] for row in gone}
+    found = {row["id"]: row["path"] for row in rows if row["missing"] and row["id"] not in lost}
+    found |= _find_moved(gallery, gone, used={row["path"] for row in rows if row["id"] not in lost})
+    missing = [row["id"] for row in gone if row["id"] not in found]
+    _record(gallery, missing, found)
+    return Checked(tuple(missing), tuple(found))
+
+
+def check_file(gallery: Gallery, clip_id: str) -> bool:
+    """Whether a clip's file is in its place, unchanged or made again; updates the row. Reads no other file."""
+    gallery.require(clip_id)
+    (row,) = gallery.database.query(f"SELECT {_CHECKED_COLUMNS} FROM clips WHERE id = ?", [clip_id])
+    there = _is_there(gallery, row)
+    _record(gallery, [] if there else [clip_id], {clip_id: row["path"]} if there else {})
+    return there
+
+
+def _record(gallery: Gallery, missing: Iterable[str], found: Mapping[str, str]) -> None:
+    """Store which clips are missing and where others are. found: id → stored path."""
+    with gallery.database.write() as connection:
+        for clip_id in missing:
+            connection.execute("UPDATE clips SET missing = coalesce(missing, ?) WHERE id = ?", [now(), clip_id])
+        for clip_id, path in found.items():
+            if (clip := gallery.get(clip_id)) is not None:
+                gallery.put(replace(gallery.sidecar_of(clip), file=path, **_facts(gallery.absolute_path(path))))
+
+
+def _is_there(gallery: Gallery, row: dict[str, Any]) -> bool:
+    """Whether a clip's file is in its place, or one with the same frames. For a clip not marked as missing, the size
+    suffices."""
+    path = gallery.absolute_path(row["path"])
+    if not os.path.isfile(path):
+        return False
+    if not row["missing"] and os.path.getsize(path) == row["bytes"]:
+        return True
+    return hash_file(path) == row["file_hash"] or _has_recipe_of(gallery, row, path)
+
+
+def _has_recipe_of(gallery: Gallery, row: dict[str, Any], path: Path) -> bool:
+    """Whether a file holds the clip's recipe, which names the hash of its frames: encoders may differ."""
+    clip = gallery.get(row["id"])
+    try:
+        return clip is not None and read_recipe(path) == clip.recipe_json
+    except MediaError:
+        return False
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    return {"file_hash": hash_file(path), "bytes": path.stat().st_size}
+
+
+def _find_moved(gallery: Gallery, gone: list[dict[str, Any]], used: set[str]) -> dict[str, str]:
+    """Id → stored path of missing clips' files. Reads only unused files of a fitting size."""
+    by_size = defaultdict(list)
+    for row in gone:
+        by_size[row["bytes"]].append(row)
+    found: dict[str, str] = {}
+    for path in gallery.videos() if gone else ():
+        with storage_errors(path):
+            rows = [row for row in by_size[path.stat().st_size] if row["id"] not in found]
+        if not rows or gallery.stored_path(path) in used:
+            continue
+        file_hash = hash_file(path)
+        same = next((row["id"] for row in rows if row["file_hash"] == file_hash), None)
+        if same is not None:
+            found[same] = gallery.stored_path(path)
+    return found
 
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """found: ids that the gallery did not have. kept: how many it had. skipped: (file, why it is in no gallery)."""
+    """Outcome of a rebuild. found: ids of new clips. kept: number of known clips. skipped: (file, why)."""
 
     found: tuple[str, ...]
     kept: int
     skipped: tuple[tuple[Path, str], ...]
 
 
-def rebuild(store: Store) -> Rebuilt:
-    """Take in every clip that the folder holds and the database does not. What is known already stays as it is.
-
-    A clip of which only the sidecar is left comes in as missing.
-    """
-    check_files(store)
-    rows = store.database.query("SELECT id, path, file_hash, missing FROM clips")
+def rebuild(gallery: Gallery) -> Rebuilt:
+    """Add every clip that only the folder holds. A sidecar without a file becomes a missing clip."""
+    check_files(gallery)
+    rows = gallery.database.query("SELECT id, path, file_hash, missing FROM clips")
     known, hashes = ({row[name] for row in rows} for name in ("id", "file_hash"))
     paths = {row["path"] for row in rows if not row["missing"]}
     skipped: list[tuple[Path, str]] = []
-    sidecars = _read_sidecars(store, known, skipped)
+    sidecars = _read_sidecars(gallery, known, skipped)
     by_hash = {sidecar.file_hash: sidecar for sidecar in sidecars.values()}
     found: list[str] = []
-    for path in store.videos():
-        if store.stored(path) in paths:
+    for path in gallery.videos():
+        if gallery.stored_path(path) in paths:
             continue
         try:
             file_hash = hash_file(path)
             if file_hash in hashes:
                 raise MediaError("it is a copy of a clip that the gallery has")
-            sidecar = by_hash.get(file_hash) or _from_file(store, path, file_hash, known | sidecars.keys())
-            put(store, replace(sidecar, file=store.stored(path)))
+            sidecar = by_hash.get(file_hash) or _describe_new(gallery, path, file_hash, known | sidecars.keys())
+            gallery.put(replace(sidecar, file=gallery.stored_path(path)))
         except LavieError as error:
             skipped.append((path, str(error)))
             continue
@@ -62,16 +145,16 @@ def rebuild(store: Store) -> Rebuilt:
         sidecars.pop(sidecar.id, None)
     for sidecar in sidecars.values():
         if sidecar.file_hash not in hashes:
-            put(store, sidecar, missing=None if _lies_elsewhere(store, sidecar) else now())
+            gallery.put(sidecar, missing=None if _lies_elsewhere(gallery, sidecar) else now())
             found.append(sidecar.id)
     return Rebuilt(tuple(found), len(known), tuple(skipped))
 
 
 def put_aside_if_damaged(folder: Path) -> Path | None:
-    """Give a damaged database another name, so that a new one can be made; the name, or None for one that is whole.
+    """Rename a damaged database so that a new one can be made; its new name, or None if it is whole.
 
-    Raises StorageError where another process works on the folder, whose database would go from under it, and for one
-    that cannot be opened for another reason, such as being of a newer version.
+    Raises StorageError if another process uses the folder, or if the database cannot be opened for another reason, such
+    as a newer version.
     """
     if not _is_damaged(folder):
         return None
@@ -79,7 +162,7 @@ def put_aside_if_damaged(folder: Path) -> Path | None:
         if not _is_damaged(folder):  # another process has rebuilt it meanwhile
             return None
         aside = folder / f"studio.damaged-{new_id()}.db"
-        for suffix in ("", "-wal", "-shm"):  # what SQLite keeps beside it would be taken for the new one's
+        for suffix in ("", "-wal", "-shm"):  # SQLite would take these for the new database's
             path = folder / f"{NAME}{suffix}"
             if path.exists():
                 move(path, aside.with_name(f"{aside.name}{suffix}"))
@@ -95,7 +178,7 @@ def _is_damaged(folder: Path) -> bool:
 
 
 def describe_file(path: Path, file_hash: str, clip_id: str, stored: str) -> Sidecar:
-    """A clip by nothing but its file. Raises LavieError for one that is no video or carries no recipe of ours."""
+    """A clip's sidecar from its file alone. Raises LavieError if that is no video or has no recipe."""
     text = read_recipe(path)
     if text is None:
         raise MediaError("it carries no recipe")
@@ -117,17 +200,17 @@ def describe_file(path: Path, file_hash: str, clip_id: str, stored: str) -> Side
         frames=info.frames,
         fps=info.fps,
         bytes=status.st_size,
-        seconds=0.0,  # how long the making took, no file says
+        seconds=0.0,  # no file says how long the making took
         frame_hash=recipe.frame_hash or "",
         created=created_at(age),
     )
 
 
-def _read_sidecars(store: Store, known: set[str], skipped: list[tuple[Path, str]]) -> dict[str, Sidecar]:
-    """Those of clips that the database does not know, by id."""
+def _read_sidecars(gallery: Gallery, known: set[str], skipped: list[tuple[Path, str]]) -> dict[str, Sidecar]:
+    """Sidecars of clips that the database does not know, by id."""
     found: dict[str, Sidecar] = {}
-    with storage_errors(store.clips):
-        paths = sorted(path for path in store.clips.glob("[!.]*.json") if path.stem not in known)
+    with storage_errors(gallery.clips):
+        paths = sorted(path for path in gallery.clips.glob("[!.]*.json") if path.stem not in known)
     for path in paths:
         try:
             sidecar = read_sidecar(path)
@@ -139,18 +222,18 @@ def _read_sidecars(store: Store, known: set[str], skipped: list[tuple[Path, str]
     return found
 
 
-def _from_file(store: Store, path: Path, file_hash: str, taken: set[str]) -> Sidecar:
-    """A clip without a sidecar that could be read. It is called what its file is called, where no other clip is."""
+def _describe_new(gallery: Gallery, path: Path, file_hash: str, taken: set[str]) -> Sidecar:
+    """The sidecar of a clip that has no readable one. Its id is the name of the file, unless that is taken."""
     clip_id = path.stem if is_id(path.stem) and path.stem not in taken else new_id()
-    found = describe_file(path, file_hash, clip_id, store.stored(path))
-    unread = store.sidecar(clip_id)
+    found = describe_file(path, file_hash, clip_id, gallery.stored_path(path))
+    unread = gallery.sidecar_path(clip_id)
     if unread.exists():
         move(unread, unread.with_suffix(".damaged"))
     return found
 
 
-def _lies_elsewhere(store: Store, sidecar: Sidecar) -> bool:
-    """Whether a clip outside the data folder is where its sidecar says, unchanged."""
+def _lies_elsewhere(gallery: Gallery, sidecar: Sidecar) -> bool:
+    """Whether a clip outside the data folder lies unchanged where its sidecar says."""
     path = Path(sidecar.file)
     try:
         return path.is_absolute() and path.is_file() and hash_file(path) == sidecar.file_hash

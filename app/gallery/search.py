@@ -1,11 +1,11 @@
-"""A query → the page of clips that it finds, in a time that does not grow with the page's depth.
+"""Finds pages of clips in a time that does not grow with the page's depth; counts tags and models; saves searches.
 
-The statements say which way to walk along the clips, since SQLite would guess, and guess wrong at some sizes: along
-what the full-text index finds, or along one of the narrow indexes that hold all there is to filter by (`app.storage.schema`).
-What other tables know comes in as sets of numbers.
+The statements name the index to walk along, since SQLite guesses wrong at some sizes: the matches of the full-text
+index, or one of the narrow indexes that hold all filters (`app.storage.schema`). Conditions on other tables come in as
+sets of primary keys.
 
-Few clips or stacks are all found and then sorted. Of many, only those of the page are looked at: clips are walked in
-the order of the sort, and for stacks each is asked whether it is the one by which its stack is placed.
+Few clips or stacks are all fetched and sorted. Of many, only those of the page are read: clips in the order of the
+sort; for stacks, each clip is tested for being the one by which its stack is sorted.
 """
 
 from __future__ import annotations
@@ -15,25 +15,29 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.gallery.clips import load
+from app.gallery.clip import Page, age_of, check_tag
+from app.gallery.gallery import Gallery
 from app.gallery.query import Query
-from app.gallery.store import Store
-from app.gallery.values import Page, age_of
 from app.gallery.words import match_expression
-from app.sharing.visitor import visitor
+from app.sharing import at_home_only, visitor
+from app.storage.database import now
 from lavie.errors import RequestError, short
 
-_RATING_STEP = 2**52  # above any age, so that a rating before an age is one number
-_BEST = f"max(rating * {_RATING_STEP} + pk)"  # of a stack: the best rated clip, of those the newest
+_RATING_STEP = 2**52  # above any age: packs a rating and an age into one number
+_BEST = f"max(rating * {_RATING_STEP} + pk)"  # of a stack: the best rated clip, the newest of several
 BEST_PK = f"{_BEST} % {_RATING_STEP}"
 
 
 @dataclass(frozen=True)
 class Order:
-    """A sort. key: what a clip goes by, and then by its number. ascending: the smallest first.
+    """An order of clips and stacks.
 
-    stack_key, stack_tie: the same of a stack, which stands where one of its clips does. index: walks all clips in this
-    order. mates: walks the clips of a stack, the one it stands by first if sorted by `mates_order`.
+    Attributes:
+        key: a clip is sorted by this, then by its primary key.
+        stack_key, stack_tie: the same for a stack, which is sorted by one of its clips.
+        index: walks all clips in this order.
+        mates, mates_order: index and order of a stack's clips, in which the clip that it is sorted by comes first.
+        ascending: smallest first.
     """
 
     key: str
@@ -44,13 +48,13 @@ class Order:
     mates_order: str = ""
     ascending: bool = False
 
-    def sorted(self, key: str, tie: str) -> str:
-        """The terms of ORDER BY, for what the two are called there."""
+    def order_by(self, key: str, tie: str) -> str:
+        """The terms of ORDER BY. key, tie: names of the two columns there."""
         direction = "ASC" if self.ascending else "DESC"
         return ", ".join(f"{name} {direction}" for name in self._place(key, tie))
 
     def beyond(self, key: str, tie: str) -> str:
-        """What holds of the clips or stacks that come after :key and :tie."""
+        """The condition for clips or stacks after :key and :tie."""
         names, values = (", ".join(self._place(*pair)) for pair in ((key, tie), (":key", ":tie")))
         return f"({names}) {'>' if self.ascending else '<'} ({values})"
 
@@ -58,27 +62,31 @@ class Order:
         return (tie,) if self.key == "0" else (key, tie)
 
 
-_BY_BEST = {"stack_tie": BEST_PK, "mates": "clips_by_stack_rating", "mates_order": "rating DESC, pk DESC"}
-_BY_AGE = {"key": "0", "stack_key": "0", "index": "clips_by_age", "mates": "clips_by_stack"}
+_BY_BEST: dict[str, Any] = {
+    "stack_tie": BEST_PK,
+    "mates": "clips_by_stack_rating",
+    "mates_order": "rating DESC, pk DESC",
+}
+_BY_AGE: dict[str, Any] = {"key": "0", "stack_key": "0", "index": "clips_by_age", "mates": "clips_by_stack"}
 ORDERS = {
     "newest": Order(**_BY_AGE, stack_tie="max(pk)", mates_order="pk DESC"),
     "oldest": Order(**_BY_AGE, stack_tie="min(pk)", mates_order="pk", ascending=True),
     "rating": Order("rating", f"{_BEST} / {_RATING_STEP}", index="clips_by_rating", **_BY_BEST),
-    # SQLite takes a column beside max() from the row that has the maximum: here the best clip's.
+    # SQLite takes a column beside max() from the row of the maximum: the best clip.
     "longest": Order("duration", "duration", index="clips_by_duration", **_BY_BEST),
-    "relevance": Order("-rank", "max(-rank)", "max(pk)"),  # of few clips, which are all sorted
+    "relevance": Order("-rank", "max(-rank)", "max(pk)"),  # only for few clips, which are all sorted
 }
 
 
 MAX_LIMIT = 1000
-_FEW = 10_000  # clips: a text that more of them match says little about any, so that those come by age, not relevance
-_MANY = 1_000  # clips or stacks: more are not all sorted for a page, and more stacks of a text not counted
-_GLANCE = 10_000  # clips of a text: they hold many stacks, or all that there are can be found in good time
+_FEW = 10_000  # clips: if more match a text, they are sorted by age instead of relevance
+_MANY = 1_000  # clips or stacks: more are not all sorted for a page; more stacks of a text are not counted
+_GLANCE = 10_000  # clips of a text: they hold many stacks, or can all be fetched in good time
 
 
 @dataclass(frozen=True)
 class _Walk:
-    """What to select from, on which conditions, with which values; pk: what a clip's number is called there."""
+    """FROM and WHERE of a statement with the values. pk: name of a clip's primary key there."""
 
     source: str
     where: str
@@ -86,24 +94,26 @@ class _Walk:
     pk: str
 
 
-def page(store: Store, query: Query, after: str | None = None, limit: int = 24) -> Page:
-    """The clips that follow `after`, an earlier page's `next`. limit: 1 … 1000. Raises RequestError.
+def find_clips(gallery: Gallery, query: Query = Query(), after: str | None = None, limit: int = 24) -> Page:
+    """A page of the clips that a query finds. Raises RequestError.
 
-    The total is that of the first page: counting again would cost more than the page.
+    Args:
+        after: `next` of the page before; its total is reused, since counting costs more than a page.
+        limit: 1 … 1000 clips.
     """
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
         raise RequestError(f"limit is {short(limit)}: give a whole number from 1 to {MAX_LIMIT}")
     if after is None:
-        sort, last = _sort(store, query), None
-        total, many = _extent(store, query, sort)
+        sort, last = _sort(gallery, query), None
+        total, many = _extent(gallery, query, sort)
     else:
-        sort, last, total = _place(query, after)
-        many = total is None if _counts_few_only(query) else total > _MANY
-    rows = _rows(store, query, sort, many, last, limit + 1) if total != 0 else []
+        sort, last, total = _parse_after(query, after)
+        many = total is None or (total > _MANY and not _counts_few_only(query))
+    rows = _rows(gallery, query, sort, many, last, limit + 1) if total != 0 else []
     if total is None and not many:
         total = rows[0]["total"] if rows else 0
     shown = rows[:limit]
-    clips = load(store, [row["pk"] for row in shown])
+    clips = gallery.load([row["pk"] for row in shown])
     if query.stacked:
         counts = {row["pk"]: row["count"] for row in shown}
         clips = [replace(clip, count=counts[age_of(clip.created)]) for clip in clips]
@@ -111,38 +121,38 @@ def page(store: Store, query: Query, after: str | None = None, limit: int = 24) 
     return Page(tuple(clips), more, _MANY if total is None else total, total is not None)
 
 
-def keys(store: Store, query: Query) -> list[int]:
-    """The numbers of all clips that a query finds, the oldest first. A stack gives all its clips."""
+def find_keys(gallery: Gallery, query: Query) -> list[int]:
+    """Primary keys of all clips that a query finds, the oldest first, with all clips of stacks."""
     walk = _walk(replace(query, stacked=False))
     sql = f"SELECT pk FROM {walk.source} WHERE {walk.where} ORDER BY {walk.pk}"
-    return [row["pk"] for row in store.database.query(sql, walk.values)]
+    return [row["pk"] for row in gallery.database.query(sql, walk.values)]
 
 
-def tags(store: Store) -> dict[str, int]:
+def count_tags(gallery: Gallery) -> dict[str, int]:
     """Every tag outside the trash with its number of clips, the most used first."""
-    return _counted(store, "tag", "clip_tags")
+    return _count_values(gallery, "tag", "clip_tags")
 
 
-def choices(store: Store, name: str) -> dict[Any, int]:
-    """The values of a filter outside the trash, each with its number of clips, the most used first."""
+def count_values(gallery: Gallery, name: str) -> dict[Any, int]:
+    """Every `model`, `stages` or `adapter` outside the trash with its number of clips, the most used first."""
     if name == "adapter":
-        return _counted(store, "adapter", "clip_adapters")
+        return _count_values(gallery, "adapter", "clip_adapters")
     if name not in ("model", "stages"):
         raise RequestError(f"there is no list of {short(name)}: choose model, stages or adapter")
     if visitor().name:
-        return _own(store, name, "clips")
-    rows = store.database.query(
+        return _count_own(gallery, name, "clips")
+    rows = gallery.database.query(
         f"SELECT {name} AS value, count(*) AS n FROM clips INDEXED BY clips_by_{name} WHERE trashed IS NULL "
         "GROUP BY value ORDER BY n DESC, value"
     )
     return {row["value"]: row["n"] for row in rows}
 
 
-def _counted(store: Store, column: str, table: str) -> dict[Any, int]:
-    """All of a value's clips less those in the trash, which are few: cheaper than to look at each clip."""
+def _count_values(gallery: Gallery, column: str, table: str) -> dict[Any, int]:
+    """Counts all clips and subtracts the few in the trash: cheaper than reading each clip."""
     if visitor().name:
-        return _own(store, column, f"{table} JOIN clips ON pk = clip")
-    rows = store.database.query(
+        return _count_own(gallery, column, f"{table} JOIN clips ON pk = clip")
+    rows = gallery.database.query(
         f"""
         SELECT value, sum(n) AS n FROM (
             SELECT {column} AS value, count(*) AS n FROM {table} GROUP BY value
@@ -154,9 +164,9 @@ def _counted(store: Store, column: str, table: str) -> dict[Any, int]:
     return {row["value"]: row["n"] for row in rows}
 
 
-def _own(store: Store, column: str, source: str) -> dict[Any, int]:
-    """The same of the visitor's clips alone, each of which is looked at."""
-    rows = store.database.query(
+def _count_own(gallery: Gallery, column: str, source: str) -> dict[Any, int]:
+    """The same for the visitor's clips alone."""
+    rows = gallery.database.query(
         f"SELECT {column} AS value, count(*) AS n FROM {source} WHERE trashed IS NULL AND {visitor().listed} "
         "GROUP BY value ORDER BY n DESC, value"
     )
@@ -164,52 +174,52 @@ def _own(store: Store, column: str, source: str) -> dict[Any, int]:
 
 
 def _counts_few_only(query: Query) -> bool:
-    """Whether many are not counted: the stacks of a common word, which would take longer than a page may."""
+    """Whether a large total is left out: counting the stacks of a common word takes too long."""
     return query.stacked and any(match_expression(query.text))
 
 
-def _extent(store: Store, query: Query, sort: str) -> tuple[int | None, bool]:
-    """How many clips, or stacks of clips, a query finds, None where that is not known yet; and whether it is many."""
+def _extent(gallery: Gallery, query: Query, sort: str) -> tuple[int | None, bool]:
+    """The number of clips or stacks that a query finds, None where it is not known yet; and whether it is large."""
     if not _counts_few_only(query):
-        total = _count(store, query, _walk(query, "clips_by_stack" if query.stacked else "clips_by_age"))
+        total = _count(gallery, query, _walk(query, "clips_by_stack" if query.stacked else "clips_by_age"))
         return total, total > _MANY
     if sort == "relevance":
         return None, False
-    return None, _count(store, query, _walk(query, hits=_GLANCE), most=_MANY + 1) > _MANY
+    return None, _count(gallery, query, _walk(query, hits=_GLANCE), most=_MANY + 1) > _MANY
 
 
-def _count(store: Store, query: Query, walk: _Walk, most: int = -1) -> int:
+def _count(gallery: Gallery, query: Query, walk: _Walk, most: int = -1) -> int:
     what = "DISTINCT stack" if query.stacked else "1"
     sql = f"SELECT count(*) AS n FROM (SELECT {what} FROM {walk.source} WHERE {walk.where} LIMIT {most})"
-    return store.database.query(sql, walk.values)[0]["n"]
+    return int(gallery.database.query(sql, walk.values)[0]["n"])
 
 
 def _rows(
-    store: Store, query: Query, sort: str, many: bool, last: tuple[float, int] | None, limit: int
+    gallery: Gallery, query: Query, sort: str, many: bool, last: tuple[float, int] | None, limit: int
 ) -> list[dict[str, Any]]:
-    """pk of the clip to show, what the page is sorted by and goes on after (key, tie); for stacks also count."""
+    """Rows with pk of the clip, key and tie that the page is sorted by, and for stacks count."""
     goes_on = last is not None
     if not query.stacked:
-        sql, values = _clips(query, sort, many, goes_on)
+        sql, values = _select_clips(query, sort, many, goes_on)
     else:
-        sql, values = (_stacks_of_many if many else _stacks)(query, sort, goes_on)
-    place = {"key": last[0], "tie": last[1]} if goes_on else {}
-    return store.database.query(sql, {**values, **place, "limit": limit})
+        sql, values = (_select_stacks_of_many if many else _select_stacks)(query, sort, goes_on)
+    place = {"key": last[0], "tie": last[1]} if last is not None else {}
+    return gallery.database.query(sql, {**values, **place, "limit": limit})
 
 
-def _clips(query: Query, sort: str, many: bool, goes_on: bool) -> tuple[str, dict[str, Any]]:
-    """The clips of a page."""
+def _select_clips(query: Query, sort: str, many: bool, goes_on: bool) -> tuple[str, dict[str, Any]]:
+    """The statement for clips."""
     order = ORDERS[sort]
     walk = _walk(query, order.index if many and order.index else "clips_by_age", ranked=sort == "relevance")
     beyond = f"AND {order.beyond(order.key, walk.pk)}" if goes_on else ""
     sql = f"""
         SELECT pk, {order.key} AS key, {walk.pk} AS tie FROM {walk.source} WHERE {walk.where} {beyond}
-        ORDER BY {order.sorted(order.key, walk.pk)} LIMIT :limit"""
+        ORDER BY {order.order_by(order.key, walk.pk)} LIMIT :limit"""
     return sql, walk.values
 
 
-def _stacks(query: Query, sort: str, goes_on: bool) -> tuple[str, dict[str, Any]]:
-    """The stacks of a page, from all that there are, and how many that is."""
+def _select_stacks(query: Query, sort: str, goes_on: bool) -> tuple[str, dict[str, Any]]:
+    """The statement for stacks that fetches and counts all."""
     order, ranked = ORDERS[sort], sort == "relevance"
     walk = _walk(query, "clips_by_age" if ranked else "clips_by_stack", ranked=ranked)
     columns = f"{BEST_PK} AS pk, count(*) AS count, {order.stack_key} AS key, {order.stack_tie} AS tie"
@@ -217,14 +227,14 @@ def _stacks(query: Query, sort: str, goes_on: bool) -> tuple[str, dict[str, Any]
     sql = f"""
         WITH found AS MATERIALIZED (SELECT {columns} FROM {walk.source} WHERE {walk.where} GROUP BY stack)
         SELECT *, (SELECT count(*) FROM found) AS total FROM found {beyond}
-        ORDER BY {order.sorted("key", "tie")} LIMIT :limit"""
+        ORDER BY {order.order_by("key", "tie")} LIMIT :limit"""
     return sql, walk.values
 
 
-def _stacks_of_many(query: Query, sort: str, goes_on: bool) -> tuple[str, dict[str, Any]]:
-    """The stacks of a page, without a look at those before and behind it.
+def _select_stacks_of_many(query: Query, sort: str, goes_on: bool) -> tuple[str, dict[str, Any]]:
+    """The statement for stacks that reads only those of the page.
 
-    The text is asked of a clip's mates alone: the first of those that match is the clip itself, or it is passed over.
+    Clips are walked in the order of the sort; a clip stands for its stack if it is the first of the stack's matches.
     """
     order, walk = ORDERS[sort], _walk(query, "clips_by_stack")
     parts, _ = _conditions(query, "pk")
@@ -236,15 +246,15 @@ def _stacks_of_many(query: Query, sort: str, goes_on: bool) -> tuple[str, dict[s
                 SELECT pk FROM clips INDEXED BY {order.mates}
                 WHERE stack = one.stack AND {walk.where} ORDER BY {order.mates_order} LIMIT 1
             )
-            ORDER BY {order.sorted(order.key, "pk")} LIMIT :limit
+            ORDER BY {order.order_by(order.key, "pk")} LIMIT :limit
         )
         SELECT {BEST_PK} AS pk, count(*) AS count, key, tie FROM page CROSS JOIN {walk.source} ON stack = number
-        WHERE {walk.where} GROUP BY key, tie ORDER BY {order.sorted("key", "tie")}"""
+        WHERE {walk.where} GROUP BY key, tie ORDER BY {order.order_by("key", "tie")}"""
     return sql, walk.values
 
 
 def _walk(query: Query, index: str = "clips_by_age", *, ranked: bool = False, hits: int = -1) -> _Walk:
-    """Along an index; by age, along what the text finds. ranked: with `rank`. hits: look no further in the text."""
+    """Walks along an index, or along the text's matches if that is by age. ranked: with `rank`. hits: most matches."""
     wanted, unwanted = match_expression(query.text)
     along_text = bool(wanted) and index == "clips_by_age"
     pk = "hit" if along_text else "pk"
@@ -266,7 +276,7 @@ def _walk(query: Query, index: str = "clips_by_age", *, ranked: bool = False, hi
 
 
 def _conditions(query: Query, pk: str) -> tuple[list[str], dict[str, Any]]:
-    """What must hold apart from the text, and the values by name."""
+    """The conditions apart from the text, and the values by name."""
     parts = [f"trashed IS {'NOT NULL' if query.trashed else 'NULL'}"]
     if query.missing is not None:
         parts.append(f"missing IS {'NOT NULL' if query.missing else 'NULL'}")
@@ -278,7 +288,7 @@ def _conditions(query: Query, pk: str) -> tuple[list[str], dict[str, Any]]:
     ]
     filters += [(f"{pk} >=", "first", first), (f"{pk} <=", "last", last)]
     filters += [("rating >=", "min_rating", query.min_rating or None)]
-    # The + keeps SQLite from visiting the clips of a set one by one, out of order: right only for small sets.
+    # The + keeps SQLite from reading the clips of a set one by one, out of order; that is right only for small sets.
     sets = [(f"{pk} IN (SELECT pk FROM clips WHERE {name}", name, getattr(query, name)) for name in ("seed", "parent")]
     sets += [(f"+{pk} IN (SELECT clip FROM clip_tags WHERE tag", f"tag{n}", tag) for n, tag in enumerate(query.tags)]
     sets += [(f"+{pk} IN (SELECT clip FROM clip_adapters WHERE adapter", "adapter", query.adapter)]
@@ -288,21 +298,21 @@ def _conditions(query: Query, pk: str) -> tuple[list[str], dict[str, Any]]:
     return parts, values
 
 
-def _is_rare(store: Store, wanted: str) -> bool:
+def _is_rare(gallery: Gallery, wanted: str) -> bool:
     sql = "SELECT count(*) AS n FROM (SELECT 1 FROM clips_text WHERE clips_text MATCH ? LIMIT ?)"
-    return store.database.query(sql, [wanted, _FEW + 1])[0]["n"] <= _FEW
+    return bool(gallery.database.query(sql, [wanted, _FEW + 1])[0]["n"] <= _FEW)
 
 
-def _sort(store: Store, query: Query) -> str:
-    """The sort to use."""
+def _sort(gallery: Gallery, query: Query) -> str:
+    """The sort to use: relevance needs a text that few clips match."""
     if query.sort != "relevance":
         return query.sort
     wanted, _ = match_expression(query.text)
-    return "relevance" if wanted and _is_rare(store, wanted) else "newest"
+    return "relevance" if wanted and _is_rare(gallery, wanted) else "newest"
 
 
-def _place(query: Query, after: str) -> tuple[str, tuple[float, int], int | None]:
-    """The sort of an earlier page, where it ended, and its total; None where those are many, and not counted."""
+def _parse_after(query: Query, after: str) -> tuple[str, tuple[float, int], int | None]:
+    """The sort of an earlier page, where it ended, and its total, None where that was not counted."""
     try:
         sort, key, tie, total = json.loads(after)
         if any(isinstance(value, (str, bool)) for value in (key, tie, total)):
@@ -316,3 +326,30 @@ def _place(query: Query, after: str) -> tuple[str, tuple[float, int], int | None
         return sort, place, None if total is None else int(total)
     except (ValueError, TypeError, OverflowError, RecursionError):
         raise RequestError(f"after is {short(after)}: pass the `next` of the same search, or nothing") from None
+
+
+def save_search(gallery: Gallery, name: str, query: Query) -> None:
+    """Save a query under a name; replaces a saved one of that name."""
+    at_home_only("no search can be kept")
+    with gallery.database.write() as connection:
+        values = {"name": check_tag(name), "query": query.to_json(), "created": now()}
+        connection.table("saved_searches").insert(values, replace=True)
+
+
+def list_searches(gallery: Gallery) -> dict[str, Query]:
+    """The saved queries by name, in alphabetical order, without those that this version cannot read."""
+    found = {}
+    for row in gallery.database.query("SELECT name, query FROM saved_searches ORDER BY name"):
+        try:
+            found[row["name"]] = Query.from_json(row["query"])
+        except RequestError:
+            continue
+    return found
+
+
+def delete_search(gallery: Gallery, name: str) -> None:
+    """Raises RequestError for an unknown name."""
+    at_home_only("no search can be removed")
+    with gallery.database.write() as connection:
+        if not connection.execute("DELETE FROM saved_searches WHERE name = ?", [name]).rowcount:
+            raise RequestError(f"there is no saved search {short(name)}: look at the list of them")

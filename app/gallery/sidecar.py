@@ -1,7 +1,7 @@
-"""A clip's JSON sidecar, `clips/<id>.json`: all that is known of it, so that the files alone make the gallery again.
+"""A clip's JSON sidecar, `clips/<id>.json`: everything known about the clip, enough to rebuild the gallery from files.
 
-It lies among the clips even where the clip itself does not: nothing is ever written into folders that are not ours.
-Knows the form of the file; does not know the database. Whatever it holds was perhaps written by a stranger.
+It lies in the folder of clips even if the clip does not: nothing is written to foreign folders. Its content is
+untrusted.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app.gallery.store import storage_errors, write_text
-from app.gallery.values import age_of, check_id, check_notes, check_rating, check_tags
+from app.gallery.clip import age_of, check_id, check_notes, check_rating, check_tags
+from app.gallery.files import storage_errors, write_text
 from app.recipes.recipe import MAX_RECIPE, Recipe
 from extensions.long_video.metrics import Report
 from lavie.errors import RequestError, short
+from lavie.values import parse_object
 
 SCHEMA_VERSION = 1
-MAX_BYTES = 8 * MAX_RECIPE  # recipe, report, notes and tags, each at its longest
+MAX_BYTES = 8 * MAX_RECIPE  # enough for the longest recipe, report, notes and tags
 _SCHEMA_KEY = "lavie_clip"
 _HASH = re.compile(r"[0-9a-f]{64}")
 _WHOLE = ("width", "height", "frames", "bytes")
@@ -31,8 +32,10 @@ _LONGEST_PATH = 5000
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What the file says. file: as `Store.stored` has it, never with `..`. report: of a long video's meters; the file
-    of another clip has none. Other fields are those of `StoredClip`."""
+    """The content of the file, with the fields of `Clip`.
+
+    file: as `Gallery.stored_path` gives it, never with `..`. report: only of a long video.
+    """
 
     id: str
     file: str
@@ -55,7 +58,7 @@ class Sidecar:
     adapters: dict[str, float] = field(default_factory=dict)
     report: Report | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_id(self.id)
         if self.parent is not None:
             check_id(self.parent)
@@ -88,10 +91,9 @@ class Sidecar:
     def from_json(cls, text: str) -> Sidecar:
         """The inverse of `to_json`. Raises RequestError for anything else."""
         try:
-            data = json.loads(text)
+            data = parse_object(text, MAX_BYTES, storable=True)
             version, recipe = data.pop(_SCHEMA_KEY), json.dumps(data.pop("recipe"), ensure_ascii=False)
             report = json.dumps(data.pop("report")) if "report" in data else None
-            json.dumps(data, ensure_ascii=False).encode()  # halves of characters fit no database
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise RequestError(f"this is no sidecar of a clip ({short(str(error))})") from None
         if version != SCHEMA_VERSION or isinstance(version, bool):
@@ -103,7 +105,7 @@ class Sidecar:
 
 
 def read_report(text: str) -> Report:
-    """What the meters said, of a file that a stranger may have written. Raises RequestError for what is none."""
+    """A long video's report from untrusted text. Raises RequestError."""
     report = Report.from_json(text)
     joins, drift, findings = report.joins, report.drift, report.findings
     for several in (joins, drift, findings, *(one.segments for one in drift if isinstance(drift, tuple))):
@@ -121,7 +123,7 @@ def read_report(text: str) -> Report:
 
 
 def read_sidecar(path: Path) -> Sidecar | None:
-    """None where there is none. Raises RequestError for what is no sidecar, StorageError if it cannot be read."""
+    """The sidecar; None if there is no file. Raises RequestError for other content, StorageError if reading fails."""
     with storage_errors(path):
         if path.is_symlink() or not path.is_file():
             return None
@@ -132,7 +134,7 @@ def read_sidecar(path: Path) -> Sidecar | None:
 
 
 def parse_sidecar(content: bytes) -> Sidecar:
-    """Raises RequestError for what is no sidecar."""
+    """Raises RequestError if the content is no sidecar."""
     try:
         return Sidecar.from_json(content.decode())
     except UnicodeDecodeError as error:
@@ -140,7 +142,7 @@ def parse_sidecar(content: bytes) -> Sidecar:
 
 
 def write_sidecar(path: Path, sidecar: Sidecar) -> None:
-    """Whole or not at all; a file that says so already is left alone. Raises MediaError, StorageError."""
+    """Write the file whole or not at all, unless its content is the same. Raises MediaError, StorageError."""
     text = sidecar.to_json()
     with storage_errors(path):
         same = path.is_file() and not path.is_symlink() and path.read_bytes() == text.encode()

@@ -1,8 +1,8 @@
-"""Text → the words that the full-text index holds, and what a person types → an expression it cannot misread.
+"""Splits text into the words of the full-text index, and turns typed searches into safe FTS5 expressions.
 
-Letters and digits make words. Characters of scripts that put no space between words (Chinese, Japanese, Thai, …) are
-words of their own, so that a part of a sentence is found in it; so are emoji and other symbols, under a name made of
-letters, since the index holds nothing else. Knows no database.
+Letters and digits form words. Each character of a script without spaces between words (Chinese, Japanese, Thai, …) is a
+word, so that parts of sentences are found. So is each emoji or symbol, under a name in letters, since the index holds
+nothing else.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_MOST = 64  # words of one search; what is longer is looked for by its beginning
+_MOST = 64  # words of one search; the rest of a longer one is ignored
 _PIECE = re.compile(r'(-?)"([^"]*)"?(\*?)|(\S+)')
 _UNSPACED = (
     (0x0E00, 0x0EFF),  # Thai, Lao
@@ -24,15 +24,15 @@ _UNSPACED = (
 
 
 def index_text(*texts: str) -> str:
-    """Words with spaces between them."""
+    """The words of the texts, separated by spaces."""
     return " ".join("".join(map(_spell, unicodedata.normalize("NFKC", " ".join(texts)))).split())
 
 
 def match_expression(text: str) -> tuple[str, str]:
-    """What FTS5 is asked for a text as typed, and what it is asked to leave out; either may be empty.
+    """The FTS5 expressions for a typed text: what must match and what must not; either may be empty.
 
-    All words must be there, in any order. `"two words"` stay together, `wor*` is the beginning of a word, `-word` must
-    not be there. Anything else between the words means nothing, and a text without a word asks for nothing.
+    All words must match, in any order. `"two words"` match together, `wor*` matches the beginning of a word, `-word`
+    must not match. Everything else between words is ignored.
     """
     wanted: dict[str, None] = {}
     unwanted: dict[str, None] = {}
@@ -46,12 +46,12 @@ def match_expression(text: str) -> tuple[str, str]:
 
 
 def _spell(character: str) -> str:
-    """A character as it stands in a word, or as a word of its own, or as a gap."""
+    """A character as part of a word, as a word of its own, or as a gap."""
     code = ord(character)
     match unicodedata.category(character)[0]:
         case "S" if code > 127:
             return f" u{code:x} "
-        case "M" if 0xFE00 <= code <= 0xFE0F:  # asks for the colourful form of the symbol before it
+        case "M" if 0xFE00 <= code <= 0xFE0F:  # variation selector: shows the symbol before it as emoji
             return ""
         case "L" | "N" | "M":
             return f" {character} " if any(first <= code <= last for first, last in _UNSPACED) else character

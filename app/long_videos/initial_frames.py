@@ -1,8 +1,4 @@
-"""From a clip or a file to the latents that a long video continues or joins. torch and a model are loaded when frames
-come in.
-
-Knows what is kept of clips (`app.long_videos.initial_frames`); `app.long_videos.sources` knows files.
-"""
+"""Clips and files → the latents that a long video continues or joins. Loads torch and a model only to encode frames."""
 
 from __future__ import annotations
 
@@ -13,12 +9,13 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
-from app.gallery.store import hash_file
+from app.gallery.files import hash_file
 from app.recipes.initial_frames import CLIP, FILE, MAX_JOINED, MAX_START, InitialFrames, JoinedFrames
 from app.recipes.segments import course_of
 from app.storage.initial_frames import InitialFramesStore
 from app.storage.segment_latents import SegmentLatents
 from app.storage.stage_latents import StageLatents
+from app.workspace import Workspace
 from extensions.long_video.join_plan import CLIP as CLIP_PIECE
 from lavie.errors import LavieError, RequestError
 from lavie.events import BASE
@@ -28,25 +25,25 @@ if typing.TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from app.gallery import StoredClip
+    from app.gallery import Clip
     from app.recipes.recipe import Recipe
-    from app.studio import Studio
     from lavie.cascade import Cascade
 
 
 _Piece = Callable[[], "Tensor"]
 
 
-def kept_latents(studio: Studio, clip: StoredClip, most: int | None = None) -> Tensor | None:
-    """The last `most` frames [all], 1 C n h w; None where none are kept whole, or they are another autoencoder's."""
+def load_latents(workspace: Workspace, clip: Clip, most: int | None = None) -> Tensor | None:
+    """The stored latents of the last `most` frames [all], 1 C n h w; None if some are missing, or of another
+    autoencoder."""
     import torch
 
     recipe = clip.recipe
-    if recipe.model != studio.model or not _same_autoencoder(studio, recipe):
+    if recipe.model != workspace.model or not _same_autoencoder(workspace, recipe):
         return None
     found, frames = [], 0
     try:
-        for piece in reversed(list(_pieces(studio, clip))):
+        for piece in reversed(list(_pieces(workspace, clip))):
             found.insert(0, piece())
             frames += found[0].shape[2]
             if most is not None and frames >= most:
@@ -58,18 +55,18 @@ def kept_latents(studio: Studio, clip: StoredClip, most: int | None = None) -> T
 
 
 def base_frames(recipe: Recipe) -> int:
-    """How many frames a clip has in its base stage."""
+    """The number of frames of a clip in its base stage."""
     return course_of(recipe.job).frames if recipe.job.long else recipe.request.frames
 
 
-def _pieces(studio: Studio, clip: StoredClip) -> Iterator[_Piece]:
-    """What reads each piece of the clip, in their order. They raise LavieError or KeyError for what is gone."""
-    recipe, database, folder = clip.recipe, studio.database, studio.config.data
+def _pieces(workspace: Workspace, clip: Clip) -> Iterator[_Piece]:
+    """Readers of the clip's pieces, in their order. They raise LavieError or KeyError for what is gone."""
+    recipe, database, folder = clip.recipe, workspace.database, workspace.config.data
     if recipe.job.long is None:
-        yield partial(_artefact, StageLatents(database, folder), clip.id)
+        yield partial(_read_stage, StageLatents(database, folder), clip.id)
         return
     starts, parts = InitialFramesStore(database, folder), SegmentLatents(database, folder, clip.id, shared=False)
-    made = iter([partial(_part, parts, key) for key in parts.keys_of(BASE)])
+    made = iter([partial(_read_part, parts, key) for key in parts.keys_of(BASE)])
     if recipe.reel is None:
         yield from [partial(starts.load, recipe.start)] if recipe.start else []
         yield from made
@@ -78,22 +75,22 @@ def _pieces(studio: Studio, clip: StoredClip) -> Iterator[_Piece]:
         if piece.kind == CLIP_PIECE:
             yield partial(starts.load, recipe.shots[piece.number])
         else:
-            yield next(made, partial(_part, parts, ""))  # a part that is not listed is gone too
+            yield next(made, partial(_read_part, parts, ""))  # a part that is not listed is gone too
 
 
-def _artefact(artefacts: StageLatents, job_id: str) -> Tensor:
+def _read_stage(artefacts: StageLatents, job_id: str) -> Tensor:
     latents = artefacts.load(job_id, BASE)
     if latents is None:
         raise KeyError(job_id)
     return latents
 
 
-def _part(parts: SegmentLatents, key: str) -> Tensor:
+def _read_part(parts: SegmentLatents, key: str) -> Tensor:
     return parts[key].latents
 
 
-def _same_autoencoder(studio: Studio, recipe: Recipe) -> bool:
-    bundle = replace(studio.config, model=recipe.model).bundle
+def _same_autoencoder(workspace: Workspace, recipe: Recipe) -> bool:
+    bundle = replace(workspace.config, model=recipe.model).bundle
     was = {file: found for file, found in recipe.provenance.get("weights", {}).items() if file.startswith("vae/")}
     try:
         return all(hash_file(bundle / file) == found for file, found in was.items())
@@ -101,75 +98,75 @@ def _same_autoencoder(studio: Studio, recipe: Recipe) -> bool:
         return False
 
 
-Tell = Callable[[str], None]  # gets what a person should know, a sentence at a time
+Report = Callable[[str], None]  # gets notices for the person, a sentence at a time
 _ONE_STAGE = {"interpolation": None, "super_resolution": None}
 
 
 class InitialFramesLoader:
-    """All methods may be called from any thread."""
+    """Stores the frames of clips and files as latents. All methods may be called from any thread."""
 
-    def __init__(self, studio: Studio):
-        self._studio = studio
-        self._starts = InitialFramesStore(studio.database, studio.config.data)
+    def __init__(self, workspace: Workspace):
+        self._workspace = workspace
+        self._store = InitialFramesStore(workspace.database, workspace.config.data)
         self._encoding = threading.Lock()  # one at a time: each has an autoencoder in memory
 
     def check(self, start: InitialFrames) -> None:
-        """Raises RequestError where its latents are not kept."""
-        if not self._starts.has(start):
+        """Raises RequestError if its latents are not stored."""
+        if not self._store.has(start):
             raise RequestError(
                 f"the frames of {start.name} that are to be {start.used} are not kept any more: choose the clip or "
                 "file anew"
             )
 
-    def from_clip(self, clip: StoredClip) -> InitialFrames:
-        """Its last frames: latents, where they are of this model; else what its file shows."""
-        latents = kept_latents(self._studio, clip, MAX_START)
+    def load_clip(self, clip: Clip) -> InitialFrames:
+        """Store its last frames: its latents if they are of this model, else those of its encoded file."""
+        latents = load_latents(self._workspace, clip, MAX_START)
         if latents is not None:
-            return self._starts.keep(latents, CLIP, clip.id)
-        start, _ = self._encoded(clip.path, "crop", CLIP, clip.id, clip.recipe.request)
+            return self._store.keep(latents, CLIP, clip.id)
+        start, _ = self._encode_end(clip.path, "crop", CLIP, clip.id, clip.recipe.request)
         return start
 
-    def from_file(self, path: Path, fit: str, request: Request | None) -> tuple[InitialFrames, tuple[str, ...]]:
-        """The last frames of a video or picture, and what a person should know. request: whose size they get."""
-        return self._encoded(path, fit, FILE, path.name, request)
+    def load_file(self, path: Path, fit: str, request: Request | None) -> tuple[InitialFrames, tuple[str, ...]]:
+        """Store the last frames of a video or picture; with notices for the person. request: gives size and rate."""
+        return self._encode_end(path, fit, FILE, path.name, request)
 
-    def joined(
-        self, sources: Sequence[StoredClip | Path], request: Request, fit: str, tell: Tell
+    def load_whole(
+        self, sources: Sequence[Clip | Path], request: Request, fit: str, report: Report
     ) -> list[JoinedFrames]:
-        """All frames of each clip or file, in the size and rate of the request [the model's].
+        """Store all frames of each clip or file, in the size and rate of the request [the model's].
 
         Raises MediaError for a file that cannot be read, RequestError for a clip of too many frames.
         """
-        load = cache(self._studio.load)  # a model of its own for all of them, if one is needed
+        load = cache(self._workspace.load_again)  # one model for all of them, if one is needed
         with self._encoding:
-            return [self._joined(source, request, fit, tell, load) for source in sources]
+            return [self._load_source(source, request, fit, report, load) for source in sources]
 
-    def _joined(
-        self, source: StoredClip | Path, request: Request, fit: str, tell: Tell, load: Callable[[], Cascade]
+    def _load_source(
+        self, source: Clip | Path, request: Request, fit: str, report: Report, load: Callable[[], Cascade]
     ) -> JoinedFrames:
         if isinstance(source, Path):
-            return self._all_of(source, FILE, source.name, request, fit, tell, load)
-        card, own = self._studio.card, source.recipe.request
+            return self._encode_whole(source, FILE, source.name, request, fit, report, load)
+        card, own = self._workspace.card, source.recipe.request
         whole = card.resolved(request) if card else load().resolve(replace(request, **_ONE_STAGE))
         if (count := base_frames(source.recipe)) > MAX_JOINED:
             raise RequestError(
                 f"the clip {source.id} has {count} frames, more than the {MAX_JOINED} that can be joined: cut it first"
             )
         if (own.width, own.height, own.fps) == (whole.width, whole.height, whole.fps):
-            latents = kept_latents(self._studio, source)
+            latents = load_latents(self._workspace, source)
             if latents is not None:
-                return self._starts.keep_whole(latents, CLIP, source.id)
+                return self._store.keep_whole(latents, CLIP, source.id)
         else:
-            tell(
+            report(
                 f"{source.id}: It has {own.width}×{own.height} at {own.fps:g} fps, the new video "
                 f"{whole.width}×{whole.height} at {whole.fps:g}: its file is read and fitted."
             )
-        return self._all_of(source.path, CLIP, source.id, request, fit, tell, load)
+        return self._encode_whole(source.path, CLIP, source.id, request, fit, report, load)
 
-    def _all_of(
-        self, path: Path, kind: str, name: str, request: Request, fit: str, tell: Tell, load: Callable[[], Cascade]
+    def _encode_whole(
+        self, path: Path, kind: str, name: str, request: Request, fit: str, report: Report, load: Callable[[], Cascade]
     ) -> JoinedFrames:
-        """A file's frames, each encoded as it is read."""
+        """Store a file's frames, each encoded as it is read."""
         import torch
 
         from app.long_videos.sources import read_whole
@@ -181,25 +178,25 @@ class InitialFramesLoader:
             path, size, whole.fps, MAX_JOINED, fit, lambda pixels: _encode(cascade, pixels[None].copy()).float().cpu()
         )
         for notice in notices:
-            tell(f"{name}: {notice}")
-        return self._starts.keep_whole(torch.cat(frames, dim=2), kind, name)
+            report(f"{name}: {notice}")
+        return self._store.keep_whole(torch.cat(frames, dim=2), kind, name)
 
-    def _encoded(
+    def _encode_end(
         self, path: Path, fit: str, kind: str, name: str, request: Request | None
     ) -> tuple[InitialFrames, tuple[str, ...]]:
         from app.long_videos.sources import read_start
 
         with self._encoding:
-            # A model of its own, of which only the autoencoder is read: the worker's may be in the middle of a step.
-            cascade = self._studio.load()
+            # A second model, of which only the autoencoder is read: the worker's may be in the middle of a step.
+            cascade = self._workspace.load_again()
             whole = cascade.resolve(replace(request or Request("any"), **_ONE_STAGE))
             frames = min(whole.frames, MAX_START)
             found = read_start(path, (whole.width, whole.height), whole.fps, frames, fit)
-            return self._starts.keep(_encode(cascade, found.video.frames), kind, name), tuple(found.notices)
+            return self._store.keep(_encode(cascade, found.video.frames), kind, name), tuple(found.notices)
 
 
 def _encode(cascade: Cascade, frames: np.ndarray) -> Tensor:
-    """Frames uint8 F H W 3 → latents 1 C F h w, each encoded once, by the mode of the autoencoder."""
+    """Frames uint8 F H W 3 → latents 1 C F h w, the mode of the autoencoder's distribution."""
     import torch
 
     from lavie import vae

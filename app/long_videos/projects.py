@@ -1,7 +1,6 @@
-"""Long videos that a person works on: a plan of segments with all that making it needs, kept from change to change.
+"""Projects: long videos that a person works on, each a plan of segments with its settings, in the database.
 
-A project is not a job: it may be changed while one of its jobs runs, which makes what the plan was when it was queued.
-Knows the database; makes nothing.
+A project may be edited while one of its jobs runs; the job makes the plan that was queued.
 """
 
 from __future__ import annotations
@@ -12,12 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.clip import new_id
-from app.long_videos.plan_edits import checked, draw_seed
-from app.queue.table import storable
+from app.long_videos.plan_edits import check_locks, draw_seed
 from app.recipes.initial_frames import InitialFrames
-from app.sharing.visitor import note_owner, visitor
-from app.storage.database import Database, now
+from app.sharing import note_owner, visitor
+from app.storage.database import Database, new_id, now, storable
 from extensions.long_video.plan import SegmentPlan
 from lavie.errors import RequestError, short
 from lavie.request import Request
@@ -27,8 +24,13 @@ MAX_TITLE = 200  # characters
 
 @dataclass(frozen=True)
 class Project:
-    """plan, request, model, start: what its next job is given. clip: id of the last one made of it. job: of the last
-    one that was queued for it. created, updated: UTC, ISO 8601.
+    """A long video that a person works on.
+
+    Attributes:
+        plan, request, model, start: for its next job.
+        clip: id of the last clip made of it.
+        job: id of the last job queued for it.
+        created, updated: UTC, ISO 8601.
     """
 
     id: str
@@ -59,8 +61,7 @@ class Projects:
         *,
         clip: str | None = None,
     ) -> str:
-        """Keep a new one; its id. A seed that is left open is drawn now, so that segments stay what they are; that of
-        the request is always the plan's.
+        """Store a new project; its id. An open seed is drawn now, so that the segments stay the same.
 
         clip: one that was made of it already.
         """
@@ -72,14 +73,14 @@ class Projects:
         return project.id
 
     def get(self, project_id: str) -> Project:
-        """How it stands."""
+        """The project of this id."""
         rows = self._database.query(f"SELECT * FROM projects WHERE id = ? AND {visitor().own}", [storable(project_id)])
         if not rows:
             raise RequestError(f"no long video has the id {short(project_id)}: it was deleted, or never there")
         return _project(rows[0])
 
     def list(self, limit: int = 100) -> list[Project]:
-        """Those changed last first. What this version cannot read is left out."""
+        """All projects, the last changed first. Rows that this version cannot read are skipped."""
         found = []
         sql = f"SELECT * FROM projects WHERE {visitor().own} ORDER BY updated DESC, id DESC LIMIT ?"
         for row in self._database.query(sql, [limit]):
@@ -88,22 +89,18 @@ class Projects:
         return found
 
     def change(self, project_id: str, edit: Callable[[SegmentPlan], SegmentPlan]) -> Project:
-        """Change its plan (`app.long_videos.plan_edits`); edit: gets it as it is when its turn to be changed has come.
+        """Change its plan by an edit of `app.long_videos.plan_edits`, in one transaction.
 
-        Raises RequestError, with nothing changed, for what `edit` refuses and for what would make a locked segment
-        anew.
+        Raises RequestError, with nothing changed, if `edit` does or a locked segment would change.
         """
         with self._database.write():
             project = self.get(project_id)
-            plan = checked(project.plan, edit(project.plan))
+            plan = check_locks(project.plan, edit(project.plan))
             plan = replace(plan, seed=draw_seed()) if plan.seed is None else plan
             return self._set(project, plan=plan, request=replace(project.request, seed=plan.seed))
 
     def set_request(self, project_id: str, request: Request) -> Project:
-        """Change how it is made. With another size or sampling all of it is made anew, locked segments too.
-
-        Its seed is the plan's, which `change` changes.
-        """
+        """Change its settings, but for the seed. Another size or sampling changes all segments, locked ones too."""
         with self._database.write():
             project = self.get(project_id)
             return self._set(project, request=replace(request, seed=project.plan.seed))
@@ -114,24 +111,24 @@ class Projects:
             return self._set(self.get(project_id), title=_title(title))
 
     def delete(self, project_id: str) -> None:
-        """Forget it. Clips and jobs of it stay."""
+        """Remove it. Its clips and jobs stay."""
         self.get(project_id)
         with self._database.write() as connection:
             connection.execute("DELETE FROM projects WHERE id = ?", [project_id])
 
     def duplicate(self, project_id: str) -> str:
-        """A branch: the same once more, to be changed on its own; its id. What is made of both is made once."""
+        """Create a copy, a branch; its id. Segments that both have are made once."""
         project = replace(self.get(project_id), id=new_id(), job=None, created=now(), updated=now())
         self._insert(project)
         return project.id
 
-    def queued(self, project_id: str, job_id: str) -> None:
-        """Note the job that is to make it now."""
+    def note_job(self, project_id: str, job_id: str) -> None:
+        """Note the job that was queued for it last."""
         with self._database.write():
             self._set(self.get(project_id), job=job_id)
 
-    def made(self, job_id: str) -> None:
-        """Note that a job has ended with a clip, which has the job's id."""
+    def note_clip(self, job_id: str) -> None:
+        """Note that a job has made a clip, of the same id."""
         with self._database.write() as connection:
             connection.execute("UPDATE projects SET clip = job WHERE job = ?", [job_id])
 
@@ -155,7 +152,7 @@ def _row(project: Project) -> dict[str, Any]:
 
 
 def _project(row: dict[str, Any]) -> Project:
-    """Raises RequestError for one that this version cannot read."""
+    """Raises RequestError for a row that this version cannot read."""
     start = None if row["start"] is None else InitialFrames.from_dict(json.loads(row["start"]))
     plan, request = SegmentPlan.from_json(row["plan"]), Request.from_json(row["request"])
     return Project(**{**row, "plan": plan, "request": request, "start": start})

@@ -1,8 +1,4 @@
-"""Any video or picture that people have → the frames that the model goes on from: its last ones, or all of them where
-it is joined with others, in the model's size and rate.
-
-Knows files and pictures; knows no latents and no queue.
-"""
+"""Videos and pictures of people → frames in the model's size and rate: the last ones to continue, or all to join."""
 
 from __future__ import annotations
 
@@ -16,8 +12,7 @@ from pathlib import Path
 
 from app.media import UPLOAD_LIMITS, Limits
 from app.media.ending import Ending, Take, read_ending
-from app.media.reading import fps_of
-from app.media.stills import kind_of, read_still
+from app.media.reading import fps_of, kind_of, read_still
 from app.recipes.initial_frames import CROP, FITS, check_fit
 from lavie.errors import MediaError
 from lavie.video import Video
@@ -27,12 +22,12 @@ if typing.TYPE_CHECKING:
 
 T = typing.TypeVar("T")
 
-# Of a video only the end is read: an hour of 4K is welcome. Pixels: a phone's picture, or 8K.
+# Only the end of a video is read: an hour of 4K is allowed. Pixels: a phone's picture, or 8K.
 SOURCE_LIMITS = Limits(
     bytes=128 << 30, seconds=6 * 3600, pixels=64_000_000, frames=6 * 3600 * 240, codecs=UPLOAD_LIMITS.codecs
 )
 
-# What people try that is neither, by its first bytes: (where they stand, what they are) → in words.
+# Other kinds of files by their first bytes: (offset, bytes) → name.
 _NEITHER = {
     (0, b"ID3"): "sound",
     (0, b"\xff\xfb"): "sound",
@@ -52,7 +47,7 @@ _WAY_OUT = "choose a video (mp4, mov, mkv, webm, avi, gif) or a picture (png, jp
 
 @dataclass(frozen=True)
 class StartFrames:
-    """video: exactly of the size and rate asked for. notices: lines that tell a person what was done to it."""
+    """A video of exactly the size and rate that was asked for, and notices for the person on what was done to it."""
 
     video: Video
     notices: tuple[str, ...]
@@ -61,22 +56,22 @@ class StartFrames:
 def read_start(
     path: Path, size: tuple[int, int], fps: float, most_frames: int, fit: str = CROP, limits: Limits = SOURCE_LIMITS
 ) -> StartFrames:
-    """The last frames of a file, for the model to go on from.
+    """The last frames of a file, for the model to continue.
 
     Args:
         path: a video, or a picture, which is one frame.
         size: width and height of the model's frames.
         fps: the model's rate. The last frame is the file's last; those before it are the ones shown 1/fps, 2/fps …
             earlier, whatever the file's own rate.
-        most_frames: at least 1. What is shorter gives what there is.
-        fit: `crop` cuts off what the model's shape does not hold; `letterbox` keeps all and adds black bars.
+        most_frames: at least 1. A shorter file gives all it has.
+        fit: `crop` cuts to the model's shape; `letterbox` keeps all and adds black bars.
 
-    Raises MediaError for what cannot be read, naming the next step, RequestError for an unknown fit.
+    Raises MediaError for a file that cannot be read, RequestError for an unknown fit.
     """
     import numpy as np
 
     check_fit(fit)
-    ending = _ending(Path(path), fps, most_frames, lambda *picture: fitted(*picture, size, fit), limits)
+    ending = _read_end(Path(path), fps, most_frames, lambda *picture: fit_picture(*picture, size, fit), limits)
     return StartFrames(Video(np.stack(ending.pictures), fps), _notices(ending, size, fps, fit))
 
 
@@ -89,41 +84,42 @@ def read_whole(
     take: Callable[[np.ndarray], T],
     limits: Limits = SOURCE_LIMITS,
 ) -> tuple[list[T], tuple[str, ...]]:
-    """All frames of a file, each as `take` makes it of a picture uint8 H W 3, and lines as `StartFrames.notices`.
+    """All frames of a file, each passed through `take`, which gets uint8 H W 3; and notices. See `read_start`.
 
-    See `read_start`. No more than two pictures are in memory at once. Raises MediaError for a file of more than
-    `most_frames` too, before they are decoded.
+    At most two pictures are in memory at once. Also raises MediaError, before decoding, for more than `most_frames`.
     """
     check_fit(fit)
     path = Path(path)
-    count = math.ceil(_ending(path, fps, 1, lambda *picture: None, limits).seconds * fps)
+    count = math.ceil(_read_end(path, fps, 1, lambda *picture: None, limits).seconds * fps)
     if count > most_frames:
         raise MediaError(
             f"{path} has {count} frames at {fps:g} a second, more than the {most_frames} that can be taken whole: "
             "cut it into shorter ones"
         )
-    ending = _ending(path, fps, min(count + 1, most_frames), lambda *picture: take(fitted(*picture, size, fit)), limits)
+    ending = _read_end(
+        path, fps, min(count + 1, most_frames), lambda *picture: take(fit_picture(*picture, size, fit)), limits
+    )
     return ending.pictures, _notices(ending, size, fps, fit)
 
 
 def preview(path: Path, size: tuple[int, int], limits: Limits = SOURCE_LIMITS) -> dict[str, bytes]:
-    """The last frame as the model will see it, a PNG for each fit. Raises MediaError as `read_start` does."""
+    """The last frame as the model will see it: fit → PNG. Raises MediaError."""
 
     def both(pixels: np.ndarray, stretch: float) -> dict[str, bytes]:
-        return {fit: _png(fitted(pixels, stretch, size, fit)) for fit in FITS}
+        return {fit: _png(fit_picture(pixels, stretch, size, fit)) for fit in FITS}
 
-    ending = _ending(Path(path), 1.0, 1, both, limits)
+    ending = _read_end(Path(path), 1.0, 1, both, limits)
     return ending.pictures[-1]
 
 
-def fitted(pixels: np.ndarray, stretch: float, size: tuple[int, int], fit: str) -> np.ndarray:
-    """A picture uint8 H W 3, its pixels `stretch` times wider than high, in another size by Lanczos' filter."""
+def fit_picture(pixels: np.ndarray, stretch: float, size: tuple[int, int], fit: str) -> np.ndarray:
+    """Resize a picture uint8 H W 3, whose pixels are `stretch` times wider than high, with Lanczos' filter."""
     import numpy as np
     from PIL import Image
 
     picture, (width, height) = Image.fromarray(pixels), size
     if fit == CROP:
-        kept_width, kept_height = _kept(picture.width * stretch, picture.height, size)
+        kept_width, kept_height = _largest_crop(picture.width * stretch, picture.height, size)
         kept_width /= stretch
         left, top = (picture.width - kept_width) / 2, (picture.height - kept_height) / 2
         box = (left, top, left + kept_width, top + kept_height)
@@ -135,9 +131,9 @@ def fitted(pixels: np.ndarray, stretch: float, size: tuple[int, int], fit: str) 
     return np.asarray(framed)
 
 
-def _ending(path: Path, fps: float, count: int, take: Take[T], limits: Limits) -> Ending[T]:
+def _read_end(path: Path, fps: float, count: int, take: Take[T], limits: Limits) -> Ending[T]:
     _check_kind(path)
-    fps_of(path, limits)  # or it says what is wrong with the file
+    fps_of(path, limits)  # raises if something is wrong with the file
     if not kind_of(path):
         return read_ending(path, limits, fps, count, take)
     pixels, _ = read_still(path, limits)
@@ -147,7 +143,7 @@ def _ending(path: Path, fps: float, count: int, take: Take[T], limits: Limits) -
 
 def _check_kind(path: Path) -> None:
     head = b""
-    with contextlib.suppress(OSError, ValueError), open(path, "rb") as file:  # whoever reads it says what is wrong
+    with contextlib.suppress(OSError, ValueError), open(path, "rb") as file:  # the reader reports what is wrong
         head = file.read(512)
     for (start, mark), words in _NEITHER.items():
         if head[start:].startswith(mark):
@@ -156,8 +152,8 @@ def _check_kind(path: Path) -> None:
         raise MediaError(f"{path} is a text, not a video: {_WAY_OUT}")
 
 
-def _kept(width: float, height: float, size: tuple[int, int]) -> tuple[float, float]:
-    """The largest part of a picture that has the shape of `size`."""
+def _largest_crop(width: float, height: float, size: tuple[int, int]) -> tuple[float, float]:
+    """The size of the largest part of a picture that has the shape of `size`."""
     shape = size[0] / size[1]
     return min(width, height * shape), min(height, width / shape)
 
@@ -170,13 +166,13 @@ def _inside(width: float, height: float, size: tuple[int, int]) -> tuple[int, in
 
 def _notices(ending: Ending, size: tuple[int, int], fps: float, fit: str) -> tuple[str, ...]:
     return (
-        _what_was_taken(ending, fps),
-        *_how_it_was_fitted(ending, size, fit),
-        *_how_it_will_look(ending, size, fps),
+        _describe_length(ending, fps),
+        *_describe_fit(ending, size, fit),
+        *_describe_quality(ending, size, fps),
     )
 
 
-def _what_was_taken(ending: Ending, fps: float) -> str:
+def _describe_length(ending: Ending, fps: float) -> str:
     if not ending.seconds:
         return "The picture was taken as one frame."
     taken = len(ending.pictures) / fps
@@ -185,10 +181,10 @@ def _what_was_taken(ending: Ending, fps: float) -> str:
     return f"All {_length(ending.seconds)} were taken."
 
 
-def _how_it_was_fitted(ending: Ending, size: tuple[int, int], fit: str) -> list[str]:
+def _describe_fit(ending: Ending, size: tuple[int, int], fit: str) -> list[str]:
     wanted = f"{size[0]}×{size[1]}"
     if fit == CROP:
-        kept = _kept(ending.width, ending.height, size)
+        kept = _largest_crop(ending.width, ending.height, size)
         lost = [1 - part / whole for part, whole in zip(kept, (ending.width, ending.height), strict=True)]
         if max(part * whole for part, whole in zip(lost, size, strict=True)) < 0.5:
             return []
@@ -201,7 +197,7 @@ def _how_it_was_fitted(ending: Ending, size: tuple[int, int], fit: str) -> list[
     return [f"Black bars were added {sides} to make it {wanted}; the model will go on with them."]
 
 
-def _how_it_will_look(ending: Ending, size: tuple[int, int], fps: float) -> list[str]:
+def _describe_quality(ending: Ending, size: tuple[int, int], fps: float) -> list[str]:
     notices = []
     if ending.width < 0.75 * size[0] and ending.height < 0.75 * size[1]:
         notices.append(
@@ -217,7 +213,7 @@ def _how_it_will_look(ending: Ending, size: tuple[int, int], fps: float) -> list
 
 
 def _length(seconds: float) -> str:
-    """In words for a person."""
+    """A length in words."""
     if seconds < 9.95:
         return f"{round(seconds, 1):g} s"
     whole = round(seconds)

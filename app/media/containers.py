@@ -1,6 +1,6 @@
-"""Videos → frames, one at a time, by PyAV. Knows containers and codecs; knows no pictures and no recipes.
+"""Decodes videos frame by frame with PyAV, within limits.
 
-moviepy's reader would lose the last frame of many clips (it trusts a duration of two decimals) and cuts comments short.
+moviepy's reader loses the last frame of many clips, since it trusts a duration of two decimals, and truncates comments.
 """
 
 from __future__ import annotations
@@ -8,24 +8,78 @@ from __future__ import annotations
 import contextlib
 import io
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from app.media.limits import Limits, check
 from lavie.errors import MediaError
 
 if typing.TYPE_CHECKING:
     import av
     import numpy as np
 
-
+T = typing.TypeVar("T")
+STILL_FPS = 25.0  # of a single frame, which has no rate
+# Only formats of one file: from a playlist disguised as a video, ffmpeg would read other files and addresses.
+_OPTIONS = {"format_whitelist": "mov,mp4,matroska,webm,gif,avi", "protocol_whitelist": "file"}
+_STREAMS = 16  # streams of a file whose decoders get the limit of pixels when it is open_video
 _GIF_EXTENSION, _GIF_IMAGE, _GIF_END, _GIF_FILLER = 0x21, 0x2C, 0x3B, 0x00
-_READ_AHEAD = 1 << 18  # of a GIF, whose image data comes in thousands of blocks of 255 bytes
+_READ_AHEAD = 1 << 18  # bytes; the image data of a GIF comes in thousands of blocks of 255 bytes
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that a file may hold.
+
+    Attributes:
+        bytes: of the file.
+        pixels: of a frame.
+        codecs: ffmpeg's names; None for any.
+    """
+
+    bytes: int
+    seconds: float
+    pixels: int
+    frames: int
+    codecs: frozenset[str] | None
+
+
+UPLOAD_LIMITS = Limits(
+    bytes=2 << 30,
+    seconds=600,
+    pixels=4096 * 4096,
+    frames=36_000,  # ten minutes at 60 frames a second
+    codecs=frozenset(
+        {"h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "prores", "ffv1", "mjpeg", "gif", "png", "jpeg", "webp"}
+    ),
+)
+
+_WORDS = {  # name of a limit → a value in words, and the way out
+    "bytes": ("{:,} bytes", "cut it shorter or compress it more"),
+    "seconds": ("{:,.2f} seconds", "cut it shorter"),
+    "pixels": ("{:,} pixels a frame", "scale it down"),
+    "frames": ("{:,} frames", "cut it shorter"),
+}
+
+
+def check(path: Path, limits: Limits | None, codec: str | None = None, **found: float | None) -> None:
+    """Raises MediaError for the first too large value of `found`, named as the limits; None is unknown."""
+    if limits is None:
+        return
+    for name, value in found.items():
+        limit = getattr(limits, name)
+        if value is not None and value > limit:
+            words, way_out = _WORDS[name]
+            has, may = words.format(value), words.format(limit)
+            raise MediaError(f"{path} has {has}, more than the {may} allowed: {way_out}")
+    if codec is not None and limits.codecs is not None and codec not in limits.codecs:
+        allowed = ", ".join(sorted(limits.codecs))
+        raise MediaError(f"{path} is coded as {codec}, which is not taken: convert it to one of {allowed}")
 
 
 def check_whole(path: Path, file: io.FileIO) -> None:
-    """Raises MediaError for a file that was cut off. Leaves `file` at its beginning."""
+    """Raises MediaError for a truncated file. Leaves `file` at its beginning."""
     length = file.seek(0, io.SEEK_END)
     file.seek(0)
     head = file.read(64)
@@ -39,46 +93,46 @@ def check_whole(path: Path, file: io.FileIO) -> None:
 
 
 def _gif_ends(file: io.FileIO) -> bool:
-    """Whether a GIF's blocks lead to its end mark. Some programs leave a few bytes behind it, some zeros in between."""
+    """Whether a GIF's blocks lead to its end mark. There may be bytes behind it, and zeros between blocks."""
     file.seek(0)
     reader = io.BufferedReader(file, _READ_AHEAD)
     try:
         reader.read(10)  # signature, width and height
-        reader.read(_colours(reader) + 2)  # a table, background and aspect
+        reader.read(_read_table_size(reader) + 2)  # a table, background and aspect
         while True:
-            kind = _byte(reader)
+            kind = _read_byte(reader)
             if kind == _GIF_END:
                 return True
             if kind == _GIF_EXTENSION:
-                reader.read(1)  # which one
+                reader.read(1)  # its kind
             elif kind == _GIF_IMAGE:
-                reader.read(8)  # place and size
-                reader.read(_colours(reader) + 1)  # a table, the width of its codes
+                reader.read(8)  # position and size
+                reader.read(_read_table_size(reader) + 1)  # a table, the width of its codes
             elif kind == _GIF_FILLER:
                 continue
-            else:  # the file's end, or what is no block
+            else:  # the end of the file, or no block
                 return False
-            while size := _byte(reader):
+            while size := _read_byte(reader):
                 if size < 0 or len(reader.read(size)) < size:
                     return False
     finally:
-        reader.detach()  # else it would close the file
+        reader.detach()  # keeps the file open
 
 
-def _colours(reader: io.BufferedReader) -> int:
-    """Reads the byte that tells how large a table of colours follows: how many bytes."""
-    packed = _byte(reader)
+def _read_table_size(reader: io.BufferedReader[io.FileIO]) -> int:
+    """Read the byte that describes the colour table that follows; the table's size in bytes."""
+    packed = _read_byte(reader)
     return 3 << ((packed & 7) + 1) if packed >= 0 and packed & 0x80 else 0
 
 
-def _byte(reader: io.BufferedReader) -> int:
-    """The next one; −1 at the end."""
+def _read_byte(reader: io.BufferedReader[io.FileIO]) -> int:
+    """The next byte; −1 at the end."""
     byte = reader.read(1)
     return byte[0] if byte else -1
 
 
 def _matroska_length(head: bytes) -> int:
-    """Of the whole file, as its first bytes tell; 0 where they do not, as in live recordings."""
+    """Length of the file according to its first bytes; 0 if they do not tell it, as in live recordings."""
     size, start = _matroska_number(head, 4)
     start += size
     if head[start : start + 4] != b"\x18S\x80g":
@@ -88,7 +142,7 @@ def _matroska_length(head: bytes) -> int:
 
 
 def _matroska_number(data: bytes, start: int) -> tuple[int, int]:
-    """A number of variable length and where it ends; 0 for one that says "unknown" or is not there."""
+    """A number of variable length and where it ends; 0 if it is unknown or missing."""
     first = data[start] if start < len(data) else 0
     length = 9 - first.bit_length()
     end = start + length
@@ -98,16 +152,9 @@ def _matroska_number(data: bytes, start: int) -> tuple[int, int]:
     return (0 if unknown else value), end
 
 
-T = typing.TypeVar("T")
-STILL_FPS = 25.0  # of what has one frame and therefore no rate
-# Only formats that are one file. A playlist under the name of a video would have ffmpeg read other files and addresses.
-_OPTIONS = {"format_whitelist": "mov,mp4,matroska,webm,gif,avi", "protocol_whitelist": "file"}
-_STREAMS = 16  # of a file, as far as its decoders are held to the limit of pixels from the first moment
-
-
 @dataclass(frozen=True)
 class Header:
-    """What a video says of itself, before anything is decoded. width, height: as stored, not as turned."""
+    """What a video's header says. width, height: as stored, before rotation."""
 
     width: int
     height: int
@@ -117,17 +164,17 @@ class Header:
 
 
 def read_header(path: Path, limits: Limits | None) -> Header:
-    """Raises MediaError if there is no video, or one beyond the limits."""
-    with opened(path, limits) as container:
+    """Raises MediaError if there is no video or it exceeds the limits."""
+    with open_video(path, limits) as container:
         return _header(path, container, limits)
 
 
-def decoded(path: Path, limits: Limits | None, take: Callable[[av.VideoFrame], T]) -> Iterator[T]:
-    """`take` of every frame in order. Raises MediaError for damage, for what is missing or exceeds the limits."""
-    with opened(path, limits) as container:
+def decode(path: Path, limits: Limits | None, take: Callable[[av.VideoFrame], T]) -> Generator[T, None, None]:
+    """Apply `take` to each frame in order. Raises MediaError for a damaged or truncated file, and beyond the limits."""
+    with open_video(path, limits) as container:
         _header(path, container, limits)
         stream = container.streams.video[0]
-        if limits is not None:  # the coded picture may be larger than the container says
+        if limits is not None:  # the coded frame may be larger than the container says
             stream.codec_context.options = {"max_pixels": str(limits.pixels)}
         packets = count = 0
         size = None
@@ -148,18 +195,18 @@ def decoded(path: Path, limits: Limits | None, take: Callable[[av.VideoFrame], T
             raise MediaError(f"{path} holds no frame: choose another video")
 
 
-def packets_of(path: Path) -> Iterator[av.Packet]:
-    """The coded frames, in coded order: about one a frame, and much faster to come by than frames."""
-    with opened(path, None) as container:
+def packets_of(path: Path) -> Generator[av.Packet[Any], None, None]:
+    """The coded frames in coded order, which is much faster than decoding them."""
+    with open_video(path, None) as container:
         for packet in container.demux(container.streams.video[0]):
-            if packet.size:  # else the empty one that marks the end
+            if packet.size:  # an empty one marks the end
                 yield packet
 
 
 def to_rgb(frame: av.VideoFrame) -> np.ndarray:
-    """A decoded frame as uint8 H W 3 in sRGB, by its own colour tags, the right way up, transparency over black.
+    """A decoded frame as uint8 H W 3 sRGB, upright, with transparency over black.
 
-    Untagged ones are taken as BT.601, as ffmpeg does.
+    Frames without colour tags are taken as BT.601, as ffmpeg does.
     """
     import numpy as np
     from av.video.reformatter import ColorRange
@@ -169,7 +216,7 @@ def to_rgb(frame: av.VideoFrame) -> np.ndarray:
     pixels = frame.reformat(format=kind, interpolation="BICUBIC", dst_color_range=ColorRange.JPEG).to_ndarray()
     if alpha:
         pixels = (pixels[..., :3].astype(np.uint16) * pixels[..., 3:] // 255).astype(np.uint8)
-    turns = frame.rotation // 90 % 4  # phones store what the sensor saw and say how they were held
+    turns = frame.rotation // 90 % 4  # phones store the sensor's picture and how they were held
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
 
@@ -179,15 +226,15 @@ def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def opened(path: Path, limits: Limits | None) -> Iterator[av.container.InputContainer]:
-    """A container that has a video stream, closed afterwards. What goes wrong inside becomes a MediaError."""
+def open_video(path: Path, limits: Limits | None) -> Iterator[av.container.InputContainer]:
+    """Open a file that has a video stream. Errors inside the block become MediaError."""
     import av
 
-    guard = [{"max_pixels": str(limits.pixels)}] * _STREAMS if limits else []
+    guard: Any = [{"max_pixels": str(limits.pixels)}] * _STREAMS if limits else []  # PyAV's stubs say list[str]
     try:
         with io.FileIO(path) as file:
             check_whole(path, file)
-            # Without a name: content alone decides what it is, and no character of a name means anything to ffmpeg.
+            # Without a name, content alone decides the format, and ffmpeg cannot misread the name.
             file.name = ""
             with av.open(file, options=dict(_OPTIONS), stream_options=guard, metadata_errors="replace") as container:
                 if not container.streams.video:
@@ -213,6 +260,6 @@ def _header(path: Path, container: av.container.InputContainer, limits: Limits |
         seconds=None if container.duration is None else container.duration / 1_000_000,
     )
     rate = stream.average_rate or stream.guessed_rate or STILL_FPS
-    if container.format.name == "gif" and stream.duration:  # uneven delays, of which only the first were looked at
+    if container.format.name == "gif" and stream.duration and stream.time_base:
         rate = stream.frames / (stream.duration * stream.time_base)
     return Header(context.width, context.height, float(rate), codec, str(context.pix_fmt))

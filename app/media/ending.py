@@ -1,7 +1,7 @@
-"""The last frames of a video at a rate asked for, chosen by their times; of an hour only the end is decoded.
+"""Reads the last frames of a video at a given rate, chosen by their times, without decoding the whole video.
 
-Looks for the end among the coded frames, which costs next to nothing, then decodes from the key frame before it. Where
-a file cannot be sought its coded frames are passed from the beginning. Of what is decoded two frames are in memory.
+Finds the end among the coded frames, which is cheap, and decodes from the key frame before it. If a file has no index,
+its coded frames are passed from the beginning. Two decoded frames are in memory at a time.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import contextlib
 import os
 import typing
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from app.media.containers import opened, read_header, to_rgb
-from app.media.limits import Limits, check
+from app.media.containers import Limits, check, open_video, read_header, to_rgb
 from lavie.errors import MediaError
 
 if typing.TYPE_CHECKING:
@@ -23,18 +23,25 @@ if typing.TYPE_CHECKING:
     import numpy as np
 
 T = typing.TypeVar("T")
-Take = Callable[["np.ndarray", float], T]  # a picture uint8 H W 3 and how many times wider its pixels are than high
-MOST_DECODED = 50_000_000_000  # pixels: a minute or two of a processor's time; 4K of 200 seconds
-_MARGIN = 0.5  # seconds looked at before the first frame wanted: what a last frame may be off from its coded time
-_INDEXED = 64  # coded frames at the end of an index, of which one lies last in the file
-_HDR = (16, 18)  # the numbers of PQ and HLG among the transfer curves
+Take = Callable[["np.ndarray", float], T]  # (frame uint8 H W 3, width of its pixels by their height)
+MOST_DECODED = 50_000_000_000  # pixels: a minute or two of processor time; 200 seconds of 4K
+_MARGIN = 0.5  # seconds decoded before the first wanted frame: the last frame may differ so much from its coded time
+_INDEXED = 64  # coded frames at the end of an index, one of which is the last in the file
+_HDR = (16, 18)  # numbers of the transfer curves PQ and HLG
 
 
 @dataclass(frozen=True)
 class Ending(typing.Generic[T]):
-    """pictures: what `take` made of each moment, in their order, the video's last frame last. different: how many of
-    them are not the one before again. seconds: of the whole video, 0 for one that is a single frame. width, height: as
-    shown. decoded: frames. hdr: brighter than a page can show."""
+    """The end of a video.
+
+    Attributes:
+        pictures: results of `take` in order of time; the last is that of the video's last frame.
+        different: number of different frames among them.
+        seconds: duration of the whole video; 0 for a single frame.
+        width, height: as shown.
+        decoded: number of decoded frames.
+        hdr: high dynamic range, which a page cannot show.
+    """
 
     pictures: list[T]
     different: int
@@ -47,7 +54,7 @@ class Ending(typing.Generic[T]):
 
 @dataclass
 class _Tail:
-    """What the coded frames tell, in seconds. keys: times of key frames, each with how many frames are before it."""
+    """Times of coded frames in seconds. keys: (time of a key frame, number of frames before it)."""
 
     keys: deque[tuple[float, int]]
     count: int = 0
@@ -56,10 +63,10 @@ class _Tail:
 
 
 def read_ending(path: Path, limits: Limits | None, rate: float, count: int, take: Take[T]) -> Ending[T]:
-    """At most `count` frames at `rate` a second, the last of them the video's last frame.
+    """At most `count` frames at `rate` a second, up to the video's last frame. A short video gives fewer.
 
-    A moment's frame is the one shown then, so that a slow video's repeat. Of a video that is shorter there are fewer.
-    Raises MediaError for what holds no video, is damaged there, is cut short, or exceeds the limits.
+    Each moment gives the frame shown then, so that frames of a slower video repeat. Raises MediaError if there is no
+    video, it is damaged or truncated, or exceeds the limits.
     """
     header = read_header(path, limits)
     span = (count - 1) / rate
@@ -71,17 +78,17 @@ def read_ending(path: Path, limits: Limits | None, rate: float, count: int, take
             f"{path} has no key frame in its last {tail.last - key:.0f} seconds, too many to decode them all: "
             "convert it with one every few seconds"
         )
-    tolerance = 0.5 / max(header.fps, rate)  # to the nearer frame of an even video
+    tolerance = 0.5 / max(header.fps, rate)  # chooses the nearest frame of a video with a constant rate
     moments = [tail.last - (count - 1 - number) / rate for number in range(count)]
-    with opened(path, limits) as container:
+    with open_video(path, limits) as container:
         stream = _stream(path, container)
         begin = _begin(stream)
-        if limits is not None:  # the coded picture may be larger than the container says
+        if limits is not None:  # the coded frame may be larger than the container says
             stream.codec_context.options = {"max_pixels": str(limits.pixels)}
         stream.thread_type = "AUTO"
         _seek(container, stream, offset)
         picker = _Picker(take, moments, tolerance, float(stream.sample_aspect_ratio or 1))
-        for time, frame in _timed(_frames(path, container, stream, key, header.fps), header.fps, begin):
+        for time, frame in _add_times(_decode_from(path, container, stream, key, header.fps), header.fps, begin):
             check(path, limits, pixels=frame.width * frame.height)
             picker.add(time, frame)
         hdr = int(stream.codec_context.color_trc or 0) in _HDR
@@ -94,12 +101,12 @@ def read_ending(path: Path, limits: Limits | None, rate: float, count: int, take
 
 
 class _Picker:
-    """Takes of the frames that come, in the order of their times, those shown at the moments wanted."""
+    """Picks the frames shown at the wanted moments from frames that come in order of time."""
 
-    def __init__(self, take: Take, moments: list[float], tolerance: float, stretch: float):
+    def __init__(self, take: Take[Any], moments: list[float], tolerance: float, stretch: float):
         self._take, self._moments, self._tolerance, self._stretch = take, deque(moments), tolerance, stretch
         self._held: av.VideoFrame | None = None
-        self._taken: list = []
+        self._taken: list[Any] = []
         self.count, self.different, self.last, self.shown = 0, 0, float("-inf"), (0.0, 0.0)
 
     def add(self, time: float, frame: av.VideoFrame) -> None:
@@ -107,12 +114,12 @@ class _Picker:
         self._held, self.last = frame, time
         self.count += 1
 
-    def finish(self) -> list:
+    def finish(self) -> list[Any]:
         self._until(float("inf"))
         return self._taken
 
     def _until(self, time: float) -> None:
-        """The frame held is shown at all moments before `time`. Moments before the first frame have none."""
+        """Give the held frame to all moments before `time`. Moments before the first frame get none."""
         number = 0
         while self._moments and self._moments[0] + self._tolerance < time:
             self._moments.popleft()
@@ -126,32 +133,33 @@ class _Picker:
 
 
 def _find_end(path: Path, limits: Limits | None, span: float, fps: float) -> tuple[float | None, _Tail]:
-    """Where to seek to, None for the beginning, and what is found from there on: a key frame `span` before the end."""
-    with opened(path, limits) as container:
+    """Where to seek to (None: the beginning) for a key frame `span` before the end; and the frames from there."""
+    with open_video(path, limits) as container:
         stream = _stream(path, container)
         _check_index(path, stream)
         begin, guess = _begin(stream), _claimed_end(container, stream)
     back = span
     while True:
         offset = guess - back if guess is not None and guess - back > begin else None
-        with opened(path, limits) as container:
+        with open_video(path, limits) as container:
             stream = _stream(path, container)
             _seek(container, stream, offset)
-            tail = _scan(container, stream, span, fps)
+            tail = _scan_tail(container, stream, span, fps)
         if tail.keys and (offset is None or tail.keys[0][0] <= max(tail.last - span, begin)):
             _check_end(path, container.format.name, guess, tail)
             return offset, tail
         if offset is None:
             raise MediaError(f"{path} holds no frame to begin with: it is damaged, get a whole copy of it")
-        guess = min(guess, tail.last) if tail.count else guess
+        if guess is not None and tail.count:
+            guess = min(guess, tail.last)
         back *= 4
 
 
-def _scan(container: av.container.InputContainer, stream: av.VideoStream, span: float, fps: float) -> _Tail:
-    """Pass the coded frames to the end. Of the key frames before the span only the last is kept."""
+def _scan_tail(container: av.container.InputContainer, stream: av.VideoStream, span: float, fps: float) -> _Tail:
+    """Pass the coded frames to the end. Keeps only the last key frame before the span."""
     tail = _Tail(deque())
-    only_first = container.format.name == "gif"  # whose pictures are painted over each other, whatever they are called
-    for time, packet in _timed(_packets(container, stream), fps, _begin(stream)):
+    only_first = container.format.name == "gif"  # whose frames build on each other, also those marked as key frames
+    for time, packet in _add_times(_packets(container, stream), fps, _begin(stream)):
         if packet.is_keyframe and not (only_first and tail.keys):
             tail.keys.append((time, tail.count))
         tail.count += 1
@@ -163,12 +171,12 @@ def _scan(container: av.container.InputContainer, stream: av.VideoStream, span: 
     return tail
 
 
-def _frames(
+def _decode_from(
     path: Path, container: av.container.InputContainer, stream: av.VideoStream, key: float, fps: float
-) -> Iterator[av.VideoFrame]:
-    """Decoded from the key frame at this time on."""
+) -> Generator[av.VideoFrame, None, None]:
+    """The frames from the key frame at this time on."""
     begun = False
-    for time, packet in _timed(container.demux(stream), fps, _begin(stream)):
+    for time, packet in _add_times(container.demux(stream), fps, _begin(stream)):
         begun = begun or (packet.is_keyframe and time >= key)
         if not begun:
             continue
@@ -177,12 +185,12 @@ def _frames(
         yield from packet.decode()
 
 
-def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
-    return (packet for packet in container.demux(stream) if packet.size)  # without the one that marks the end
+def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> Iterable[av.Packet[Any]]:
+    return (packet for packet in container.demux(stream) if packet.size)  # an empty one marks the end
 
 
-def _timed(items: Iterable[T], fps: float, begin: float) -> Iterator[tuple[float, T]]:
-    """Coded or decoded frames with their times in seconds; where a file gives none, one after the other."""
+def _add_times(items: Iterable[Any], fps: float, begin: float) -> Generator[tuple[float, Any], None, None]:
+    """Coded or decoded frames with their times in seconds; evenly spaced if the file has no times."""
     time = begin - 1 / fps
     for item in items:
         stamp = item.pts if item.pts is not None else item.dts
@@ -193,13 +201,13 @@ def _timed(items: Iterable[T], fps: float, begin: float) -> Iterator[tuple[float
 def _seek(container: av.container.InputContainer, stream: av.VideoStream, offset: float | None) -> None:
     import av
 
-    if offset is not None:
+    if offset is not None and stream.time_base:
         with contextlib.suppress(av.FFmpegError):  # then it is read from the beginning, which only takes longer
             container.seek(int(offset / stream.time_base), stream=stream)
 
 
 def _stream(path: Path, container: av.container.InputContainer) -> av.VideoStream:
-    """The first one that moves."""
+    """The first stream that is not a cover picture."""
     from av.stream import Disposition
 
     for stream in container.streams.video:
@@ -209,18 +217,18 @@ def _stream(path: Path, container: av.container.InputContainer) -> av.VideoStrea
 
 
 def _begin(stream: av.VideoStream) -> float:
-    return float((stream.start_time or 0) * stream.time_base)
+    return float((stream.start_time or 0) * (stream.time_base or 0))
 
 
 def _claimed_end(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
-    """In seconds; of all streams together where the video's own is unknown; None for live recordings."""
-    if stream.duration:
+    """End time in seconds according to the stream, else to the container; None for live recordings."""
+    if stream.duration and stream.time_base:
         return _begin(stream) + float(stream.duration * stream.time_base)
     return (container.start_time or 0) / 1e6 + container.duration / 1e6 if container.duration else None
 
 
 def _check_index(path: Path, stream: av.VideoStream) -> None:
-    """An mp4's index tells where each coded frame lies: notice one that lies behind the end of the file."""
+    """Raises MediaError if an mp4's index has a frame behind the end of the file."""
     index = stream.index_entries
     last = max((index[place].pos + index[place].size for place in range(-min(_INDEXED, len(index)), 0)), default=0)
     length = os.path.getsize(path)
@@ -229,6 +237,6 @@ def _check_index(path: Path, stream: av.VideoStream) -> None:
 
 
 def _check_end(path: Path, kind: str, claimed: float | None, tail: _Tail) -> None:
-    """An AVI's index is behind its frames: what is cut short has none, but its header still tells the length."""
+    """Raises MediaError for a truncated AVI: its index at the end is lost, but its header tells the duration."""
     if kind == "avi" and claimed is not None and tail.end < claimed - 1:
         raise MediaError(f"{path} is cut short, {tail.end:.1f} of {claimed:.1f} seconds are there: get a whole copy")

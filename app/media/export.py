@@ -1,24 +1,28 @@
-"""A clip in other formats: which there are, and what each is for. Every one has exactly the frames of the source.
+"""Makes new files from clips: exports to other formats with exactly the frames of the source, trims and joins.
 
-moviepy encodes where its pipe can be made exact (VP9, ProRes, FFV1). Knows nothing of where exports go.
+moviepy encodes VP9, ProRes and FFV1, PyAV the rest. Trimmed and joined clips are encoded again: copied frames could
+only be cut at key frames. moviepy's own concatenation would lose frames, since its reader rounds durations.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import typing
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
-from app.media.encode import as_rate, copy, encode, is_like_ours, same_size
+from app.media.encode import check_frames, copy_packets, encode_h264, is_like_ours, to_rate, write_mp4
 from app.media.files import check_output, temporary
-from app.media.reading import expect_frames, fps_of, frames_of, read_recipe
+from app.media.reading import count_frames, expect_frames, fps_of, frames_of, read_recipe
 from lavie.errors import MediaError
 from lavie.files import publish
 
@@ -28,25 +32,25 @@ if typing.TYPE_CHECKING:
     from moviepy.video.io.ffmpeg_writer import FFMPEG_VideoWriter
 
 
-MAX_FPS = 50  # browsers play anything faster at ten frames a second
+MAX_GIF_FPS = 50  # browsers play faster GIFs at ten frames a second
 _TICK = Fraction(1, 100)  # GIF counts in hundredths of a second
-_BLOCK = 255  # the most bytes in one block of a GIF's comment
+_BLOCK = 255  # bytes in a block of a GIF's comment
 
 
 def write_gif(source: Path, partial: Path, comment: str) -> int:
-    """Write every frame of `source`, looping for ever. How many there were."""
+    """Write every frame of `source` as a looping GIF; the number of frames."""
     import av
 
     fps = fps_of(source)
-    if fps > MAX_FPS:
-        raise MediaError(f"{source} has {fps:g} frames a second, a GIF at most {MAX_FPS}: export another kind")
-    palette = _palette(source)
-    # Of the last frame nothing follows that could tell when it ends.
+    if fps > MAX_GIF_FPS:
+        raise MediaError(f"{source} has {fps:g} frames a second, a GIF at most {MAX_GIF_FPS}: export another kind")
+    palette = _find_palette(source)
+    # No frame follows the last one to end it.
     options = {"loop": "0", "final_delay": str(round(100 / fps))}
     with av.open(str(partial), "w", format="gif", options=options) as container:
-        stream = None
+        stream: Any = None
         count = 0
-        for frame in _with_palette(source, palette, fps):
+        for frame in _apply_palette(source, palette, fps):
             if stream is None:
                 stream = container.add_stream("gif", rate=1 / _TICK)
                 stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "pal8"
@@ -59,48 +63,48 @@ def write_gif(source: Path, partial: Path, comment: str) -> int:
     return count
 
 
-def _palette(source: Path) -> av.VideoFrame:
-    """The 256 colours that show this clip best, as a picture of 16×16."""
+def _find_palette(source: Path) -> av.VideoFrame:
+    """The best 256 colours for a clip, as a picture of 16×16."""
     import av
     from av.filter import Graph
 
     graph = Graph()
     finder, sink = graph.add("palettegen", "reserve_transparent=0"), graph.add("buffersink")
     finder.link_to(sink)
-    first = None
-    with contextlib.closing(_timed(source, fps=1)) as frames:
+    first: Any = None
+    with contextlib.closing(_read_frames(source, fps=1)) as frames:
         for frame in frames:
             if first is None:
-                first = graph.add_buffer(width=frame.width, height=frame.height, format="bgra", time_base=_TICK)
+                first = _add_source(graph, frame, "bgra")
                 first.link_to(finder)
                 graph.configure()
             first.push(frame)
-            with contextlib.suppress(av.BlockingIOError):  # nothing comes yet, but unasked it would only gather frames
+            with contextlib.suppress(av.BlockingIOError):  # nothing comes yet; without a pull, frames gather
                 sink.pull()
     first.push(None)
-    return sink.pull()
+    return typing.cast("av.VideoFrame", sink.pull())
 
 
-def _with_palette(source: Path, palette: av.VideoFrame, fps: float) -> Iterator[av.VideoFrame]:
-    """The frames in the palette's colours, with their times."""
+def _apply_palette(source: Path, palette: av.VideoFrame, fps: float) -> Generator[av.VideoFrame, None, None]:
+    """The frames in the colours of the palette, with their times."""
     import av
     from av.filter import Graph
 
     graph = Graph()
     painter, sink = graph.add("paletteuse"), graph.add("buffersink")
     painter.link_to(sink)
-    first = None
+    first: Any = None
 
-    def ready() -> Iterator[av.VideoFrame]:
-        with contextlib.suppress(av.BlockingIOError, av.EOFError):  # it wants another frame, or there is none left
+    def pull() -> Generator[av.VideoFrame, None, None]:
+        with contextlib.suppress(av.BlockingIOError, av.EOFError):  # it needs another frame, or is at its end
             while True:
-                yield sink.pull()
+                yield typing.cast("av.VideoFrame", sink.pull())
 
-    with contextlib.closing(_timed(source, fps)) as frames:
+    with contextlib.closing(_read_frames(source, fps)) as frames:
         for frame in frames:
             if first is None:
-                first = graph.add_buffer(width=frame.width, height=frame.height, format="bgra", time_base=_TICK)
-                colours = graph.add_buffer(width=16, height=16, format=palette.format.name, time_base=_TICK)
+                first = _add_source(graph, frame, "bgra")
+                colours = _add_source(graph, palette, palette.format.name)
                 first.link_to(painter, 0, 0)
                 colours.link_to(painter, 0, 1)
                 graph.configure()
@@ -108,13 +112,18 @@ def _with_palette(source: Path, palette: av.VideoFrame, fps: float) -> Iterator[
                 colours.push(palette)
                 colours.push(None)
             first.push(frame)
-            yield from ready()
+            yield from pull()
     first.push(None)
-    yield from ready()
+    yield from pull()
 
 
-def _timed(source: Path, fps: float) -> Iterator[av.VideoFrame]:
-    """Frames as the filters take them."""
+def _add_source(graph: av.filter.Graph, frame: av.VideoFrame, format: Any) -> Any:
+    """An input of the graph for frames like this one."""
+    return graph.add_buffer(width=frame.width, height=frame.height, format=format, time_base=_TICK)
+
+
+def _read_frames(source: Path, fps: float) -> Generator[av.VideoFrame, None, None]:
+    """Frames in the pixel format of the filters, with their times."""
     import av
 
     with contextlib.closing(frames_of(source)) as frames:
@@ -125,7 +134,7 @@ def _timed(source: Path, fps: float) -> Iterator[av.VideoFrame]:
 
 
 def _append_comment(path: Path, comment: str) -> None:
-    """Put a comment in front of the end mark: GIF has a place for it, but ffmpeg writes none."""
+    """Insert a comment before the end mark, since ffmpeg does not write GIF comments."""
     data = comment.encode()
     with open(path, "r+b") as file:
         file.seek(-1, 2)
@@ -137,14 +146,14 @@ def _append_comment(path: Path, comment: str) -> None:
 
 
 _DOTENV_SWITCH = "PYTHON_DOTENV_DISABLED"
-_CLOCK = 1000  # frames a second that moviepy is told: no slower than any of ours, or ffmpeg repeats the last one
+_CLOCK = 1000  # frames a second for moviepy: above any real rate, else ffmpeg repeats the last frame
 BT709 = (
     "scale=out_color_matrix=bt709:out_range=tv,format={},"
     "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
-)  # converts and tags; with a filter, ffmpeg's own flags for the tags are not enough
+)  # converts and tags; ffmpeg's flags for the tags do not suffice with a filter
 
 
-def write_frames(
+def _write_by_moviepy(
     partial: Path,
     frames: Iterable[np.ndarray],
     size: tuple[int, int],
@@ -154,31 +163,34 @@ def write_frames(
     options: list[str],
     comment: str,
 ) -> int:
-    """Encode into the container that the suffix of `partial` names. How many frames there were. Raises OSError."""
-    # moviepy rounds a rate to two decimals, so the frames get their times here: number n is shown at n/rate.
+    """Encode with moviepy into the container of `partial`'s suffix; the number of frames. Raises OSError.
+
+    size: width, height in pixels. filters, options: of ffmpeg.
+    """
+    # moviepy rounds rates to two decimals: frame n gets its time n/rate here.
     timed = f"settb={1 / rate},setpts=N,{filters}"
     options = ["-map", "0:v", "-map_metadata", "1", "-vf", timed, "-r", str(rate), *options]
-    with _comment_file(partial, comment) as tags, _quiet_import() as writer_class:
-        # The file of tags comes in at the place for sound: in front of the options, where ffmpeg wants its inputs.
+    with _comment_file(partial, comment) as tags, _import_writer() as writer_class:
+        # The file of tags takes the place of sound: before the options, where ffmpeg expects inputs.
         writer = writer_class(str(partial), size, _CLOCK, codec=codec, audiofile=str(tags), ffmpeg_params=options)
-        with _ending(writer):
+        with _close(writer):
             count = 0
             for pixels in frames:
                 writer.write_frame(pixels)
                 count += 1
-            _, said = writer.proc.communicate()  # moviepy would not ask how it ended
+            _, said = writer.proc.communicate()  # moviepy ignores the exit code
             if writer.proc.returncode:
                 raise OSError(said.decode(errors="replace") or f"ffmpeg ended with {writer.proc.returncode}")
     return count
 
 
 @contextlib.contextmanager
-def _ending(writer: FFMPEG_VideoWriter) -> Iterator[None]:
-    """Leave no process behind, and do not let a broken pipe cover the reason for which we go."""
+def _close(writer: FFMPEG_VideoWriter) -> Iterator[None]:
+    """End ffmpeg on every exit path, without a broken pipe hiding the first error."""
     try:
         yield
     finally:
-        writer.proc.kill()  # without effect where it has ended well
+        writer.proc.kill()  # no effect on a process that has ended
         with contextlib.suppress(OSError):
             writer.proc.stdin.close()
         writer.close()
@@ -186,9 +198,9 @@ def _ending(writer: FFMPEG_VideoWriter) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _comment_file(partial: Path, comment: str) -> Iterator[Path]:
-    """The comment as a file of tags: one argument of a command cannot hold a long recipe."""
+    """The comment as a file of tags: an argument of a command cannot hold a long recipe."""
     path = partial.with_suffix(".txt")
-    # Its lines end at a carriage return too, which nothing can escape; no JSON holds one.
+    # A carriage return ends a line too and cannot be escaped; JSON has none.
     escaped = re.sub(r"([=;#\\\n])", r"\\\1", comment.replace("\r\n", "\n").replace("\r", "\n"))
     tags = f"comment={escaped}\n" if comment else ""
     try:
@@ -199,8 +211,8 @@ def _comment_file(partial: Path, comment: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _quiet_import() -> Iterator[type[FFMPEG_VideoWriter]]:
-    """moviepy's writer, imported without its side effect: it loads any `.env` above its own folder."""
+def _import_writer() -> Iterator[type[FFMPEG_VideoWriter]]:
+    """moviepy's writer, imported without loading any `.env` file above its folder."""
     before = os.environ.get(_DOTENV_SWITCH)
     os.environ[_DOTENV_SWITCH] = "1"
     try:
@@ -212,14 +224,16 @@ def _quiet_import() -> Iterator[type[FFMPEG_VideoWriter]]:
     yield FFMPEG_VideoWriter
 
 
-_RECIPE_NAME = "recipe.json"  # in the zip of pictures, which have no place for it
+_RECIPE_NAME = "recipe.json"  # in the zip of pictures
 
 
 @dataclass(frozen=True)
 class Export:
-    """A format. suffix: of its files. description: one line for a person.
+    """A format.
 
-    write: (source, partial, comment) → how many frames went in; check: (partial, frames, target) raises MediaError.
+    Attributes:
+        write: (source, partial, comment) → number of frames.
+        check: (partial, frames, target); raises MediaError.
     """
 
     suffix: str
@@ -228,11 +242,11 @@ class Export:
     check: Callable[[Path, int, Path], None] = expect_frames
 
 
-def export(source: Path, target: Path, kind: str, *, recipe: bool = True) -> None:
+def export_clip(source: Path, target: Path, kind: str, *, recipe: bool = True) -> None:
     """Write `source` to `target` as one of `EXPORTS`, one frame in memory at a time.
 
-    recipe: whether the comment goes along; without it the copy is clean of all that we put into the file. Raises
-    MediaError; then `target` is as it was.
+    recipe: include it; without it the copy tells nothing about its making. Raises MediaError; then `target` is as it
+    was.
     """
     if kind not in EXPORTS:
         raise MediaError(f"there is no export {kind!r}: choose one of {', '.join(EXPORTS)}")
@@ -246,21 +260,21 @@ def export(source: Path, target: Path, kind: str, *, recipe: bool = True) -> Non
 
 def _write_h264(source: Path, partial: Path, comment: str) -> int:
     if is_like_ours(source):
-        return copy(source, partial, comment)
+        return copy_packets(source, partial, comment)
     with contextlib.closing(frames_of(source)) as frames:
-        return encode(partial, source, frames, fps_of(source), comment)
+        return encode_h264(partial, source, frames, fps_of(source), comment)
 
 
 def _by_moviepy(codec: str, filters: str, options: list[str], columns: int = 1) -> Callable[[Path, Path, str], int]:
-    """A writer for one codec. columns: the width must be a multiple of it."""
+    """A writer for a codec. columns: the width must be a multiple of this."""
 
     def write(source: Path, partial: Path, comment: str) -> int:
-        rate = as_rate(source, fps_of(source))
+        rate = to_rate(source, fps_of(source))
         with contextlib.closing(frames_of(source)) as stored:
-            width, height, frames = same_size(source, stored)
+            width, height, frames = check_frames(source, stored)
             if width % columns:
                 raise MediaError(f"{source} is {width} pixels wide, {codec} needs an even width: export another kind")
-            return write_frames(partial, frames, (width, height), rate, codec, filters, options, comment)
+            return _write_by_moviepy(partial, frames, (width, height), rate, codec, filters, options, comment)
 
     return write
 
@@ -273,15 +287,15 @@ def _write_pngs(source: Path, partial: Path, comment: str) -> int:
         for pixels in frames:
             data = io.BytesIO()
             Image.fromarray(pixels).save(data, "PNG")
-            archive.writestr(_entry(f"frame-{count:06d}.png"), data.getvalue())
+            archive.writestr(_zip_entry(f"frame-{count:06d}.png"), data.getvalue())
             count += 1
         if comment:
-            archive.writestr(_entry(_RECIPE_NAME), comment)
+            archive.writestr(_zip_entry(_RECIPE_NAME), comment)
     return count
 
 
-def _entry(name: str) -> zipfile.ZipInfo:
-    """Without today's date: the same clip gives the same file. Stored as it is: PNG leaves nothing to compress."""
+def _zip_entry(name: str) -> zipfile.ZipInfo:
+    """Uncompressed, since PNG is, and without the date, so that the same clip gives the same file."""
     return zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
 
 
@@ -312,7 +326,7 @@ EXPORTS: dict[str, Export] = {
         _by_moviepy(
             "prores_ks",
             BT709.format("yuv422p10le"),
-            # QuickTime's own comment ends after 65,535 bytes; the newer kind of tags does not.
+            # QuickTime's own comment ends after 65,535 bytes; the newer tags do not.
             ["-profile:v", "3", "-vendor", "apl0", "-movflags", "use_metadata_tags"],
             columns=2,  # the encoder leaves the last pixels of odd rows black
         ),
@@ -323,3 +337,71 @@ EXPORTS: dict[str, Export] = {
         _by_moviepy("ffv1", "format=bgr0", ["-level", "3", "-slicecrc", "1", "-g", "1"]),
     ),
 }
+
+
+def trim(source: Path, target: Path, start: int, stop: int, recipe_json: str = "") -> None:
+    """Write the frames `start` … `stop` − 1 of `source`, counted from 0, as a new mp4. Raises MediaError."""
+    source, target = Path(source), Path(target)
+    check_output(target, sources=(source,))
+    count = count_frames(source)
+    if not 0 <= start < stop <= count:
+        raise MediaError(f"{source} has frames 0 … {count - 1}, not {start} … {stop - 1}: choose a part within them")
+    with contextlib.closing(frames_of(source)) as frames:
+        write_mp4(target, itertools.islice(frames, start, stop), fps_of(source), recipe_json)
+
+
+def join(sources: Sequence[Path], target: Path, crossfade: int = 0, recipe_json: str = "") -> None:
+    """Write clips of one size and rate one after another as a new mp4. Raises MediaError with the file that differs.
+
+    crossfade: number of frames at the end of each clip that fade into the next.
+    """
+    sources, target = [Path(source) for source in sources], Path(target)
+    check_output(target, sources=tuple(sources))
+    _check_alike(sources, crossfade)
+    with contextlib.closing(_join_frames(sources, crossfade)) as frames:
+        write_mp4(target, frames, fps_of(sources[0]), recipe_json)
+
+
+def _check_alike(sources: list[Path], crossfade: int) -> None:
+    if not sources:
+        raise MediaError("there is nothing to join: name at least one clip")
+    if crossfade < 0:
+        raise MediaError(f"a cross-fade of {crossfade} frames cannot be: give 0 for a cut, or more")
+    first = _describe(sources[0])
+    for source in sources:
+        measures = _describe(source)
+        if measures != first:
+            raise MediaError(f"{source} is {measures}, {sources[0]} is {first}: join clips of one size and rate")
+        count = count_frames(source)
+        if count < crossfade and len(sources) > 1:
+            raise MediaError(f"{source} has {count} frames, fewer than the {crossfade} to blend: choose a shorter fade")
+
+
+def _describe(source: Path) -> str:
+    """Size and rate in words."""
+    with contextlib.closing(frames_of(source)) as frames:
+        height, width = next(frames).shape[:2]
+    return f"{width}×{height} at {fps_of(source):.5g} fps"
+
+
+def _join_frames(sources: list[Path], crossfade: int) -> Generator[np.ndarray, None, None]:
+    """The frames of all clips. Holds back the last `crossfade` of each until the next begins."""
+    fading: deque[np.ndarray] = deque()  # the end of the clip before
+    for source in sources:
+        held: deque[np.ndarray] = deque()
+        with contextlib.closing(frames_of(source)) as frames:
+            for number, frame in enumerate(frames):
+                if fading:
+                    frame = _blend(fading.popleft(), frame, (number + 1) / (crossfade + 1))
+                held.append(frame)
+                if len(held) > crossfade:
+                    yield held.popleft()
+        fading = held
+    yield from fading
+
+
+def _blend(before: np.ndarray, after: np.ndarray, share: float) -> np.ndarray:
+    """A mixture of two frames with this share of `after`."""
+    import numpy as np
+
+    return np.rint(before * (1 - share) + after * share).astype(np.uint8)

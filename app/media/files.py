@@ -1,7 +1,4 @@
-"""Files that appear whole or not at all: written under a hidden name beside their place, synced, renamed.
-
-Knows the file system and what its errors mean to a person. Does not know what is in the files.
-"""
+"""Writes files whole or not at all: under a hidden name beside their place, synced, then renamed."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from pathlib import Path
 
 from lavie.errors import MediaError
 
-_PROBE_BYTES = 1 << 16  # written to try an output: enough to need space on the disk, too little to take time
+_PROBE_BYTES = 1 << 16  # written to test an output: enough to need disk space, and quick
 _PARTIAL = re.compile(r"\.lavie-[0-9a-f]{16}\.partial\.[a-z0-9]+")
 _CAUSES = {
     errno.ENOSPC: "the disk is full: free some space or write elsewhere",
@@ -30,33 +27,32 @@ _CAUSES = {
 
 
 def is_partial(name: str) -> bool:
-    """Whether a file of this name (without its folder) is one of ours that is not yet whole."""
+    """Whether a file name, without folder, is that of an unfinished file."""
     return _PARTIAL.fullmatch(name) is not None
 
 
 def sweep_partials(folder: Path) -> list[Path]:
-    """Remove what a killed process left unfinished in `folder` (not below it), and say what that was.
+    """Remove unfinished files of killed processes from `folder`, not below it; the removed files.
 
-    Only for who owns the folder: a file that another process is writing there would go too.
+    Only the folder's owner may call this: files that another process is writing are removed too.
     """
     removed = []
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if is_partial(entry.name) and entry.is_file(follow_symlinks=False):
-                with contextlib.suppress(OSError):  # in use on Windows, or gone already: nothing to tell
+                with contextlib.suppress(OSError):  # in use on Windows, or gone already
                     os.unlink(entry.path)
                     removed.append(Path(entry.path))
     return removed
 
 
 def check_output(path: Path, suffix: str = ".mp4", sources: tuple[Path, ...] = ()) -> None:
-    """Find out before any work is done whether `path` can be written, by writing beside it and removing that again.
+    """Check before any work that `path` can be written, by writing a file beside it. An existing file stays.
 
-    `sources`: files that it must not replace. Raises MediaError naming the path and what is in the way. Leaves an
-    existing file as it is.
+    sources: files that it must not replace. Raises MediaError with the path and the reason.
     """
     path = Path(path)
-    if os.path.isdir(path):  # unlike Path.is_dir, False for names that no system takes
+    if os.path.isdir(path):  # unlike Path.is_dir, False for impossible names
         raise MediaError(f"the output {path} is a folder: name a file in it, such as {path / f'clip{suffix}'}")
     if path.suffix.lower() != suffix:
         raise MediaError(f"the output {path} does not end in {suffix}: name it {path.with_suffix(suffix)}")
@@ -71,13 +67,13 @@ def check_output(path: Path, suffix: str = ".mp4", sources: tuple[Path, ...] = (
 
 @contextlib.contextmanager
 def temporary(path: Path) -> Iterator[Path]:
-    """A hidden name beside `path`, on the same disk so that the rename is one step. Gone afterwards, whatever happens.
+    """A hidden name beside `path`, on the same disk so that it can be renamed in one step; removed at the end.
 
-    Errors of the system become MediaError here, since they all mean that `path` could not be written.
+    Errors of the system inside the block become MediaError: `path` could not be written.
     """
     import av
 
-    # Absolute: ffmpeg takes what stands before a colon in a relative name for a protocol.
+    # Absolute: ffmpeg takes the text before a colon in a relative name for a protocol.
     folder = Path(os.path.abspath(path)).parent
     partial = folder / f".lavie-{secrets.token_hex(8)}.partial{path.suffix.lower()}"
     try:
@@ -91,7 +87,7 @@ def temporary(path: Path) -> Iterator[Path]:
 
 
 def _check_name(name: str) -> None:
-    """Refuse now what the rename would refuse after all the work."""
+    """Raises OSError for a name that the final rename would refuse."""
     try:
         encoded = os.fsencode(name)
     except UnicodeEncodeError:
@@ -103,7 +99,7 @@ def _check_name(name: str) -> None:
 
 
 def _cause(error: Exception) -> str:
-    """What a person can do about an error of the system, or of ffmpeg, which tells the system's only in words."""
+    """What to do about an error of the system, or of ffmpeg, which gives the system's error only in words."""
     number = getattr(error, "errno", None)
     if number in _CAUSES:
         return _CAUSES[number]

@@ -1,6 +1,7 @@
-"""What is in a file: its frames one at a time, its measures, its recipe. Videos and single pictures look alike here.
+"""Reads video and picture files: frames one at a time, properties, the recipe. A picture is a video of one frame.
 
-Does not know what a recipe says, nor where files are kept.
+Pillow reads png, jpeg and webp instead of ffmpeg: it tells the size before decoding, detects truncated files, and turns
+photos upright, mirrored ones too.
 """
 
 from __future__ import annotations
@@ -8,27 +9,75 @@ from __future__ import annotations
 import contextlib
 import os
 import typing
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.media.containers import STILL_FPS, decoded, opened, packets_of, read_header, shown_size, to_rgb
-from app.media.limits import Limits, check
-from app.media.stills import kind_of, read_still
+from app.media.containers import STILL_FPS, Limits, check, decode, open_video, packets_of, read_header, shown_size, to_rgb
 from lavie.errors import MediaError
 from lavie.video import Video
 
 if typing.TYPE_CHECKING:
     import numpy as np
+    from PIL.Image import Image
 
 MAX_RECIPE_BYTES = 1 << 20
+PICTURE_FORMATS = ("PNG", "JPEG", "WEBP")  # Pillow's decoders for foreign files
+_KINDS = {
+    b"\x89PNG\r\n\x1a\n": (0, "png"),
+    b"\xff\xd8\xff": (0, "jpeg"),
+    b"WEBP": (8, "webp"),
+}  # mark: offset, kind
+
+
+def kind_of(path: Path) -> str | None:
+    """`png`, `jpeg` or `webp` according to the content; None for anything else."""
+    with open(path, "rb") as file:
+        head = file.read(16)
+    return next((kind for mark, (start, kind) in _KINDS.items() if head[start:].startswith(mark)), None)
+
+
+def read_still(path: Path, limits: Limits | None) -> tuple[np.ndarray, str]:
+    """The picture as uint8 H W 3 sRGB, upright, transparency over black; and Pillow's name of its pixel format."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    with _open_still(path, limits) as picture:
+        mode = picture.mode
+        if mode.startswith("I"):  # 16 bits of gray, which Pillow would clip at 255 instead of scaling
+            picture = Image.fromarray((np.asarray(picture).astype(np.uint32) >> 8).astype(np.uint8))
+        upright = ImageOps.exif_transpose(picture).convert("RGBA")
+        black = Image.new("RGBA", upright.size, (0, 0, 0, 255))
+        return np.asarray(Image.alpha_composite(black, upright).convert("RGB")), mode
+
+
+@contextlib.contextmanager
+def _open_still(path: Path, limits: Limits | None) -> Iterator[Image]:
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=PICTURE_FORMATS) as picture:
+            check(path, limits, str(picture.format).lower(), pixels=picture.width * picture.height)
+            if getattr(picture, "n_frames", 1) > 1 and picture.format != "JPEG":  # a JPEG's other frames are previews
+                raise MediaError(f"{path} is a moving {picture.format}: save it as gif or mp4")
+            yield picture
+    except MediaError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise MediaError(f"{path} is larger than any picture taken here ({error}): scale it down") from error
+    except Exception as error:  # its decoders raise any error on damaged files
+        raise MediaError(f"{path} cannot be read as a picture ({error}): it is damaged") from error
 
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What is in a file. frames: counted, not claimed. width, height: pixels as shown. fps: frames a second.
+    """Properties of a file.
 
-    duration: in seconds at that rate. bytes: of the file.
+    Attributes:
+        frames: counted, not taken from the header.
+        width, height: as shown, in pixels.
+        duration: seconds at `fps`.
+        bytes: size of the file.
     """
 
     frames: int
@@ -42,7 +91,7 @@ class MediaInfo:
 
 
 def probe(path: Path, limits: Limits | None = None) -> MediaInfo:
-    """Decode a file to its end and say what it holds, one frame in memory at a time. Raises MediaError."""
+    """Decode a file to its end, one frame in memory at a time, and give its properties. Raises MediaError."""
     size = _check_file(path, limits)
     kind = kind_of(path)
     if kind:
@@ -50,28 +99,28 @@ def probe(path: Path, limits: Limits | None = None) -> MediaInfo:
         height, width = pixels.shape[:2]
         return MediaInfo(1, width, height, STILL_FPS, kind, mode, 1 / STILL_FPS, size)
     header = read_header(path, limits)
-    sizes = list(decoded(path, limits, shown_size))
+    sizes = list(decode(path, limits, shown_size))
     width, height = sizes[0]
     duration = len(sizes) / header.fps
     return MediaInfo(len(sizes), width, height, header.fps, header.codec, header.pixel_format, duration, size)
 
 
-def frames_of(path: Path, limits: Limits | None = None) -> Iterator[np.ndarray]:
-    """The frames as uint8 H W 3 sRGB, one in memory at a time; a single picture is a video of one frame.
+def frames_of(path: Path, limits: Limits | None = None) -> Generator[np.ndarray, None, None]:
+    """The frames as uint8 H W 3 sRGB, one in memory at a time. Closing the iterator closes the file.
 
-    The limits are checked when the first frame is asked for, before anything is decoded, and again with every frame,
-    since headers can lie. Closing the iterator closes the file. Raises MediaError if the end cannot be reached.
+    Checks the limits before decoding and with each frame, since headers can lie. Raises MediaError if the file cannot
+    be read to its end.
     """
     _check_file(path, limits)
     if kind_of(path):
         yield read_still(path, limits)[0]
         return
-    with contextlib.closing(decoded(path, limits, to_rgb)) as frames:
+    with contextlib.closing(decode(path, limits, to_rgb)) as frames:
         yield from frames
 
 
 def read_video(path: Path, limits: Limits | None = None) -> Video:
-    """Every frame of a file, in sRGB, all in memory. Raises MediaError if it cannot be read to its end."""
+    """All frames of a file in memory, in sRGB. Raises MediaError if it cannot be read to its end."""
     import numpy as np
 
     fps = fps_of(path, limits)
@@ -79,15 +128,15 @@ def read_video(path: Path, limits: Limits | None = None) -> Video:
 
 
 def read_recipe(path: Path, limits: Limits | None = None) -> str | None:
-    """The text in the container's `comment`, or None. Whether it is a recipe, `Recipe.from_json` knows.
+    """The text of the container's `comment`, or None. `Recipe.from_json` tells whether it is a recipe.
 
-    Raises MediaError if the file cannot be read, or if the text is larger than `MAX_RECIPE_BYTES`.
+    Raises MediaError if the file cannot be read or the text is larger than `MAX_RECIPE_BYTES`.
     """
     _check_file(path, limits)
     if kind_of(path):
         return None
-    with opened(path, limits) as container:
-        # Matroska's names come in capitals.
+    with open_video(path, limits) as container:
+        # Matroska has names in capitals.
         texts = [text for name, text in container.metadata.items() if name.lower() == "comment" and text]
     if not texts:
         return None
@@ -96,7 +145,7 @@ def read_recipe(path: Path, limits: Limits | None = None) -> str | None:
 
 
 def check_comment(path: Path, text: str) -> None:
-    """Raises MediaError for a comment that is too large, or that is no text a file can hold."""
+    """Raises MediaError if the comment is too large or cannot be encoded."""
     try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
@@ -108,21 +157,21 @@ def check_comment(path: Path, text: str) -> None:
 
 
 def fps_of(path: Path, limits: Limits | None = None) -> float:
-    """The rate, by the header alone."""
+    """Frames a second according to the header."""
     _check_file(path, limits)
     return STILL_FPS if kind_of(path) else read_header(path, limits).fps
 
 
 def count_frames(path: Path) -> int:
-    """How many frames a file has, without decoding them: to choose among them, not to check them."""
+    """The number of frames without decoding them: exact enough to choose frames, not to check a file."""
     _check_file(path, None)
     return 1 if kind_of(path) else sum(1 for _ in packets_of(path))
 
 
 def expect_frames(partial: Path, count: int, path: Path) -> None:
-    """Make sure that a file just written holds `count` frames, all of them readable; `path` is its name to be."""
+    """Raises MediaError unless the new file `partial`, later `path`, holds `count` readable frames."""
     try:
-        written = sum(1 for _ in decoded(partial, None, lambda frame: None))
+        written = sum(1 for _ in decode(partial, None, lambda frame: None))
     except MediaError as error:
         raise MediaError(f"{path} was not written: it came out damaged ({error}); check the disk") from error
     if written != count:
@@ -130,8 +179,8 @@ def expect_frames(partial: Path, count: int, path: Path) -> None:
 
 
 def _check_file(path: Path, limits: Limits | None) -> int:
-    """The size of a file that may be read."""
-    if not os.path.isfile(path):  # unlike Path.is_file, False for names that no system takes
+    """The size of a readable file. Raises MediaError."""
+    if not os.path.isfile(path):  # unlike Path.is_file, False for impossible names
         raise MediaError(f"{path} is no file: check the name")
     try:
         size = os.path.getsize(path)

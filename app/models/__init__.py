@@ -1,5 +1,4 @@
-"""The published weights at home: fetched, listed, converted and compared, for commands and page alike.
+"""Models: what is there, how to download and convert the published weights, and the loaded model.
 
-`sources` says where they come from, `hub` talks to it, `download` keeps what comes, `known` says what is there.
-Importing these needs neither torch nor huggingface_hub. What is in the files is known to `extensions.published`.
+Importing these modules needs neither torch nor huggingface_hub.
 """

@@ -1,14 +1,14 @@
-"""What a bundle says of itself, read without loading it: for the page, before torch is there. Knows `cascade.json`."""
+"""A model's description for the page and commands, from `cascade.json`, without torch."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lavie.request import STAGES, Request, Sampling
+from lavie.values import parse_object
 
 FILE = "cascade.json"
 _SIZE = ("width", "height", "frames", "fps")
@@ -17,9 +17,13 @@ _RATE, _SCALE = 4, 4  # of interpolation and super-resolution
 
 @dataclass(frozen=True)
 class ModelCard:
-    """width, height, frames, fps: what a request that is silent gets. steps: of each stage.
+    """A model's defaults and vocabulary.
 
-    words: kind → those that the model has learned, where it has not learned a whole language. examples: prompts.
+    Attributes:
+        width, height, frames, fps: defaults of a request.
+        steps: stage → default number of steps.
+        words: kind → words that the model knows, if it does not know a whole language.
+        examples: prompts.
     """
 
     name: str
@@ -33,25 +37,28 @@ class ModelCard:
 
     @classmethod
     def read(cls, bundle: Path) -> ModelCard | None:
-        """None for a folder that is missing or says nothing that can be understood: loading it will tell why."""
+        """The card; None if the folder is missing or its manifest invalid. Loading the model tells why."""
         try:
-            said = json.loads((bundle / FILE).read_text(encoding="utf-8"))
-            size = {name: said[name] for name in _SIZE}
+            manifest = parse_object((bundle / FILE).read_text(encoding="utf-8"))
+            size = {name: manifest[name] for name in _SIZE}
             if None in size.values():
                 return None
-            Request("any", **size)  # raises for what no request may ask for
+            Request("any", **size)  # raises RequestError for impossible values
+            steps = {stage: manifest[stage]["steps"] for stage in STAGES if stage in manifest}
+            for count in steps.values():
+                Sampling(steps=count)  # likewise
             return cls(
-                name=str(said["name"]),
+                name=str(manifest["name"]),
                 **size,
-                steps={stage: Sampling(steps=said[stage]["steps"]).steps for stage in STAGES if stage in said},
-                words={str(kind): _texts(words) for kind, words in said.get("words", {}).items()},
-                examples=_texts(said.get("examples", ())),
+                steps=steps,
+                words={str(kind): _texts(words) for kind, words in manifest.get("words", {}).items()},
+                examples=_texts(manifest.get("examples", ())),
             )
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
     def resolved(self, request: Request) -> Request:
-        """The request with the size and steps that this model gives it."""
+        """The request with this model's size where it gives none."""
         size = {name: getattr(request, name) or getattr(self, name) for name in _SIZE}
         return replace(request, **size)
 
@@ -61,16 +68,16 @@ class ModelCard:
 
     def outcome(self, request: Request) -> dict[str, Any]:
         """The size of the finished video: frames, width and height in pixels, seconds."""
-        whole = self.resolved(request)
-        frames, fps, scale = whole.frames, whole.fps, 1
+        frames, fps = request.frames or self.frames, request.fps or self.fps
+        width, height, scale = request.width or self.width, request.height or self.height, 1
         if request.interpolation is not None:
             frames, fps = _RATE * (frames - 1) + 1, fps * _RATE
         if request.super_resolution is not None:
             scale = _SCALE
         seconds = f"{frames / fps:.1f}"
-        return {"frames": frames, "width": whole.width * scale, "height": whole.height * scale, "seconds": seconds}
+        return {"frames": frames, "width": width * scale, "height": height * scale, "seconds": seconds}
 
 
 def _texts(values: Sequence[Any]) -> tuple[str, ...]:
-    """Those that are texts and not empty."""
+    """The values that are texts and not empty."""
     return tuple(value for value in values if isinstance(value, str) and value.strip())

@@ -1,4 +1,4 @@
-"""Which models are there: Nano, the official one, folders of the person's own; and what of the published files is."""
+"""Lists the models of this machine and the downloaded published files. Needs no torch."""
 
 from __future__ import annotations
 
@@ -8,18 +8,33 @@ from pathlib import Path
 from app.config import StudioConfig
 from app.models.card import FILE as MANIFEST
 from app.models.download import PUBLISHED
+from extensions.published.layout import NETWORKS, missing
 from lavie.errors import BundleError
 from lavie.files import read_record
+from lavie.manifest import Manifest
 
 NANO, OFFICIAL = "nano", "official"
 
 
+def format_bytes(count: float) -> str:
+    """A size as a person reads it."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f} B"
+
+
 @dataclass(frozen=True)
 class KnownModel:
-    """A bundle. asked: what `--model` takes for it. name: its own, None where it is not there or cannot be read.
+    """A model.
 
-    bytes: component → size of its weights. stages: stage → files that it lacks. sha256: file → as kept when it was
-    written, empty where nothing is. problem: why it cannot be read, "" where it can or is not there.
+    Attributes:
+        asked: its name for `--model`.
+        name: from its manifest; None if it is missing or cannot be read.
+        bytes: component → size of its weights.
+        stages: stage → missing files.
+        sha256: file → hash, as recorded when the file was written.
+        problem: why the model cannot be read, else empty.
     """
 
     asked: str
@@ -33,9 +48,12 @@ class KnownModel:
 
 @dataclass(frozen=True)
 class Files:
-    """The published files, not converted yet. files: place → bytes. missing: stage → files that it lacks.
+    """The downloaded published files, not converted.
 
-    begun: bytes of files that have come in part.
+    Attributes:
+        files: path in the folder → bytes.
+        missing: stage → missing files.
+        begun: bytes of unfinished files.
     """
 
     folder: Path
@@ -45,24 +63,19 @@ class Files:
     begun: int = 0
 
 
-def bundles(config: StudioConfig) -> list[KnownModel]:
-    """All of them, sorted behind Nano and the official one; the configured one last, where it lies elsewhere.
-
-    Imports torch, reads no weights.
-    """
+def find_models(config: StudioConfig) -> list[KnownModel]:
+    """Nano, the official model, other models by name, and the configured one if it lies elsewhere."""
     models = config.data / "models"
     own = [folder for folder in sorted(models.glob("*")) if _is_another(folder)]
     named = {NANO: StudioConfig(config.data, NANO).bundle, OFFICIAL: StudioConfig(config.data, OFFICIAL).bundle}
     found = [*named.items(), *((str(folder), folder) for folder in own)]
     if config.bundle.absolute() not in {folder.absolute() for _, folder in found}:
         found.append((config.model, config.bundle))
-    return [_known(asked, folder) for asked, folder in found]
+    return [_describe(asked, folder) for asked, folder in found]
 
 
-def published_files(models: Path) -> Files:
-    """What lies in the folder that is downloaded to. Imports torch."""
-    from extensions.published.layout import NETWORKS, missing
-
+def find_published(models: Path) -> Files:
+    """The files in the download folder."""
     folder = models / PUBLISHED
     found = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     places = {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
@@ -74,7 +87,7 @@ def published_files(models: Path) -> Files:
 def _size(partial: Path) -> int:
     try:
         return partial.stat().st_size
-    except OSError:  # it has become whole since it was found
+    except OSError:  # it has been completed meanwhile
         return 0
 
 
@@ -82,13 +95,11 @@ def _is_another(folder: Path) -> bool:
     return folder.name != OFFICIAL and not folder.name.startswith(".") and (folder / MANIFEST).is_file()
 
 
-def _known(asked: str, folder: Path) -> KnownModel:
-    from lavie.bundle import Bundle
-
+def _describe(asked: str, folder: Path) -> KnownModel:
     if not (folder / MANIFEST).is_file():
         return KnownModel(asked, folder, None, {}, {}, {})
     try:
-        bundle = Bundle(folder)
+        bundle = Manifest(folder)
         sizes = {component: bundle.size(component) for component in bundle.components()}
         stages = {stage: bundle.missing(stage) for stage in bundle.defaults}
     except BundleError as error:

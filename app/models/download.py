@@ -1,17 +1,17 @@
-"""Fetches the published weights into a folder and keeps what each file has to be. Goes on where it stopped."""
+"""Downloads the published weights and records their checksums. An interrupted download resumes."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import hashlib
-import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -20,18 +20,23 @@ from app.models.sources import Repository, Sources
 from lavie.errors import LavieError
 from lavie.events import Notice
 from lavie.files import RECORD, Kept, file_hash, read_record, write_record
+from lavie.values import parse_object
 
-PUBLISHED = "published"  # the folder of the files as they were published, in the folder of models
+PUBLISHED = "published"  # folder of the published files in the folder of models
 _LOCK = ".weights.lock"
-_RATE_SECONDS = 10.0  # over which the speed is measured
+_RATE_SECONDS = 10.0  # window of the measured speed
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
 class Downloading:
-    """How far it is. done, total: bytes of all files. rate: bytes a second; seconds_left: None while not known.
+    """Progress of a download.
 
-    comparing: whether all of `file` has come: its checksum is compared next.
+    Attributes:
+        done, total: bytes of all files.
+        rate: bytes a second.
+        seconds_left: None while unknown.
+        comparing: `file` is complete, and its checksum is compared next.
     """
 
     file: str
@@ -44,7 +49,7 @@ class Downloading:
 
 @dataclass(frozen=True)
 class Downloaded:
-    """All files are there. files: place → sha256. fetched: bytes that came this time."""
+    """The end of a download. files: path in the folder → sha256. fetched: bytes of this run."""
 
     folder: Path
     files: dict[str, str]
@@ -52,8 +57,8 @@ class Downloaded:
 
 
 @contextlib.contextmanager
-def alone(models: Path) -> Iterator[None]:
-    """One download or conversion at a time in a folder of models. Raises DownloadError where another is at it."""
+def lock_models(models: Path) -> Iterator[None]:
+    """Hold the lock of a folder of models. Raises DownloadError if another download or conversion holds it."""
     try:
         models.mkdir(parents=True, exist_ok=True)
         with FileLock(models / _LOCK, timeout=0):
@@ -62,20 +67,20 @@ def alone(models: Path) -> Iterator[None]:
         raise DownloadError(f"another download or conversion works in {models}: wait for its end") from None
 
 
-def wanted(sources: Sources, with_optional: bool = False) -> list[Repository]:
-    """The repositories to fetch."""
+def choose_repositories(sources: Sources, with_optional: bool = False) -> list[Repository]:
+    """The repositories to download from."""
     return [each for name, each in sources.repositories.items() if with_optional or name not in sources.optional]
 
 
 def download(
     sources: Sources, folder: Path, with_optional: bool = False, clock: Callable[[], float] = time.monotonic
-) -> Iterator[Notice | Downloading | Downloaded]:
-    """Fetch what is missing in `folder`; the last thing said is `Downloaded`.
-
-    Whoever stops asking pauses: the next call goes on at the same byte. Raises DownloadError.
-    """
+) -> Generator[Notice | Downloading | Downloaded, None, None]:
+    """Download missing files; ends with `Downloaded`. Closing the generator pauses: the next call resumes at the same
+    byte. Raises DownloadError."""
     try:
-        files = [file for repository in wanted(sources, with_optional) for file in look_up(sources, repository)]
+        files = [
+            file for repository in choose_repositories(sources, with_optional) for file in look_up(sources, repository)
+        ]
         missing = [file for file in files if not _is_there(file, folder)]
         _check_space(folder, missing)
         total, done = sum(file.bytes for file in files), sum(file.bytes for file in files if file not in missing)
@@ -84,7 +89,7 @@ def download(
             partial = _partial(file, folder)
             began = partial.stat().st_size if partial.is_file() else 0
             for have in fetch(file, partial):
-                rate = speed.of(fetched + max(have - began, 0))
+                rate = speed.measure(fetched + max(have - began, 0))
                 left = (total - done - have) / rate if rate else None
                 yield Downloading(file.place, done + have, total, rate, left, have == file.bytes)
             if file.sha256 is None and file.blob is None:
@@ -93,47 +98,45 @@ def download(
             fetched += max(file.bytes - began, 0)
             done += file.bytes
     except OSError as error:
-        raise _unwritable(folder, error) from None
+        raise _write_error(folder, error) from None
     record = read_record(folder)
     yield Downloaded(folder, {file.place: record[file.place].sha256 for file in files}, fetched)
 
 
 def collect(sources: Sources, folder: Path, with_optional: bool = False) -> Downloaded:
-    """Without a network: what is in `folder`, and what is missing there from the hub's cache of this machine.
-
-    Raises DownloadError with what is in neither.
-    """
+    """Without a network: take missing files from the hub's cache of this machine. Raises DownloadError for files that
+    are nowhere."""
     from huggingface_hub import try_to_load_from_cache
 
     there, absent = [], []
     try:
-        for repository in wanted(sources, with_optional):
+        for repository in choose_repositories(sources, with_optional):
             for choice in repository.files:
                 places = [f"{repository.folder}/{name}".lstrip("/") for name in choice]
                 place = next((place for place in places if (folder / place).is_file()), None)
                 if place is None:
-                    cached = _cached(repository, choice, try_to_load_from_cache)
-                    place = cached and _copied(*cached, repository, folder)
+                    cached = _find_cached(repository, choice, try_to_load_from_cache)
+                    place = _copy(*cached, repository, folder) if cached else None
                 there.append(place) if place else absent.append(places[0])
         if absent:
             raise DownloadError(
-                f"without a network there is no {_some(absent)}: put them into {folder}, or run this without "
+                f"without a network there is no {_enumerate(absent)}: put them into {folder}, or run this without "
                 "--offline once"
             )
         hashes = {place: file_hash(folder / place) for place in there}
         for place, sha256 in hashes.items():
-            _note(folder, place, sha256, {})
+            _record(folder, place, sha256, {})
     except OSError as error:
-        raise _unwritable(folder, error) from None
+        raise _write_error(folder, error) from None
     return Downloaded(folder, hashes, 0)
 
 
-def _some(names: list[str]) -> str:
+def _enumerate(names: list[str]) -> str:
     rest = len(names) - 3
     return ", no ".join(names[:3]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _cached(repository: Repository, names: Iterable[str], look: Callable) -> tuple[str, Path] | None:
+def _find_cached(repository: Repository, names: Iterable[str], look: Callable[..., Any]) -> tuple[str, Path] | None:
     for name in names:
         for repository_id in repository.ids:
             found = look(repository_id, name, revision=repository.revision)
@@ -142,7 +145,7 @@ def _cached(repository: Repository, names: Iterable[str], look: Callable) -> tup
     return None
 
 
-def _copied(name: str, cached: Path, repository: Repository, folder: Path) -> str:
+def _copy(name: str, cached: Path, repository: Repository, folder: Path) -> str:
     place = f"{repository.folder}/{name}".lstrip("/")
     target = folder / place
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -153,13 +156,13 @@ def _copied(name: str, cached: Path, repository: Repository, folder: Path) -> st
 
 
 def _partial(file: RemoteFile, folder: Path) -> Path:
-    """Under the content's name: what another revision left is not gone on from."""
+    """The unfinished file, named after the content, so that another revision's is not resumed."""
     path = folder / file.place
     return path.with_name(f".{path.name}.{(file.sha256 or file.blob or file.commit)[:16]}.partial")
 
 
 def _is_there(file: RemoteFile, folder: Path) -> bool:
-    """Whether a file lies there whole; one that nobody noted, such as one put there by hand, is read for it."""
+    """Whether a file is complete. Reads a file without a record, such as one that a person copied."""
     path = folder / file.place
     if not path.is_file() or path.stat().st_size != file.bytes:
         return False
@@ -168,7 +171,7 @@ def _is_there(file: RemoteFile, folder: Path) -> bool:
         return kept.sha256 == file.sha256
     if not _is_right(file, path):
         return False
-    _note(folder, file.place, file.sha256 or file_hash(path), _origin(file))
+    _record(folder, file.place, file.sha256 or file_hash(path), _origin(file))
     return True
 
 
@@ -179,12 +182,12 @@ def _is_right(file: RemoteFile, path: Path) -> bool:
 
 
 def _git_hash(path: Path) -> str:
-    content = path.read_bytes()  # only small files have no sha256
+    content = path.read_bytes()  # files without sha256 are small
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _keep(file: RemoteFile, partial: Path, folder: Path) -> None:
-    """Put a file that has come in its place, if it is what the hub says."""
+    """Move a downloaded file to its place if its checksum is right."""
     if not _is_right(file, partial):
         partial.unlink()
         raise DownloadError(
@@ -196,18 +199,18 @@ def _keep(file: RemoteFile, partial: Path, folder: Path) -> None:
     partial.replace(folder / file.place)
     for old in partial.parent.glob(f".{(folder / file.place).name}.*.partial"):
         old.unlink(missing_ok=True)
-    _note(folder, file.place, file.sha256 or file_hash(folder / file.place), _origin(file))
+    _record(folder, file.place, file.sha256 or file_hash(folder / file.place), _origin(file))
 
 
 def _origin(file: RemoteFile) -> dict[str, str]:
     return {"repository": file.repository, "revision": file.commit, "endpoint": file.endpoint}
 
 
-def _note(folder: Path, place: str, sha256: str, origin: dict[str, str]) -> None:
-    """Keep what a file is and where it is from, beside it."""
+def _record(folder: Path, place: str, sha256: str, origin: dict[str, str]) -> None:
+    """Record a file's hash and origin."""
     origins = {}
     with contextlib.suppress(OSError, ValueError, KeyError):
-        origins = dict(json.loads((folder / RECORD).read_text(encoding="utf-8"))["origins"])
+        origins = dict(parse_object((folder / RECORD).read_text(encoding="utf-8"))["origins"])
     if origin or place not in origins:
         origins[place] = origin
     kept = read_record(folder) | {place: Kept.of(folder / place, sha256)}
@@ -226,24 +229,26 @@ def _check_space(folder: Path, missing: list[RemoteFile]) -> None:
         )
 
 
-def _unwritable(folder: Path, error: OSError) -> LavieError:
+def _write_error(folder: Path, error: OSError) -> LavieError:
     if error.errno in _FULL:
         return DownloadError(f"the disk of {folder} is full: free some space; {AGAIN}")
     return DownloadError(f"{folder} takes no files ({error.strerror or error}): choose another data folder by --data")
 
 
 class _Speed:
-    """Bytes a second over the last while."""
+    """Measures bytes a second over the last `_RATE_SECONDS`."""
 
     def __init__(self, clock: Callable[[], float]):
         self._clock = clock
-        self._seen: list[tuple[float, int]] = [(clock(), 0)]
+        self._samples: list[tuple[float, int]] = [(clock(), 0)]
 
-    def of(self, done: int) -> float:
-        """Now that so many bytes have come."""
+    def measure(self, done: int) -> float:
+        """The speed after so many bytes."""
         now = self._clock()
-        self._seen = [seen for seen in self._seen[:-1] if now - seen[0] <= _RATE_SECONDS] + self._seen[-1:]
-        if now - self._seen[-1][0] >= _RATE_SECONDS / 20:
-            self._seen.append((now, done))
-        then, before = self._seen[0]
+        self._samples = [sample for sample in self._samples[:-1] if now - sample[0] <= _RATE_SECONDS] + self._samples[
+            -1:
+        ]
+        if now - self._samples[-1][0] >= _RATE_SECONDS / 20:
+            self._samples.append((now, done))
+        then, before = self._samples[0]
         return max(done - before, 0) / (now - then) if now > then else 0.0

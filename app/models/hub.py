@@ -1,7 +1,6 @@
-"""Talks to a hub: which files a repository has, and their bytes, from where a former try stopped.
+"""Lists and downloads files of a hub, resuming partial files, and explains its errors.
 
-Knows addresses, tokens and what the hub's refusals mean to a person. Keeps nothing but the one partial file it is
-given: huggingface_hub itself begins each file anew in a new process.
+huggingface_hub itself starts each file anew in a new process.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from app.models.sources import Repository, Sources
@@ -20,19 +20,22 @@ if typing.TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
 TIMEOUT = 20.0  # seconds without a byte
-WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before another try; bytes that come start them again
+WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before each retry; received bytes reset them
 AGAIN = "run the same command again, it goes on where it stopped"
 
 
 class DownloadError(LavieError):
-    """Weights cannot be fetched. What was fetched before stays, and is gone on from."""
+    """Weights cannot be downloaded. Downloaded bytes stay."""
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a repository. place: where it goes, below the folder of published weights. bytes: its size.
+    """A file of a repository.
 
-    sha256: of its content; blob: the hash git gives it. The hub tells one of them, by the kind of file.
+    Attributes:
+        place: path below the folder of published weights.
+        sha256, blob: hash of the content, and git's hash; the hub gives one of them.
+        token: whether to send the person's token.
     """
 
     place: str
@@ -47,29 +50,34 @@ class RemoteFile:
 
 
 def look_up(sources: Sources, repository: Repository) -> list[RemoteFile]:
-    """What is to be fetched of a repository, from the first address and name that has it. Raises DownloadError."""
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HTTPError, RepositoryNotFoundError
+    """The files to download from the first address and name that has the repository. Raises DownloadError."""
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is of the HTTP library
+        GatedRepoError,
+        HfHubHTTPError,
+        HTTPError,
+        RepositoryNotFoundError,
+    )
 
     unreachable: list[str] = []
     absent: list[str] = []
     for endpoint in sources.endpoints:
         for name in repository.ids:
             try:
-                info = _info(sources, endpoint, name, repository.revision)
+                info = _read_info(sources, endpoint, name, repository.revision)
             except RepositoryNotFoundError as error:
                 if isinstance(error, GatedRepoError):
-                    raise DownloadError(_gated(endpoint, name)) from None
+                    raise DownloadError(_explain_gate(endpoint, name)) from None
                 absent.append(f"{name} at {_host(endpoint)}")
             except HfHubHTTPError as error:
-                if not _passing(error):
-                    raise _refused(error, endpoint, name, repository.revision) from None
+                if not _is_temporary(error):
+                    raise _explain(error, endpoint, name, repository.revision) from None
                 unreachable.append(f"{_host(endpoint)} (error {error.response.status_code})")
                 break
             except (HTTPError, OSError) as error:
                 unreachable.append(f"{_host(endpoint)} ({short(str(error) or type(error).__name__)})")
                 break
             else:
-                return _chosen(sources, repository, info, endpoint, name)
+                return _choose_files(sources, repository, info, endpoint, name)
     if absent:
         raise DownloadError(
             f"there is no {', no '.join(absent)}: it was renamed, removed or is private; name another in sources.json "
@@ -81,16 +89,18 @@ def look_up(sources: Sources, repository: Repository) -> list[RemoteFile]:
     )
 
 
-def _info(sources: Sources, endpoint: str, name: str, revision: str) -> ModelInfo:
+def _read_info(sources: Sources, endpoint: str, name: str, revision: str) -> ModelInfo:
     from huggingface_hub import HfApi
 
-    token = None if endpoint in sources.trusted else False  # None: the person's own, where there is one
+    token = None if endpoint in sources.trusted else False  # None: the person's own token, if any
     return HfApi(endpoint=endpoint, token=token).model_info(
         name, revision=revision, files_metadata=True, timeout=TIMEOUT
     )
 
 
-def _chosen(sources: Sources, repository: Repository, info: ModelInfo, endpoint: str, name: str) -> list[RemoteFile]:
+def _choose_files(
+    sources: Sources, repository: Repository, info: ModelInfo, endpoint: str, name: str
+) -> list[RemoteFile]:
     there = {file.rfilename: file for file in info.siblings or []}
     chosen = []
     for choice in repository.files:
@@ -119,11 +129,9 @@ def _chosen(sources: Sources, repository: Repository, info: ModelInfo, endpoint:
 
 
 def fetch(file: RemoteFile, partial: Path) -> Iterator[int]:
-    """Write a file's bytes behind those that `partial` holds; yields how many are there. Raises DownloadError, OSError.
-
-    Whoever stops asking pauses: what is there stays.
-    """
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError
+    """Append a file's missing bytes to `partial`; yields its size. Closing the generator pauses. Raises DownloadError,
+    OSError."""
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined]
 
     waits = list(WAITS)
     while True:
@@ -132,8 +140,8 @@ def fetch(file: RemoteFile, partial: Path) -> Iterator[int]:
             yield from _stream(file, partial)
             return
         except HfHubHTTPError as error:
-            if not _passing(error) or not waits:
-                raise _refused(error, file.endpoint, file.repository, file.commit, file.name) from None
+            if not _is_temporary(error) or not waits:
+                raise _explain(error, file.endpoint, file.repository, file.commit, file.name) from None
         except HTTPError as error:
             if _size(partial) > before:
                 waits = list(WAITS)
@@ -148,14 +156,18 @@ def fetch(file: RemoteFile, partial: Path) -> Iterator[int]:
 
 def _stream(file: RemoteFile, partial: Path) -> Iterator[int]:
     from huggingface_hub import hf_hub_url
-    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]  # lazy exports
+        build_hf_headers,
+        get_session,
+        hf_raise_for_status,
+    )
 
     partial.parent.mkdir(parents=True, exist_ok=True)
     url = hf_hub_url(file.repository, file.name, revision=file.commit, endpoint=file.endpoint)
     with partial.open("ab") as stream:
         have = stream.tell()
         if have > file.bytes:
-            have = _emptied(stream)
+            have = _truncate(stream)
         if have == file.bytes:
             yield have
             return
@@ -163,12 +175,12 @@ def _stream(file: RemoteFile, partial: Path) -> Iterator[int]:
         headers |= {"Range": f"bytes={have}-"} if have else {}
         with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT, follow_redirects=True) as response:
             if have and response.status_code == 416:
-                _emptied(stream)
+                _truncate(stream)
                 return (yield from _stream(file, partial))
             hf_raise_for_status(response)
-            if have and not _goes_on(response, have):
-                have = _emptied(stream)
-            for chunk in response.iter_bytes():  # as they come: of a larger piece a break would lose all
+            if have and not _resumes(response, have):
+                have = _truncate(stream)
+            for chunk in response.iter_bytes():  # of any size: an interruption loses at most one
                 stream.write(chunk)
                 have += len(chunk)
                 if have > file.bytes:
@@ -178,12 +190,12 @@ def _stream(file: RemoteFile, partial: Path) -> Iterator[int]:
         raise DownloadError(f"{_host(file.endpoint)} sent {have} of {file.bytes} bytes of {file.place}: {AGAIN}")
 
 
-def _goes_on(response, have: int) -> bool:
-    """Whether a reply begins where it was asked to; some servers begin at the start again."""
-    return response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+def _resumes(response: Any, have: int) -> bool:
+    """Whether a response begins at the requested byte; some servers ignore the range."""
+    return bool(response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-"))
 
 
-def _emptied(stream: typing.BinaryIO) -> int:
+def _truncate(stream: typing.BinaryIO) -> int:
     stream.truncate(0)
     stream.seek(0)
     return 0
@@ -193,12 +205,12 @@ def _size(partial: Path) -> int:
     return partial.stat().st_size if partial.is_file() else 0
 
 
-def _passing(error) -> bool:
-    """Whether a refusal may be over in a moment: too many questions, or a fault of the server's."""
-    return error.response.status_code == 429 or error.response.status_code >= 500
+def _is_temporary(error: Any) -> bool:
+    """Whether a retry may help: too many requests, or an error of the server."""
+    return bool(error.response.status_code == 429 or error.response.status_code >= 500)
 
 
-def _refused(error, endpoint: str, name: str, revision: str, file: str | None = None) -> DownloadError:
+def _explain(error: Any, endpoint: str, name: str, revision: str, file: str | None = None) -> DownloadError:
     from huggingface_hub.errors import (
         GatedRepoError,
         RemoteEntryNotFoundError,
@@ -212,7 +224,7 @@ def _refused(error, endpoint: str, name: str, revision: str, file: str | None = 
     if isinstance(error, RemoteEntryNotFoundError):
         return DownloadError(f"{name} has no {file} any more: run the same command again, it looks what is there now")
     if isinstance(error, GatedRepoError) or status == 403:
-        return DownloadError(_gated(endpoint, name))
+        return DownloadError(_explain_gate(endpoint, name))
     if isinstance(error, RepositoryNotFoundError) or status in (401, 404):
         return DownloadError(
             f"{_host(endpoint)} does not give {name} to you (error {status}): it was renamed, removed or is private; "
@@ -221,7 +233,7 @@ def _refused(error, endpoint: str, name: str, revision: str, file: str | None = 
     return DownloadError(f"{_host(endpoint)} refuses {name} with error {status}: try again later, or name a --mirror")
 
 
-def _gated(endpoint: str, name: str) -> str:
+def _explain_gate(endpoint: str, name: str) -> str:
     return (
         f"the licence of {name} must be accepted first: open {endpoint}/{name}, accept it there, log in here by "
         "`hf auth login`, and run the same command again"

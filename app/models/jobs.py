@@ -1,7 +1,6 @@
-"""The published weights, fetched and made a model of by the studio itself: one work at a time, in a thread of its own.
+"""Downloads and converts the published weights for the page, on a background thread, one work at a time.
 
-It belongs to the process, not to a page. What came is on the disk: after a pause, a failure or a restart the next
-`fetch` goes on from there. Knows no page; what is fetched, from where and how is `download`'s and `sources`'.
+The work belongs to the process, not to a page. After a pause, a failure or a restart the next `fetch` resumes.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.models.catalog import OFFICIAL
-from app.models.download import PUBLISHED, alone, download
+from app.models.download import PUBLISHED, download, lock_models
 from app.models.hub import DownloadError
 from app.models.sources import read_sources
 from lavie.errors import LavieError
@@ -25,19 +24,24 @@ from lavie.events import Notice
 DOWNLOAD, CONVERT = "download", "convert"  # works
 IDLE, RUNNING, STOPPING, STOPPED, DONE, FAILED = "idle", "running", "stopping", "stopped", "done", "failed"  # states
 _UNDER_WAY = (RUNNING, STOPPING)
-_STOP_SECONDS = 5.0  # how long closing waits; what goes on for longer ends with the process
+_STOP_SECONDS = 5.0  # wait at closing; a longer work ends with the process
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How the work stands, at one moment.
+    """The state of the work.
 
-    work: `download` or `convert`, the one under way or the last one. state: one of those above. name: of the file or
-    component under way. done, total: bytes of all of it; total 0 while not known. rate: bytes a second. seconds_left:
-    None while not known. comparing: whether all of `name` has come and its checksum is being compared. notices: what
-    was said on the way. problem: why it failed.
+    Attributes:
+        work: `download` or `convert`, current or last.
+        state: one of the states above.
+        name: of the current file or component.
+        done, total: bytes of everything; `total` is 0 while unknown.
+        rate: bytes a second.
+        seconds_left: None while unknown.
+        comparing: whether the checksum of `name` is being compared.
+        problem: why the work failed.
     """
 
     work: str = DOWNLOAD
@@ -53,12 +57,12 @@ class Standing:
 
     @property
     def under_way(self) -> bool:
-        """Whether it is being worked on."""
+        """Whether the work runs or is stopping."""
         return self.state in _UNDER_WAY
 
 
 class WeightsWork:
-    """The work in one folder of models. All methods may be called from any thread."""
+    """The work in a folder of models. Thread-safe."""
 
     def __init__(self, models: Path):
         self._models = models
@@ -68,29 +72,29 @@ class WeightsWork:
 
     @property
     def standing(self) -> Standing:
-        """How it stands now."""
+        """The current state."""
         return self._standing
 
     def fetch(self, with_optional: bool = False) -> None:
-        """Begin to fetch what is missing, or go on with it, and then to convert. Raises DownloadError at work.
+        """Start or resume the download, then convert. Raises DownloadError if a work runs.
 
         with_optional: also the network that extends videos.
         """
         self._begin(DOWNLOAD, with_optional)
 
     def convert(self) -> None:
-        """Begin to make a model of what was fetched. Raises DownloadError at work."""
+        """Start to convert the downloaded files. Raises DownloadError if a work runs."""
         self._begin(CONVERT)
 
     def pause(self) -> None:
-        """Stop at the next piece; what has come stays, a conversion begins anew. Nothing where nothing is at work."""
+        """Stop soon. Downloaded bytes stay; a conversion starts anew the next time."""
         with self._lock:
             if self._standing.state == RUNNING:
                 self._standing = replace(self._standing, state=STOPPING)
                 self._stop.set()
 
     def close(self) -> None:
-        """Pause, and wait for that a while."""
+        """Pause and wait for it, up to `_STOP_SECONDS`."""
         self.pause()
         if self._thread is not None:
             self._thread.join(_STOP_SECONDS)
@@ -101,54 +105,54 @@ class WeightsWork:
                 raise DownloadError("the weights are being fetched or converted already: wait for its end, or pause it")
             self._standing = Standing(work, RUNNING)
             self._stop.clear()
-            # A daemon, so that a process that ends does not hang on a connection.
+            # A daemon, so that the process can exit during a request.
             arguments = [work, with_optional]
             self._thread = threading.Thread(target=self._work, args=arguments, name="studio weights", daemon=True)
             self._thread.start()
 
     def _work(self, work: str, with_optional: bool) -> None:
-        """All of it; how it ended is told when the folder is free again."""
+        """Run the work. Sets the final state after the folder's lock is released."""
         try:
-            with alone(self._models):
-                end = {"state": DONE if self._all(work, with_optional) else STOPPED}
+            with lock_models(self._models):
+                end = {"state": DONE if self._run(work, with_optional) else STOPPED}
         except LavieError as error:
             end = {"state": FAILED, "problem": str(error)}
         except Exception as error:
             _log.exception("the published weights cannot be worked on")
             reason = f"{type(error).__name__}: {error}"
             end = {"state": FAILED, "problem": f"something went wrong inside ({reason}); the terminal shows where"}
-        self._tell(comparing=False, rate=0.0, seconds_left=None, **end)
+        self._update(comparing=False, rate=0.0, seconds_left=None, **end)
 
-    def _all(self, work: str, with_optional: bool) -> bool:
-        """False where it was stopped. Imports torch for the conversion."""
+    def _run(self, work: str, with_optional: bool) -> bool:
+        """False if it was stopped. The conversion imports torch."""
         files = self._models / PUBLISHED
         sources = read_sources(self._models, os.environ)
         if work == DOWNLOAD and not self._follow(download(sources, files, with_optional)):
             return False
         from extensions.published.convert import convert
 
-        self._tell(work=CONVERT, name="", done=0, total=0, rate=0.0, seconds_left=None, comparing=False)
+        self._update(work=CONVERT, name="", done=0, total=0, rate=0.0, seconds_left=None, comparing=False)
         return self._follow(convert(files, self._models / OFFICIAL))
 
     def _follow(self, events: Generator[typing.Any, None, None]) -> bool:
-        """Tell what is said, until it ends or is to stop; False for the latter."""
+        """Update the state from events until they end; False if the work was stopped."""
         with contextlib.closing(events):
             for event in events:
                 if isinstance(event, Notice):
-                    self._tell(notices=(*self._standing.notices, event.message))
+                    self._update(notices=(*self._standing.notices, event.message))
                 elif hasattr(event, "total"):
-                    self._tell(**_progress(event))
+                    self._update(**_progress_of(event))
                 if self._stop.is_set():
                     return False
         return True
 
-    def _tell(self, **changes: typing.Any) -> None:
+    def _update(self, **changes: typing.Any) -> None:
         with self._lock:
             self._standing = replace(self._standing, **changes)
 
 
-def _progress(event: typing.Any) -> dict[str, typing.Any]:
-    """Of `Downloading` and of `Converting`."""
+def _progress_of(event: typing.Any) -> dict[str, typing.Any]:
+    """The progress in a `Downloading` or `Converting`."""
     name = getattr(event, "file", None) or event.component
     more = {one: getattr(event, one) for one in ("rate", "seconds_left", "comparing") if hasattr(event, one)}
     return {"name": name, "done": event.done, "total": event.total, **more}

@@ -1,84 +1,98 @@
-"""The model that a worker works with: loaded when first needed, one at a time, since memory is for frames.
-
-Knows how to load and what came of it; runs nothing.
-"""
+"""The model that is loaded: one at a time, since memory is for frames. Knows how to load it and what came of that."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
 import sys
+import threading
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-from app.clip import load_cascade
 from app.config import StudioConfig
-from app.worker.executors.remote import Remote
 from extensions.lora.adapter import Adapter
 from lavie.errors import LavieError
 
 if typing.TYPE_CHECKING:
-    from app.adapters import Adapters
     from extensions.lora.files.read import AdapterDeltas
     from lavie.cascade import Cascade
 
 LOADING, READY = "loading", "ready"  # states of a model; any other text says what is wrong with it
+_IMPORTING = threading.Lock()
+
+Load = Callable[[StudioConfig], "Cascade"]
+ReadDeltas = Callable[[Adapter], "AdapterDeltas"]
+
+
+def import_networks() -> None:
+    """Import torch and its companions: two threads that import them at the same time would get incomplete modules."""
+    with _IMPORTING:
+        import lavie.cascade  # noqa: F401
+
+
+def load_cascade(config: StudioConfig) -> Cascade:
+    """The model that the settings name, on their device. Imports torch. Raises BundleError, DeviceError."""
+    import_networks()
+    from lavie.cascade import Cascade
+
+    return Cascade.from_bundle(config.bundle, device=config.device)
+
+
+def adapt_cascade(cascade: Cascade, adapters: Sequence[Adapter], read: ReadDeltas) -> Cascade:
+    """The cascade with adapters attached to its networks."""
+    from extensions.lora.cascade import AdaptedCascade
+
+    return AdaptedCascade(cascade, adapters, read)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model. provenance: what the cascade said of itself then; asking again reads all weights again."""
+    """A loaded model.
+
+    Attributes:
+        provenance: what the cascade reported when it was loaded; asking again would read all weights again.
+        adapt: attaches adapters to the cascade, which may run in another process.
+    """
 
     name: str
     cascade: Cascade
-    provenance: dict
+    provenance: dict[str, Any]
+    adapt: Callable[[Cascade, Sequence[Adapter], ReadDeltas], Cascade] = adapt_cascade
 
-    def wearing(self, adapters: Sequence[Adapter], library: Adapters) -> Model:
-        """The same with adapters on its networks; itself where there are none. Raises AdapterError for one that is
-        not there; files are read when they are needed."""
-        if not adapters:
-            return self
-        library.check(adapters)
-        cascade = self._dressed(adapters, lambda adapter: library.read(adapter, self.cascade.bundle.folder))
-        return Model(self.name, cascade, {**self.provenance, "adapters": [asdict(adapter) for adapter in adapters]})
-
-    def _dressed(self, adapters: Sequence[Adapter], read: Callable[[Adapter], AdapterDeltas]) -> Cascade:
-        if isinstance(self.cascade, Remote):
-            return self.cascade.wearing(adapters, read)
-        from extensions.lora.cascade import AdaptedCascade
-
-        return AdaptedCascade(self.cascade, adapters, read)
+    def with_adapters(self, adapters: Sequence[Adapter], read: ReadDeltas) -> Model:
+        """The same model with adapters attached. Their files are read when they are needed."""
+        provenance = {**self.provenance, "adapters": [asdict(adapter) for adapter in adapters]}
+        return replace(self, cascade=self.adapt(self.cascade, adapters, read), provenance=provenance)
 
     @property
     def prepare(self) -> Callable[[str], None]:
-        """What a long video's network is told before each prompt."""
+        """Called before each prompt of a long video: sets the adapter weights that the prompt asks for."""
         from extensions.long_video.strategies.window_model import no_preparation
         from extensions.lora.cascade import AdaptedCascade
 
-        return self.cascade.wear_for if isinstance(self.cascade, AdaptedCascade) else no_preparation
+        return self.cascade.set_weights_for if isinstance(self.cascade, AdaptedCascade) else no_preparation
 
 
 class Models:
-    """Gives the model of a name. `get` and `load_ahead` belong to one thread, the rest to all.
+    """Gives the model of a name. `get` and `load_ahead` belong to one thread, the rest to all."""
 
-    load: gives the cascade for the settings; called again after it failed.
-    """
-
-    def __init__(self, config: StudioConfig, load: Callable[[StudioConfig], Cascade] = load_cascade):
-        self._config, self._load = config, load
+    def __init__(self, config: StudioConfig, load: Load = load_cascade, adapt: Callable[..., Cascade] = adapt_cascade):
+        """load: gives the cascade for the settings; called again after a failure. adapt: see `Model`."""
+        self._config, self._load, self._adapt = config, load, adapt
         self._loaded: Model | None = None
         self._wanted: str | None = None
         self.state = READY  # as long as nobody waits for one
 
     @property
     def loaded(self) -> Model | None:
-        """The one that is loaded, for questions that run no network."""
+        """The loaded model, for questions that run no network."""
         return self._loaded
 
     @property
     def cascade(self) -> Cascade | None:
-        """The one that is loaded, for questions that run no network."""
+        """The loaded cascade, for questions that run no network."""
         loaded = self._loaded
         return loaded.cascade if loaded else None
 
@@ -87,7 +101,7 @@ class Models:
         self._wanted, self.state = name, LOADING
 
     def load_ahead(self) -> None:
-        """Load what is wanted. What is wrong with it is told by `state`, and by each job that asks for it."""
+        """Load the wanted model. A failure is reported by `state`, and by each job that asks for the model."""
         name, self._wanted = self._wanted, None
         if name is not None:
             with contextlib.suppress(LavieError):
@@ -99,7 +113,7 @@ class Models:
             self._loaded, self.state = None, LOADING  # before the next is loaded: memory is for one
             try:
                 cascade = self._load(replace(self._config, model=name))
-                self._loaded = Model(name, cascade, cascade.provenance())
+                self._loaded = Model(name, cascade, cascade.provenance(), self._adapt)
             except Exception as error:
                 self.state = str(error) or type(error).__name__
                 raise
@@ -107,7 +121,7 @@ class Models:
         return self._loaded
 
     def release(self) -> str | None:
-        """Leave its memory to others, until it is asked for again; the name of the one that was loaded."""
+        """Free the memory of the loaded model until it is asked for again; its name."""
         name, self._loaded = (self._loaded.name if self._loaded else None), None
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():

@@ -1,11 +1,10 @@
-"""Where the published weights are fetched: repositories, revisions, mirrors. Settings, since repositories move.
+"""Where the published weights come from: repositories, revisions, mirrors.
 
-Decided from the built-in values, the file `sources.json` in the folder of models, and the environment. Fetches nothing.
+Built-in values, changed by `sources.json` in the folder of models and by the environment: repositories move.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,11 +13,12 @@ from urllib.parse import urlsplit
 
 from app.config import ConfigError
 from lavie.errors import short
+from lavie.values import parse_object
 
 HUB = "https://huggingface.co"
 FILE = "sources.json"
 LAVIE, SMALL, LARGE, SEINE = "lavie", "stable-diffusion-v1-4", "stable-diffusion-x4-upscaler", "seine"
-Choice = tuple[str, ...]  # names of one file, the first that is there is taken
+Choice = tuple[str, ...]  # names of a file; the first that exists counts
 _VAE: tuple[Choice, ...] = (
     ("vae/config.json",),
     ("vae/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.bin"),
@@ -48,9 +48,12 @@ def _check(holds: bool, message: str) -> None:
 
 @dataclass(frozen=True)
 class Repository:
-    """Files that are fetched together. ids: `owner/name`, and the names under which it is found if that has moved.
+    """A repository of published files.
 
-    revision: branch, tag or commit. folder: where its files go, below the folder of published weights; "" for itself.
+    Attributes:
+        ids: `owner/name`, and later names of a moved repository.
+        folder: of its files below the folder of published weights; empty for that folder.
+        revision: branch, tag or commit.
     """
 
     ids: tuple[str, ...]
@@ -58,7 +61,7 @@ class Repository:
     folder: str = ""
     revision: str = "main"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in self.ids:
             _check(_is_id(name), f"repository is {short(name)}: give one as owner/name")
         _check(bool(self.ids), "a repository has no id: give one as owner/name")
@@ -68,10 +71,13 @@ class Repository:
 
 @dataclass(frozen=True)
 class Sources:
-    """endpoint: address of the hub. mirrors: those that are asked where it cannot be reached. optional: repositories
-    that are only fetched when asked for. trusted: endpoints that may see the person's token.
+    """Repositories and addresses to download from. Raises ConfigError for an invalid address.
 
-    Raises ConfigError for an address that is none.
+    Attributes:
+        endpoint: address of the hub.
+        mirrors: addresses to try if the hub cannot be reached.
+        optional: repositories to download only on request.
+        trusted: endpoints that may get the person's token.
     """
 
     repositories: Mapping[str, Repository]
@@ -80,7 +86,7 @@ class Sources:
     optional: tuple[str, ...] = (SEINE,)
     trusted: tuple[str, ...] = (HUB,)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for address in self.endpoints:
             parts = urlsplit(address) if isinstance(address, str) else None
             known = parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname)
@@ -88,7 +94,7 @@ class Sources:
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """All addresses in the order in which they are asked."""
+        """All addresses in order."""
         return (self.endpoint, *self.mirrors)
 
 
@@ -109,24 +115,27 @@ PUBLISHED = {
 def read_sources(
     models: Path, environ: Mapping[str, str], mirrors: Iterable[str] = (), revisions: Iterable[str] = ()
 ) -> Sources:
-    """The settings of a folder of models. mirrors: asked first. revisions: `lavie=main`, one for each repository.
+    """The sources for a folder of models. Raises ConfigError.
 
-    `LAVIE_HUB_ENDPOINT` or `HF_ENDPOINT` is the hub's address. Raises ConfigError.
+    Args:
+        environ: `LAVIE_HUB_ENDPOINT` or `HF_ENDPOINT` gives the hub's address.
+        mirrors: addresses to try first.
+        revisions: such as `lavie=main`.
     """
-    sources = _from_file(models / FILE, Sources(dict(PUBLISHED)))
+    sources = _read_file(models / FILE, Sources(dict(PUBLISHED)))
     environment = environ.get("LAVIE_HUB_ENDPOINT") or environ.get("HF_ENDPOINT")
     if environment:
-        # As the hub's own tools do it: who sets their variable means that address when saying "the hub".
+        # Like the hub's own tools, trust the address of their variable.
         trusted = (*sources.trusted, environ.get("HF_ENDPOINT", "").rstrip("/"))
         sources = replace(sources, endpoint=environment.rstrip("/"), trusted=trusted)
     first = tuple(address.rstrip("/") for address in mirrors)
     if first:
         rest = [address for address in sources.endpoints if address not in first]
         sources = replace(sources, endpoint=first[0], mirrors=(*first[1:], *rest))
-    return _at(sources, revisions)
+    return _set_revisions(sources, revisions)
 
 
-def _at(sources: Sources, revisions: Iterable[str]) -> Sources:
+def _set_revisions(sources: Sources, revisions: Iterable[str]) -> Sources:
     repositories = dict(sources.repositories)
     for text in revisions:
         name, _, revision = text.partition("=")
@@ -138,22 +147,22 @@ def _at(sources: Sources, revisions: Iterable[str]) -> Sources:
 
 
 @dataclass(frozen=True)
-class _Given:
-    """What `sources.json` may say."""
+class _Settings:
+    """The content of `sources.json`."""
 
     endpoint: str = HUB
     mirrors: list[str] = field(default_factory=list)
     repositories: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def _from_file(file: Path, sources: Sources) -> Sources:
+def _read_file(file: Path, sources: Sources) -> Sources:
     if not file.is_file():
         return sources
     try:
-        given = _Given(**json.loads(file.read_text(encoding="utf-8")))
+        given = _Settings(**parse_object(file.read_text(encoding="utf-8")))
         repositories = dict(sources.repositories)
         for name, changes in given.repositories.items():
-            values = {key: tuple(value) if key == "ids" else value for key, value in changes.items()}
+            values: dict[str, Any] = {key: tuple(value) if key == "ids" else value for key, value in changes.items()}
             if name not in repositories or not values.keys() <= {"ids", "revision"}:
                 raise ValueError(f"{name}: {sorted(values)}")
             repositories[name] = replace(repositories[name], **values)

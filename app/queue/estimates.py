@@ -1,7 +1,7 @@
-"""How long a request takes and how much memory, from what this machine has made before. Knows only the database.
+"""Time and memory: what past jobs took on this machine (`Timings`), and what a job will take (`Estimates`).
 
-A stage's time grows with its steps and with what it works on, frames × width × height: the nearest past runs are scaled
-by that. Without a past run of a stage nothing is said.
+The time of a stage is proportional to steps × frames × width × height: the most similar past runs are scaled by that.
+Without a past run of a stage there is no estimate.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from app.config import StudioConfig
+from app.device import peak_memory
 from app.models.card import ModelCard
-from app.queue.job import JobRow
+from app.recipes.job_row import JobRow
 from app.recipes.recipe import Job, Recipe
-from app.recipes.segments import course_of, fitted
-from app.storage.database import Database
+from app.recipes.segments import course_of, fit_plan
+from app.storage.database import Database, now
 from lavie.errors import LavieError
 from lavie.events import BASE
 from lavie.request import Request
 
-_RUNS = 20  # the latest of a stage that are looked at
-_NEAREST = 5  # of these, how many tell
+_RUNS = 20  # the latest runs of a stage that are considered
+_NEAREST = 5  # of these, the most similar ones that are used
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """seconds: of all stages. stages: of each. memory: bytes at the peak, None where it was never measured."""
+    """Of a job. seconds: of all stages. stages: of each. memory: bytes at the peak, None if it was never measured."""
 
     seconds: float
     stages: Mapping[str, float]
@@ -36,9 +37,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class LongEstimate:
-    """Of a long video. segment: seconds of one segment through the base stage, the mean of those to be made.
+    """Of a long video.
 
-    whole: of all that is to be made. stages, memory: see `Estimate`.
+    Attributes:
+        segment: mean seconds of the base stage for one of the segments to be made.
+        whole: seconds of all that is to be made.
+        stages, memory: see `Estimate`.
     """
 
     segment: float
@@ -49,27 +53,71 @@ class LongEstimate:
 
 @dataclass(frozen=True)
 class LongLeft:
-    """Of a long video under way. segment: seconds left of the segment, or of the window of a later stage.
+    """The time left of a running long video.
 
-    whole: of all that is left; None where a later stage has never run here.
+    Attributes:
+        segment: seconds for the current segment, or the window of a later stage.
+        whole: seconds for all; None if a later stage has never run here.
     """
 
     segment: float
     whole: float | None
 
 
+class Timings:
+    """The time and memory of finished stages. All methods may be called from any thread."""
+
+    def __init__(self, database: Database):
+        self._database = database
+
+    def add(self, job_id: str, recipe: Recipe, stage: str, seconds: float, frames: int | None = None) -> None:
+        """Store the time of a stage that has just ended, or of a part of one.
+
+        frames: of the base stage that it worked on [all of a clip].
+        """
+        request = recipe.request
+        with self._database.write() as connection:
+            connection["timings"].insert(
+                {
+                    "job": job_id,
+                    "stage": stage,
+                    "model": recipe.model,
+                    "device": recipe.provenance["device"],
+                    "steps": request.sampling(stage).steps,
+                    "frames": frames or request.frames,
+                    "width": request.width,
+                    "height": request.height,
+                    "seconds": seconds,
+                    "peak_bytes": peak_memory(),
+                    "created": now(),
+                }
+            )
+
+    def of_job(self, job_id: str) -> list[tuple[str, float]]:
+        """Each finished stage, or part of one, with its seconds; repeated ones are listed again."""
+        rows = self._database.query("SELECT stage, seconds FROM timings WHERE job = ? ORDER BY pk", [job_id])
+        return [(row["stage"], row["seconds"]) for row in rows]
+
+    def sums(self, job_id: str) -> dict[str, float]:
+        """Stage → its seconds in all, rounded to milliseconds."""
+        found: dict[str, float] = {}
+        for stage, seconds in self.of_job(job_id):
+            found[stage] = found.get(stage, 0.0) + seconds
+        return {stage: round(seconds, 3) for stage, seconds in found.items()}
+
+
 class Estimates:
-    """All methods may be called from any thread."""
+    """Estimates from past timings. All methods may be called from any thread."""
 
     def __init__(self, database: Database, config: StudioConfig):
         self._database, self._config = database, config
 
     def of_request(self, request: Request, model: str) -> Estimate | None:
-        """None where a stage has never run here."""
+        """Of a request. None if a stage has never run here."""
         return self._of(Job(request, model), None)
 
     def of_long(self, job: Job, made: Collection[int] | None = None) -> LongEstimate | None:
-        """Of a long video's job. made: the segments that will be made [all]. None where a stage has never run here."""
+        """Of a long video's job. made: the segments to be made [all]. None if a stage has never run here."""
         estimate = self._of(job, made)
         if estimate is None:
             return None
@@ -78,7 +126,7 @@ class Estimates:
         return LongEstimate(segment, estimate.seconds, estimate.stages, estimate.memory)
 
     def of_recipe(self, recipe: str) -> dict[str, float | None]:
-        """Stage → seconds that it takes, in the order they run."""
+        """Stage → its seconds, None if it has never run here, in the order in which they run."""
         try:
             made = Recipe.from_json(recipe)
         except LavieError:
@@ -91,7 +139,7 @@ class Estimates:
         return {stage: seconds and seconds[0] for stage, seconds in found.items()}
 
     def left_of_long(self, row: JobRow, seconds_a_step: float | None = None) -> LongLeft | None:
-        """What a long video's running job still takes. seconds_a_step: as measured now [as in past runs]."""
+        """The time left of a long video's running job. seconds_a_step: measured [that of past runs]."""
         stages = self.of_recipe(row.recipe) if row.recipe and row.stage and row.parts else {}
         if row.stage not in stages:
             return None
@@ -105,7 +153,7 @@ class Estimates:
         return LongLeft(segment, None if None in behind else stage + sum(behind))
 
     def of_jobs(self, rows: Iterable[JobRow]) -> float | None:
-        """Seconds that these jobs take together; None where that of one is not known."""
+        """The seconds of these jobs together; None if those of one are not known."""
         total = 0.0
         for row in rows:
             try:
@@ -122,7 +170,7 @@ class Estimates:
         if card is None:
             return None
         whole = card.resolved(job.request)
-        plan, reel = (long and fitted(long, whole.frames) for long in (job.plan, job.reel))
+        plan, reel = (long and fit_plan(long, whole.frames) for long in (job.plan, job.reel))
         job = replace(job, request=whole, plan=plan, reel=reel)
         found = {
             stage: self._stage(job.model, stage, whole, card.steps_of(whole, stage), _frames(stage, job, made))
@@ -137,11 +185,11 @@ class Estimates:
     def _stage(
         self, model: str, stage: str, request: Request, steps: int | None, frames: int | None
     ) -> tuple[float, int | None] | None:
-        """Seconds and peak memory of a stage, by the past runs that are nearest in what they had to do.
+        """Seconds and peak memory of a stage, from the most similar past runs.
 
-        frames: of the base stage that the stage has to do with.
+        frames: of the base stage that the stage works on.
         """
-        if None in (steps, frames, request.width, request.height):  # of a recipe that is not resolved
+        if None in (steps, frames, request.width, request.height):  # the recipe is not resolved
             return None
         runs = self._database.query(
             """SELECT device, steps, frames, width, height, seconds, peak_bytes FROM timings
@@ -152,7 +200,7 @@ class Estimates:
         if not runs:
             return None
         asked = _work(steps, frames, request.width, request.height)
-        if not asked:  # nothing of it is left to be made
+        if not asked:  # nothing is to be made
             return 0.0, None
         runs.sort(key=lambda run: abs(math.log(_work_of(run) / asked)))
         near = runs[:_NEAREST]
@@ -161,9 +209,9 @@ class Estimates:
 
 
 def _frames(stage: str, job: Job, made: Collection[int] | None = None) -> int | None:
-    """Frames of the base stage that a stage of a resolved job has to do with; of a long video's, in all windows.
+    """The frames of the base stage that a stage of a resolved job works on; of a long video, in all windows.
 
-    made: the segments that will be made [all].
+    made: the segments to be made [all].
     """
     if job.long is None:
         return job.request.frames
@@ -175,8 +223,8 @@ def _frames(stage: str, job: Job, made: Collection[int] | None = None) -> int | 
 
 
 def _steps_until(row: JobRow) -> int:
-    """The step of the stage at which the segment or window under way will be done."""
-    recipe = Recipe.from_json(row.recipe)
+    """The step of the stage at which the current segment or window ends."""
+    recipe = Recipe.from_json(row.recipe or "")
     if row.stage != BASE:
         return row.part * row.steps // row.parts
     windows = course_of(recipe.job).parts

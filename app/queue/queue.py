@@ -1,15 +1,14 @@
-"""The queue: what is to be made, in which order, and how each job stands. The database alone holds it.
+"""The queue for a person: adds, orders, edits, pauses and cancels jobs. `app.queue.worker_side` is the worker's side.
 
-Every change is checked against the state that the job is in, in a transaction of its own or in the caller's
-`Database.write()`. Here is a person's side; a worker's is `app.queue.worker_side`. Knows no model, no clip and no thread.
+Every change is checked against the job's state, in a transaction of its own or in the caller's `Database.write()`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from app.clip import new_id
-from app.queue.job import (
+from app.queue.table import FRESH, JobTable
+from app.recipes.job_row import (
     CANCEL,
     CANCELLED,
     CLOSED,
@@ -26,12 +25,10 @@ from app.queue.job import (
     WAITING,
     JobRow,
 )
-from app.queue.table import FRESH, listed, storable
-from app.queue.worker_side import WorkerQueue
 from app.recipes.recipe import Job, Recipe
 from app.recipes.training import Training
-from app.sharing.visitor import note_owner, visitor
-from app.storage.database import now
+from app.sharing import note_owner, visitor
+from app.storage.database import Database, new_id, now, sql_list, storable
 from extensions.long_video.plan import CODENOISE
 from lavie.errors import RequestError
 from lavie.request import STAGES
@@ -39,11 +36,20 @@ from lavie.request import STAGES
 MAX_PRIORITY = 1000
 
 
-class JobQueue(WorkerQueue):
-    """The jobs of a data folder. All methods may be called from any thread and any process.
+def _do_nothing() -> None:
+    pass
+
+
+class JobQueue:
+    """The jobs of a data folder, for a person. All methods may be called from any thread and any process.
 
     Raises RequestError for an id that is not known and for what a job's state does not allow; then nothing changed.
     """
+
+    def __init__(self, database: Database, on_change: Callable[[], None] = _do_nothing):
+        """on_change: is called when a job was queued or may go on."""
+        self._database, self._on_change = database, on_change
+        self._table = JobTable(database)
 
     def add(
         self,
@@ -56,10 +62,10 @@ class JobQueue(WorkerQueue):
         front: bool = False,
         priority: int = 0,
     ) -> str:
-        """Put a job behind those of its priority, or before all that wait; its id. A training's kind is `train`."""
+        """Queue a job after those of its priority, or before all that wait; its id. A training's kind is `train`."""
         job_id = job_id or new_id()
         _check_texts(job_id=job_id, model=job.model, parent=parent, output=output)
-        values = {"id": job_id, "kind": kind, "state": QUEUED, "priority": _checked(priority), "created": now()}
+        values = {"id": job_id, "kind": kind, "state": QUEUED, "priority": _check_priority(priority), "created": now()}
         with self._database.write() as connection:
             if visitor().name:
                 visitor().admit(job, self.line())
@@ -70,25 +76,26 @@ class JobQueue(WorkerQueue):
             note_owner(connection, job_id)
             if front:
                 self._table.to_front(job_id)
+        self._database.after_commit(self._on_change)
         return job_id
 
     def get(self, job_id: str) -> JobRow | None:
-        """How a job stands; None if there is none of this id."""
+        """The row of a job; None if the id is not known."""
         return self._table.get(job_id)
 
     def line(self, limit: int = -1) -> list[JobRow]:
-        """Open jobs in the order in which they will run: those that run, then `limit` that wait, or all."""
-        # One statement sees one moment: a job that is taken meanwhile is neither missed nor seen twice.
+        """The open jobs in order: those that run, then `limit` that wait [all]."""
+        # A single statement, so that a job that is taken meanwhile is neither missed nor listed twice.
         return self._table.where(
             f"""pk IN (SELECT pk FROM jobs WHERE state = '{RUNNING}') OR pk IN (
-                SELECT pk FROM {self._table.own} WHERE state IN ({listed(WAITING)})
+                SELECT pk FROM {self._table.own} WHERE state IN ({sql_list(WAITING)})
                 ORDER BY priority DESC, position LIMIT ?)
             ORDER BY state = '{RUNNING}' DESC, priority DESC, position""",
             [limit],
         )
 
     def recent(self, limit: int, before: JobRow | None = None) -> list[JobRow]:
-        """Closed jobs, the last to end first. before: the last one of the page that came before."""
+        """Closed jobs, the last to end first. before: the last job of the previous page."""
         older = "(finished, id) < (?, ?)" if before else "finished IS NOT NULL"
         return self._table.where(
             f"{older} ORDER BY finished DESC, id DESC LIMIT ?",
@@ -101,12 +108,12 @@ class JobQueue(WorkerQueue):
         return dict.fromkeys((*OPEN, *CLOSED), 0) | {row["state"]: row["number"] for row in rows}
 
     def edit(self, job_id: str, job: Job | Callable[[Job], Job]) -> None:
-        """Make something else of a queued job. What was made of the old one on the way is forgotten.
+        """Change a queued job, and remove its stored latents.
 
-        job: the new one, or what makes it of the old as that is when its turn to be changed has come.
+        job: the new job, or a function that makes it from the old one, within the transaction.
         """
         with self._database.write() as connection:
-            row = self._table.known(job_id)
+            row = self._table.require(job_id)
             if row.kind == TRAIN:
                 raise RequestError(
                     f"the job {job_id} trains an adapter with the media that were kept for it and cannot be edited: "
@@ -117,7 +124,7 @@ class JobQueue(WorkerQueue):
                     f"the job {job_id} makes the clip {row.parent} again, as it was, and cannot be edited: "
                     f"`remix {row.parent}` makes another like it"
                 )
-            self._table.allowed(job_id, (QUEUED,), f"edited; `jobs duplicate {job_id}` queues a copy that can")
+            self._table.require_state(job_id, (QUEUED,), f"edited; `jobs duplicate {job_id}` queues a copy that can")
             if row.job.long is not None:
                 raise RequestError(
                     f"the job {job_id} makes a long video as it was planned and cannot be edited: cancel it, change "
@@ -131,84 +138,86 @@ class JobQueue(WorkerQueue):
             self._table.set(job_id, job=job.to_json(), recipe=None, notices="[]", kept=None, **FRESH)
 
     def duplicate(self, job_id: str) -> str:
-        """The same job once more, at the end of the line; its id. A file named by hand stays that of the first."""
-        row = self._table.known(job_id)
+        """Queue the same job again; its id. The copy writes to the gallery, even if the first has a path of its own."""
+        row = self._table.require(job_id)
         return self.add(row.task, kind=row.kind, parent=row.parent, priority=row.priority)
 
     def move(self, job_id: str, before: str | None) -> None:
-        """Put a waiting job right before another, whose priority it takes; at the very end for None."""
+        """Put a waiting job right before another, with its priority; at the very end for None."""
         with self._database.write():
-            self._table.allowed(job_id, WAITING, "moved")
+            self._table.require_state(job_id, WAITING, "moved")
             if before is None:
                 self._table.to_end(job_id)
             else:
-                self._table.allowed(before, WAITING, "waited for")
+                self._table.require_state(before, WAITING, "waited for")
                 self._table.put_before(job_id, before)
 
     def to_front(self, job_id: str) -> None:
-        """Let a waiting job be the next."""
+        """Make a waiting job the next."""
         with self._database.write():
-            self._table.allowed(job_id, WAITING, "moved")
+            self._table.require_state(job_id, WAITING, "moved")
             self._table.to_front(job_id)
 
     def set_priority(self, job_id: str, priority: int) -> None:
-        """Move a waiting job behind those of this priority, a whole number; higher ones run first."""
+        """Give a waiting job a priority, a whole number, after others of the same; higher ones run first."""
         with self._database.write():
-            self._table.allowed(job_id, WAITING, "moved")
-            self._table.set(job_id, priority=_checked(priority), position=self._table.end(priority))
+            self._table.require_state(job_id, WAITING, "moved")
+            self._table.set(job_id, priority=_check_priority(priority), position=self._table.end(priority))
 
     def cancel(self, job_id: str) -> bool:
-        """Take a waiting job out of the line; ask a running one to stop. False if it was over already."""
+        """Cancel a waiting job; ask a running one to stop. False if it was closed already."""
         with self._database.write():
-            self._table.known(job_id)
+            self._table.require(job_id)
             return bool(self._cancel("id = ?", [storable(job_id)]))
 
     def cancel_others(self, job_id: str) -> int:
-        """Cancel all open jobs but this one; how many."""
+        """Cancel all other open jobs; their number."""
         with self._database.write():
-            self._table.known(job_id)
+            self._table.require(job_id)
             return self._cancel("id <> ?", [job_id])
 
     def cancel_all(self) -> int:
-        """Cancel all open jobs; how many."""
+        """Cancel all open jobs; their number."""
         return self._cancel("TRUE", [])
 
     def pause(self, job_id: str) -> None:
-        """Hold a queued job; ask a running one to stop and go on later."""
+        """Pause a queued job; ask a running one to pause after its step."""
         with self._database.write():
-            row = self._table.allowed(job_id, (QUEUED, RUNNING), "paused")
+            row = self._table.require_state(job_id, (QUEUED, RUNNING), "paused")
             if row.asked == CANCEL:
                 raise RequestError(f"the job {job_id} is being cancelled: it cannot be paused any more")
             self._table.set(job_id, **({"asked": PAUSE} if row.state == RUNNING else {"state": PAUSED}))
 
     def keep(self, job_id: str) -> None:
-        """Ask a running job to end with what its finished stages have made: a clip without the stages behind them."""
+        """Ask a running job to stop and make a clip of its finished stages."""
         with self._database.write():
-            row = self._table.allowed(job_id, (RUNNING,), "kept as it is")
+            row = self._table.require_state(job_id, (RUNNING,), "kept as it is")
             _check_keepable(row)
             if row.asked == CANCEL:
                 raise RequestError(f"the job {job_id} is being cancelled: nothing of it can be kept any more")
             self._table.set(job_id, asked=KEEP)
 
     def resume(self, job_id: str) -> None:
-        """Let a paused or interrupted job go on where it stands in line; take back a pause that was only asked for."""
+        """Queue a paused or interrupted job at its old place; withdraw a pause that has not happened yet."""
         with self._database.write():
-            row = self._table.known(job_id)
+            row = self._table.require(job_id)
             if row.state == RUNNING and row.asked == PAUSE:
                 self._table.set(job_id, asked=None)
             else:
-                self._table.allowed(job_id, (PAUSED, INTERRUPTED), "resumed")
+                self._table.require_state(job_id, (PAUSED, INTERRUPTED), "resumed")
                 self._table.set(job_id, state=QUEUED, kept=None)
+        self._database.after_commit(self._on_change)
 
     def retry(self, job_id: str) -> None:
-        """Queue a failed, cancelled or interrupted job again. It goes on from what it has stored."""
+        """Queue a failed, cancelled or interrupted job again. It goes on from its stored latents."""
         with self._database.write():
-            row = self._table.allowed(job_id, (FAILED, CANCELLED, INTERRUPTED), "tried again")
+            row = self._table.require_state(job_id, (FAILED, CANCELLED, INTERRUPTED), "tried again")
             place = {} if row.state == INTERRUPTED else {"position": self._table.end(row.priority)}
             self._table.set(job_id, state=QUEUED, finished=None, kept=None, **place)
+        self._database.after_commit(self._on_change)
 
     def pause_queue(self) -> None:
-        """Start no more jobs, now and after a restart. The running one goes on."""
+        """Start no more jobs, also after a restart. The running one goes on."""
         with self._database.write() as connection:
             connection.execute("INSERT OR IGNORE INTO settings (name, value) VALUES ('queue_paused', ?)", [now()])
 
@@ -216,6 +225,7 @@ class JobQueue(WorkerQueue):
         """Start jobs again."""
         with self._database.write() as connection:
             connection.execute("DELETE FROM settings WHERE name = 'queue_paused'")
+        self._database.after_commit(self._on_change)
 
     @property
     def queue_paused(self) -> bool:
@@ -228,14 +238,14 @@ class JobQueue(WorkerQueue):
                 f"UPDATE jobs SET asked = '{CANCEL}' WHERE state = '{RUNNING}' AND {which}", values
             )
             gone = connection.execute(
-                f"UPDATE jobs SET state = '{CANCELLED}', finished = ? WHERE state IN ({listed(WAITING)}) AND {which}",
+                f"UPDATE jobs SET state = '{CANCELLED}', finished = ? WHERE state IN ({sql_list(WAITING)}) AND {which}",
                 [now(), *values],
             )
             return asked.rowcount + gone.rowcount
 
 
 def _check_keepable(row: JobRow) -> None:
-    """Raises RequestError where a running job has nothing yet that would be a clip."""
+    """Raises RequestError if a running job has finished nothing that could be a clip."""
     if row.kind == TRAIN:
         raise RequestError(f"the job {row.id} trains an adapter: cancel it, the files of its last steps stay")
     if row.kind == RENDER and row.stage not in (None, STAGES[0]):
@@ -258,7 +268,7 @@ def _check_texts(**texts: str | None) -> None:
             raise RequestError(f"{name} is {text[:100]!r}, with half a character in it: give it another name")
 
 
-def _checked(priority: int) -> int:
+def _check_priority(priority: int) -> int:
     whole = isinstance(priority, int) and not isinstance(priority, bool)
     if not whole or abs(priority) > MAX_PRIORITY:
         raise RequestError(f"priority is {priority!r}: give a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}")

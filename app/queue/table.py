@@ -1,4 +1,4 @@
-"""The table of jobs: checked ways to read and change a row, and the order of the line. Knows no caller.
+"""The table of jobs: reads and changes rows, with checks, and keeps the order of the queue.
 
 The order is by priority, then by position, a number between those of the neighbours.
 """
@@ -7,69 +7,59 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.queue.job import OPEN, RUNNING, WAITING, JobRow
-from app.sharing.visitor import visitor
-from app.storage.database import Database
+from app.recipes.job_row import OPEN, RUNNING, WAITING, JobRow
+from app.sharing import visitor
+from app.storage.database import Database, sql_list, storable
 from lavie.errors import RequestError
 
-FRESH = {"stage": None, "step": 0, "steps": 0, "part": 0, "parts": 0}  # where a job is that has not begun
-
-
-def listed(states: tuple[str, ...]) -> str:
-    """For `IN (…)`."""
-    return ", ".join(f"'{state}'" for state in states)
-
-
-def storable(text: str) -> str:
-    """Names of files can hold halves of characters, which a message about them repeats and no database stores."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+FRESH = {"stage": None, "step": 0, "steps": 0, "part": 0, "parts": 0}  # the progress of a job that has not begun
 
 
 class JobTable:
-    """Raises RequestError for an id that is not known and for what a job's state does not allow."""
+    """Raises RequestError for an id that is not known, and for changes that a job's state does not allow."""
 
     def __init__(self, database: Database):
         self._database = database
 
     @property
     def own(self) -> str:
-        """SQL: the jobs of who asks, as a table."""
+        """SQL: the current visitor's jobs, as a table."""
         return f"(SELECT * FROM jobs WHERE {visitor().own})" if visitor().name else "jobs"
 
     def where(self, condition: str, values: list | tuple = ()) -> list[JobRow]:
-        """The rows that `condition`, and an order behind it, give."""
+        """The rows of a condition, which an order may follow."""
         rows = self._database.query(f"SELECT * FROM {self.own} WHERE {condition}", values)
         return [JobRow.from_values(row) for row in rows]
 
     def get(self, job_id: str) -> JobRow | None:
-        """None if there is none of this id."""
+        """The row of an id; None if it is not known."""
         found = self.where("id = ?", [storable(job_id)])
         return found[0] if found else None
 
-    def known(self, job_id: str) -> JobRow:
-        """A row that must be there."""
+    def require(self, job_id: str) -> JobRow:
+        """The row of an id. Raises RequestError if it is not known."""
         row = self.get(job_id)
         if row is None:
             raise RequestError(f"no job has the id {job_id[:100]!r}: `jobs list` shows those that are there")
         return row
 
-    def allowed(self, job_id: str, states: tuple[str, ...], done: str) -> JobRow:
-        """A row that must be in one of these states, for something to be done to it."""
-        row = self.known(job_id)
+    def require_state(self, job_id: str, states: tuple[str, ...], done: str) -> JobRow:
+        """The row of a job in one of these states, else RequestError. done: the change, as a participle."""
+        row = self.require(job_id)
         if row.state not in states:
             raise RequestError(f"the job {job_id} is {row.state}: only one that is {' or '.join(states)} can be {done}")
         return row
 
     def set(self, job_id: str, **values: Any) -> None:
-        """Change columns."""
+        """Change columns of a row."""
         changes = ", ".join(f"{name} = :{name}" for name in values)
         with self._database.write() as connection:
             connection.execute(f"UPDATE jobs SET {changes} WHERE id = :job_id", {**values, "job_id": job_id})
 
     def set_running(self, job_id: str, done: str, **values: Any) -> None:
-        """Change columns of a job that must be running."""
+        """Change columns of a running job, else RequestError. done: the change, as a participle."""
         with self._database.write():
-            self.allowed(job_id, (RUNNING,), done)
+            self.require_state(job_id, (RUNNING,), done)
             self.set(job_id, **values)
 
     def to_front(self, job_id: str) -> None:
@@ -84,15 +74,15 @@ class JobTable:
             self.set(job_id, priority=priority, position=self.end(priority))
 
     def end(self, priority: int) -> float:
-        """The position behind all of a priority."""
-        condition = f"state IN ({listed(OPEN)}) AND priority = ?"
+        """The position after all jobs of a priority."""
+        condition = f"state IN ({sql_list(OPEN)}) AND priority = ?"
         (row,) = self._database.query(f"SELECT max(position) AS last FROM jobs WHERE {condition}", [priority])
         return (row["last"] or 0.0) + 1.0
 
     def put_before(self, job_id: str, other_id: str) -> None:
         """Put a job right before another, whose priority it takes."""
         priority, position = self._place(other_id)
-        condition = f"state IN ({listed(OPEN)}) AND priority = ? AND position < ? AND id <> ?"
+        condition = f"state IN ({sql_list(OPEN)}) AND priority = ? AND position < ? AND id <> ?"
         (row,) = self._database.query(
             f"SELECT max(position) AS low FROM jobs WHERE {condition}", [priority, position, job_id]
         )
@@ -110,7 +100,7 @@ class JobTable:
 
     def _other(self, job_id: str, order: str) -> str | None:
         """The first of the other jobs that wait, in this order."""
-        condition = f"state IN ({listed(WAITING)}) AND id <> ?"
+        condition = f"state IN ({sql_list(WAITING)}) AND id <> ?"
         rows = self._database.query(f"SELECT id FROM jobs WHERE {condition} ORDER BY {order} LIMIT 1", [job_id])
         return rows[0]["id"] if rows else None
 
@@ -119,7 +109,7 @@ class JobTable:
             connection.execute(
                 f"""UPDATE jobs SET position = ranked.number FROM (
                     SELECT pk, row_number() OVER (ORDER BY position, pk) AS number FROM jobs
-                    WHERE state IN ({listed(OPEN)}) AND priority = ?) AS ranked
+                    WHERE state IN ({sql_list(OPEN)}) AND priority = ?) AS ranked
                 WHERE jobs.pk = ranked.pk""",
                 [priority],
             )

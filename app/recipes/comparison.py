@@ -1,7 +1,4 @@
-"""Whether a clip that was made again is the same clip: bit-identical, or by how much it differs and what may be why.
-
-Compares values and frames. Does not know how either was made.
-"""
+"""Compares a clip with its regeneration: bit-identical, or by how much it differs, and possible reasons."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from pathlib import Path
 
 from app.recipes.recipe import Recipe
 from lavie.errors import MediaError
-from lavie.plans import NONE
+from lavie.memory_mode import NONE
 
 if typing.TYPE_CHECKING:
     import numpy as np
@@ -22,7 +19,7 @@ if typing.TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Difference:
-    """A value of the recipe that is not what it was; None stands for absent."""
+    """A value of the recipe that has changed; None stands for absent."""
 
     name: str
     was: typing.Any
@@ -34,10 +31,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The outcome. identical: the frames are the same, bit for bit.
+    """The outcome of a comparison.
 
-    psnr: in dB against the frames in the stored file, whose encoding alone costs some; None where they are the same, or
-    the file cannot be compared. differences: what in device, number type, libraries and weights is not as it was.
+    Attributes:
+        identical: whether the frames are the same, bit for bit.
+        psnr: in dB against the stored file, including the loss of its encoding; None if identical or not comparable.
+        differences: changes of device, number type, libraries, weights and memory modes.
     """
 
     identical: bool
@@ -63,23 +62,23 @@ class Comparison:
 
 
 def compare_clips(recipe: Recipe, again: Recipe, frames: Callable[[], Iterable[np.ndarray]], file: Path) -> Comparison:
-    """Compare a stored clip (its recipe and file) with what was made again. frames: gives those, uint8 H W 3."""
+    """Compare a stored clip, its recipe and file, with a new recipe and its frames, uint8 H W 3."""
     if recipe.frame_hash == again.frame_hash:
         return Comparison(True)
-    changed = [*differences(recipe.provenance, again.provenance), *_rungs(recipe, again)]
+    changed = [*differences(recipe.provenance, again.provenance), *_compare_memory(recipe, again)]
     return Comparison(False, _psnr(frames(), file), tuple(changed))
 
 
-def _rungs(recipe: Recipe, again: Recipe) -> Iterator[Difference]:
+def _compare_memory(recipe: Recipe, again: Recipe) -> Iterator[Difference]:
     """What in the memory plans may be why: of offloading no bit depends."""
     was, now = (
-        {place: str(replace(rung, offload=NONE)) for place, rung in made.memory.items()} for made in (recipe, again)
+        {place: str(replace(mode, offload=NONE)) for place, mode in made.memory.items()} for made in (recipe, again)
     )
     return differences(was, now, "memory")
 
 
 def differences(was: typing.Any, now: typing.Any, name: str = "") -> Iterator[Difference]:
-    """What differs between two JSON values, leaf by leaf."""
+    """The differences between two JSON values, leaf by leaf."""
     if isinstance(was, dict) and isinstance(now, dict):
         for key in sorted(was.keys() | now.keys()):
             yield from differences(was.get(key), now.get(key), f"{name}.{key}" if name else key)
@@ -88,7 +87,7 @@ def differences(was: typing.Any, now: typing.Any, name: str = "") -> Iterator[Di
 
 
 def _psnr(frames: Iterable[np.ndarray], file: Path) -> float | None:
-    """Frame by frame over the whole clip, peak 255; None where the file is gone or of another shape."""
+    """The PSNR over the whole clip, peak 255; None if the file is gone or of another shape."""
     import numpy as np
 
     from app.media import frames_of

@@ -1,7 +1,4 @@
-"""The frames that a long video continues or joins, as a job and a recipe name them. The latents are kept by their hash.
-
-Knows neither files nor torch.
-"""
+"""The frames that a long video continues or joins, as jobs and recipes name them. Their latents are stored by hash."""
 
 from __future__ import annotations
 
@@ -13,8 +10,8 @@ from lavie.errors import RequestError, short
 from lavie.values import check, check_whole, from_dict
 
 CLIP, FILE = KINDS = ("clip", "file")
-CROP, LETTERBOX = FITS = ("crop", "letterbox")  # how a picture of another shape is fitted
-MAX_START = 64  # frames: more of them no window sees
+CROP, LETTERBOX = FITS = ("crop", "letterbox")  # ways to fit a picture of another shape
+MAX_START = 64  # frames: no window sees more of them
 MAX_JOINED = 4096  # frames of a clip: all of them are in memory when one is read
 _HASH = re.compile(r"[0-9a-f]{64}")
 _LONGEST_NAME = 500  # characters
@@ -22,10 +19,13 @@ _LONGEST_NAME = 500  # characters
 
 @dataclass(frozen=True)
 class InitialFrames:
-    """kind: `clip` of the gallery, or a person's `file`. name: the clip's id, or the file's name without its folder.
+    """The last frames of a clip or file. Raises RequestError for values outside their limits.
 
-    hash: SHA-256 of what their latents are stored as (`app.storage.initial_frames`). frames: how many there are, 1 … 64.
-    Raises RequestError on any value outside its limits.
+    Attributes:
+        kind: `clip` of the gallery, or a person's `file`.
+        name: the clip's id, or the file's name without its folder.
+        hash: SHA-256 of their stored latents (`app.storage.initial_frames`).
+        frames: their count, 1 … 64.
     """
 
     kind: str
@@ -33,13 +33,13 @@ class InitialFrames:
     hash: str
     frames: int
 
-    # For messages, and what differs in a `JoinedFrames`; no fields.
+    # Words for messages, and the limit; no fields.
     called = "a start"
     used = "continued"
     way = "extend"
     most = MAX_START
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         called, most = self.called, self.most
         check(self.kind in KINDS, f"{called} is of the kind {short(self.kind)}: choose one of {', '.join(KINDS)}")
         named = isinstance(self.name, str) and 0 < len(self.name) <= _LONGEST_NAME
@@ -55,14 +55,14 @@ class InitialFrames:
 
     @classmethod
     def from_dict(cls, data: Any) -> InitialFrames:
-        """The inverse of `to_dict`. Raises RequestError for anything else."""
+        """The inverse of `to_dict`. Raises RequestError for other values."""
         if not isinstance(data, dict):
             raise RequestError(f"{cls.called} is a JSON object, not {short(data)}: pass what `to_dict` gave")
         return from_dict(cls, data)
 
 
 class JoinedFrames(InitialFrames):
-    """All frames of a clip or a file that is joined with others, 1 … 4096; else as a start."""
+    """All frames, 1 … 4096, of a clip or file that is joined with others."""
 
     called = "a joined clip"
     used = "joined"
@@ -71,5 +71,5 @@ class JoinedFrames(InitialFrames):
 
 
 def check_fit(fit: Any) -> None:
-    """Raises RequestError for what is no way to fit a picture."""
+    """Raises RequestError unless `fit` is one of `FITS`."""
     check(fit in FITS, f"fit is {short(fit)}: choose {' or '.join(FITS)}")

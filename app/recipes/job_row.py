@@ -1,10 +1,8 @@
-"""A job as the database has it, and the states it goes through:
+"""A row of the table of jobs, and the states that a job goes through:
 
-    queued ──take──▸ running ──▸ done | failed | cancelled
-      ▴  ▴── resume ── paused ◂──┤ pause
-      └─ retry, recover ─ interrupted ◂─┘ a kill
-
-Knows neither the database nor what moves a job on (`app.queue.queue`).
+queued ──take──▸ running ──▸ done | failed | cancelled
+  ▴  ▴── resume ── paused ◂──┤ pause
+  └─ retry, recover ─ interrupted ◂─┘ a kill
 """
 
 from __future__ import annotations
@@ -23,19 +21,22 @@ WAITING = (QUEUED, PAUSED, INTERRUPTED)
 OPEN = (RUNNING, *WAITING)
 CLOSED = (DONE, FAILED, CANCELLED)
 RENDER, REGENERATE, CANDIDATES, TRAIN = "render", "regenerate", "candidates", "train"
-CANCEL, PAUSE, KEEP = "cancel", "pause", "keep"  # what can be asked of a running job
-RESUME = "resume"  # the policy that goes on with what a kill interrupted
+CANCEL, PAUSE, KEEP = "cancel", "pause", "keep"  # wishes to a running job
+RESUME = "resume"  # the recovery policy that resumes interrupted jobs
 
 
 @dataclass(frozen=True)
 class JobRow:
     """A job as the database has it.
 
-    recipe: JSON, from before its first step on. asked: what it will do at its next step: `cancel`, `pause`, or
-    `keep` what its finished stages have made. kept: how
-    many results on the way were stored when it last went on by itself after a kill. error: one line, of the last
-    failure or interruption. stage, step, steps: where it is. part, parts: of a long video, which segment or window of
-    the stage is under way, from 1, and of how many; else 0. created, started, finished: UTC, ISO 8601.
+    Attributes:
+        recipe: JSON, from before its first step on.
+        asked: what it will do after its step: `cancel`, `pause`, or `keep` the result of its finished stages.
+        kept: how many intermediate results were stored when it was last resumed automatically after a kill.
+        error: one line, of the last failure or interruption.
+        stage, step, steps: its progress.
+        part, parts: of a long video, the current segment or window of the stage, from 1, and their count; else 0.
+        created, started, finished: UTC, ISO 8601.
     """
 
     id: str
@@ -63,27 +64,26 @@ class JobRow:
 
     @property
     def job(self) -> Job:
-        """Raises RequestError for one that this version cannot read, and for one that trains an adapter."""
+        """The job. Raises RequestError for one that this version cannot read, and for a training."""
         if self.kind == TRAIN:
             raise RequestError(f"the job {self.id} trains an adapter: it makes no clip")
         return Job.from_json(self.job_json)
 
     @property
     def training(self) -> Training:
-        """Raises RequestError for one that this version cannot read, and for one that trains nothing."""
+        """The training. Raises RequestError for one that this version cannot read, and for other jobs."""
         if self.kind != TRAIN:
             raise RequestError(f"the job {self.id} trains nothing")
         return Training.from_json(self.job_json)
 
     @property
     def task(self) -> Job | Training:
-        """What is to be done, of whatever kind. Raises RequestError for what this version cannot read."""
+        """The job or training. Raises RequestError for one that this version cannot read."""
         return self.training if self.kind == TRAIN else self.job
 
     @property
     def prompt(self) -> str:
-        """What was asked for, for lists; of a training the word that calls what is learned. Empty where the job cannot
-        be read."""
+        """The prompt, for lists; the trigger of a training. Empty if the job cannot be read."""
         try:
             return self.training.trigger if self.kind == TRAIN else self.job.request.prompt
         except RequestError:
@@ -91,7 +91,7 @@ class JobRow:
 
     @property
     def open(self) -> bool:
-        """Whether something is still going to happen to it."""
+        """Whether it waits or runs."""
         return self.state in OPEN
 
     @classmethod

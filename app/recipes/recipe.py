@@ -1,6 +1,6 @@
-"""What to make with which weights, before (`Job`) and after (`Recipe`) everything is decided. JSON both ways.
+"""A video to make, before (`Job`) and after (`Recipe`) every value is decided, as JSON both ways.
 
-A recipe is what a clip's file carries. Knows neither files nor torch.
+A clip's file carries its recipe.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from extensions.long_video.join_plan import JoinPlan
 from extensions.long_video.plan import SegmentPlan
 from extensions.lora.adapter import Adapter, check_different
 from lavie.errors import RequestError, short
-from lavie.plans import MemoryMode, rungs_from_dict, rungs_to_dict
-from lavie.request import MAX_SEED, Request
-from lavie.values import from_dict
+from lavie.memory_mode import MemoryMode, modes_from_dict, modes_to_dict
+from lavie.request import Request
+from lavie.values import MAX_SEED, from_dict
 
 SCHEMA_VERSION = 1
 MAX_RECIPE = 1 << 19  # characters of JSON; ours have some thousands, but a file can carry anything
 MAX_DEPTH = 32  # of nesting
-_LONG = {"plan", "start", "reel", "shots"}  # fields that only a long video has
-_ADAPTERS = "adapters"  # a field that only what wears some has
-_MEMORY = "memory"  # a field that only what was made where memory is planned has
-_SCHEMA_KEY = "lavie_recipe"  # names the kind of JSON too: any program may write a comment into a video
+_LONG = {"plan", "start", "reel", "shots"}  # fields of long videos only
+_ADAPTERS = "adapters"  # a field of jobs with adapters only
+_MEMORY = "memory"  # a field of recipes with memory modes only
+_SCHEMA_KEY = "lavie_recipe"  # also tells our JSON from the comments of other programs
 
 
 def _text(name: str, value: Any) -> None:
@@ -37,12 +37,17 @@ def _text(name: str, value: Any) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """A request and the model that is to make it. model: `nano`, `official` or a folder.
+    """A request and the model for it.
 
-    plan: of a long video; then the request says how it is made and what becomes of it, and its prompt is not read.
-    start: the frames that it continues. candidates: seeds; its last segment is made once with each, and no clip.
-    reel: in place of a plan, of a video of clips that are joined. shots: these clips, which the reel names by hash.
-    adapters: what the networks wear; a prompt of a long video may say another weight (`extensions.lora.tags`).
+    Attributes:
+        request: for a long video the settings only; its prompt is not read.
+        model: `nano`, `official` or a folder.
+        plan: the segments of a long video.
+        start: the frames that a long video continues.
+        candidates: seeds; the last segment is made once with each, without a clip.
+        reel: in place of a plan, for a video of joined clips.
+        shots: the joined clips, which the reel names by hash.
+        adapters: active on the networks; prompts of a long video may set other weights (`extensions.lora.tags`).
     """
 
     request: Request
@@ -54,18 +59,18 @@ class Job:
     shots: tuple[JoinedFrames, ...] = ()
     adapters: tuple[Adapter, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _text("model", self.model)
         _check_long(self)
         _check_adapters(self.adapters)
-        wrong = [seed for seed in self.candidates if isinstance(seed, bool) or not isinstance(seed, int)]
+        wrong: list[Any] = [seed for seed in self.candidates if isinstance(seed, bool) or not isinstance(seed, int)]
         wrong += [seed for seed in self.candidates if seed not in wrong and not 0 <= seed <= MAX_SEED]
         if wrong or (self.candidates and self.plan is None):
             raise RequestError(f"candidates are {short(self.candidates)}: give seeds, and the plan of a long video")
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """All that are read: of a long video those of its segments or transitions."""
+        """The prompts that are used: those of a long video's segments or transitions, else the request's."""
         if self.plan is not None:
             return tuple(segment.prompt for segment in self.plan.segments)
         if self.reel is not None:
@@ -74,11 +79,11 @@ class Job:
 
     @property
     def long(self) -> SegmentPlan | JoinPlan | None:
-        """What makes it a long video; None for a clip."""
+        """The plan or reel of a long video; None for a short clip."""
         return self.plan or self.reel
 
     def to_json(self) -> str:
-        """One line of JSON. What only a long video has stands there only for one."""
+        """One line of JSON, with the fields of long videos only for a long video."""
         data = {"request": json.loads(self.request.to_json()), "model": self.model, **_long_values(self)}
         data |= _adapter_values(self)
         data |= {"candidates": list(self.candidates)} if self.candidates else {}
@@ -86,8 +91,8 @@ class Job:
 
     @classmethod
     def from_json(cls, text: str) -> Job:
-        """The inverse of `to_json`. Raises RequestError for anything else."""
-        data = _object(text, "job", {"request", "model"}, {*_LONG, _ADAPTERS, "candidates"})
+        """The inverse of `to_json`. Raises RequestError for other text."""
+        data = _read_object(text, "job", {"request", "model"}, {*_LONG, _ADAPTERS, "candidates"})
         candidates = data.get("candidates", [])
         if not isinstance(candidates, list):
             raise RequestError(f"candidates are {short(candidates)}: give a list of seeds")
@@ -98,11 +103,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A job with everything decided: run it again on the same weights and device and the same frames come out.
+    """A job with every value decided: on the same weights and device it gives the same frames again.
 
-    request: resolved, no value left open. provenance: what `Cascade.provenance` said of weights, device and versions.
-    frame_hash: of the frames as they were before encoding. created: UTC, ISO 8601. app_version: of this program.
-    plan, start, reel, shots: of a long video, see `Job`; and so adapters. memory: stage → the rung that it ran on.
+    Attributes:
+        request: resolved, without open values.
+        provenance: weights, device and versions, from `Cascade.provenance`.
+        frame_hash: of the frames before encoding.
+        created: UTC, ISO 8601.
+        plan, start, reel, shots, adapters: see `Job`.
+        memory: stage → the memory mode that it ran in.
     """
 
     request: Request
@@ -118,7 +127,7 @@ class Recipe:
     adapters: tuple[Adapter, ...] = ()
     memory: Mapping[str, MemoryMode] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("model", "created", "app_version"):
             _text(name, getattr(self, name))
         if not isinstance(self.provenance, dict):
@@ -131,8 +140,15 @@ class Recipe:
     @property
     def job(self) -> Job:
         """The job that makes this clip again."""
-        long = {"reel": self.reel, "shots": self.shots}
-        return Job(self.request, self.model, self.plan, self.start, **long, adapters=self.adapters)
+        return Job(
+            self.request,
+            self.model,
+            self.plan,
+            self.start,
+            reel=self.reel,
+            shots=self.shots,
+            adapters=self.adapters,
+        )
 
     def to_json(self) -> str:
         """One line of JSON with the schema's version."""
@@ -146,15 +162,15 @@ class Recipe:
             "app_version": self.app_version,
             **_long_values(self),
             **_adapter_values(self),
-            **({_MEMORY: rungs_to_dict(self.memory)} if self.memory else {}),
+            **({_MEMORY: modes_to_dict(self.memory)} if self.memory else {}),
         }
         return json.dumps(data, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """The inverse of `to_json`. Raises RequestError for what is no recipe or comes from a newer version."""
+        """The inverse of `to_json`. Raises RequestError for other text and recipes of a newer version."""
         names = {"request", "model", "provenance", "frame_hash", "created", "app_version"}
-        data = _object(text, "recipe", names | {_SCHEMA_KEY}, {*_LONG, _ADAPTERS, _MEMORY})
+        data = _read_object(text, "recipe", names | {_SCHEMA_KEY}, {*_LONG, _ADAPTERS, _MEMORY})
         version = data.pop(_SCHEMA_KEY)
         if version != SCHEMA_VERSION or isinstance(version, bool):
             raise RequestError(
@@ -162,7 +178,7 @@ class Recipe:
                 "wrote it"
             )
         request = Request.from_json(json.dumps(data["request"]))
-        memory = rungs_from_dict(data.get(_MEMORY, {}))
+        memory = modes_from_dict(data.get(_MEMORY, {}))
         return cls(**{**data, "request": request, **_read_long(data), **_read_adapters(data), _MEMORY: memory})
 
 
@@ -201,7 +217,7 @@ def _check_long(made: Job | Recipe) -> None:
 
 
 def _long_values(made: Job | Recipe) -> dict[str, Any]:
-    """What only a long video has, as JSON values."""
+    """The fields of a long video as JSON values."""
     values = {} if made.plan is None else {"plan": json.loads(made.plan.to_json())}
     values |= {} if made.start is None else {"start": made.start.to_dict()}
     if made.reel is not None:
@@ -211,7 +227,7 @@ def _long_values(made: Job | Recipe) -> dict[str, Any]:
 
 def _read_long(data: dict[str, Any]) -> dict[str, Any]:
     """The inverse of `_long_values`."""
-    values = {"plan": SegmentPlan.from_json(json.dumps(data["plan"]))} if "plan" in data else {}
+    values: dict[str, Any] = {"plan": SegmentPlan.from_json(json.dumps(data["plan"]))} if "plan" in data else {}
     values |= {"start": InitialFrames.from_dict(data["start"])} if "start" in data else {}
     values |= {"reel": JoinPlan.from_json(json.dumps(data["reel"]))} if "reel" in data else {}
     shots = data.get("shots", [])
@@ -220,9 +236,9 @@ def _read_long(data: dict[str, Any]) -> dict[str, Any]:
     return {**values, "shots": tuple(map(JoinedFrames.from_dict, shots))}
 
 
-def _object(text: str, kind: str, names: set[str], optional: set[str]) -> dict[str, Any]:
-    """A JSON object with exactly these names, whoever wrote it: of bounded size and depth, and possible to store."""
-    data = _parsed(text, kind)
+def _read_object(text: str, kind: str, names: set[str], optional: set[str]) -> dict[str, Any]:
+    """Read a JSON object with exactly these names, of limited size and depth, that a database can store."""
+    data = _parse(text, kind)
     if not isinstance(data, dict):
         raise RequestError(f"a {kind} is a JSON object, not {short(data)}: pass what `to_json` gave")
     wrong = sorted(names ^ (set(data) - optional))
@@ -232,13 +248,13 @@ def _object(text: str, kind: str, names: set[str], optional: set[str]) -> dict[s
     return data
 
 
-def _parsed(text: str, kind: str) -> Any:
+def _parse(text: str, kind: str) -> Any:
     if isinstance(text, str) and len(text) > MAX_RECIPE:
         raise RequestError(f"this {kind} has {len(text)} characters of JSON, more than {MAX_RECIPE}: it is not ours")
     try:
         data = json.loads(text, parse_constant=_refuse_constant)
         _check_depth(data)
-        json.dumps(data, ensure_ascii=False, allow_nan=False).encode()  # 1e999 and halves of characters fit no database
+        json.dumps(data, ensure_ascii=False, allow_nan=False).encode()  # refuses 1e999 and lone surrogates
     except (ValueError, TypeError, RecursionError) as error:
         reason = short(str(error))
         raise RequestError(f"this is not the JSON of a {kind} ({reason}): pass what `to_json` gave") from None

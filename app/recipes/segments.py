@@ -1,4 +1,4 @@
-"""Plans as a person asks for them, before a model has decided the rest. Needs no torch and no model."""
+"""Plans of long videos as a person asks for them, before a model decides the rest. Needs no torch and no model."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ if typing.TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Course:
-    """What the base stage of a long video has to do.
+    """The work of a long video's base stage.
 
-    parts: of each segment or bridge, how many windows the network makes for it. window: frames that it sees at once.
-    frames: of the whole video. together: whether the parts are made all at once.
+    Attributes:
+        parts: the number of windows of each segment or transition.
+        window: frames that the network sees at once.
+        frames: of the whole video.
+        together: whether all parts are made at once.
     """
 
     parts: tuple[int, ...]
@@ -28,17 +31,21 @@ class Course:
     together: bool = False
 
 
+Plan = typing.TypeVar("Plan", SegmentPlan, JoinPlan)
+
+
 def course_of(job: Job) -> Course:
-    """Of a long video's job."""
+    """The work of a long video's job."""
     if job.reel is not None:
-        return Course(tuple(map(job.reel.windows_of, job.reel.bridges)), job.reel.window, job.reel.frames)
+        return Course(tuple(map(job.reel.windows_of, job.reel.transition_numbers)), job.reel.window, job.reel.frames)
+    assert job.plan is not None
     layout = Layout(job.plan, job.start.frames if job.start else 0)
     parts = tuple(layout.windows_of(number) for number in range(len(job.plan.segments)))
     return Course(parts, job.plan.window, layout.frames, job.plan.strategy == CODENOISE)
 
 
 def plan_of(prompts: Sequence[str], count: int | None = None, **values: typing.Any) -> SegmentPlan:
-    """A plan with these prompts; the last one goes on to the `count`-th segment. values: of `SegmentPlan`.
+    """A plan with these prompts; the last one is repeated up to `count` segments. values: of `SegmentPlan`.
 
     Raises RequestError for 0 segments, for more than any video has, and for more prompts than segments.
     """
@@ -55,32 +62,32 @@ def plan_of(prompts: Sequence[str], count: int | None = None, **values: typing.A
 
 
 def segments_of(prompts: Sequence[str], count: int | None = None, seed: int | None = None) -> list[Segment]:
-    """Those of `plan_of`, each with this seed; None for seeds that follow from the video's. Raises as that does."""
+    """The segments of `plan_of`, each with this seed; None for seeds derived from the video's."""
     return [replace(segment, seed=seed) for segment in plan_of(prompts, count).segments]
 
 
 def last_prompt(recipe: Recipe) -> str:
-    """What a clip shows at its end: what goes on from it goes on with that, where nobody says anything else."""
+    """The prompt at a clip's end, the default for continuing it."""
     return recipe.plan.segments[-1].prompt if recipe.plan else recipe.request.prompt
 
 
 def check_count(count: int) -> None:
-    """Raises RequestError for what is no number of segments of a video."""
+    """Raises RequestError unless a video can have this number of segments."""
     whole = isinstance(count, int) and not isinstance(count, bool)
     if not whole or not 1 <= count <= MAX_SEGMENTS:
         raise RequestError(f"a video of {count} segments cannot be made: give 1 to {MAX_SEGMENTS}")
 
 
 def without_seeds(plan: SegmentPlan | JoinPlan) -> SegmentPlan | JoinPlan:
-    """The same to be made with other seeds: none of its segments stays what it is, so none is locked."""
+    """The plan without seeds and locks, to be made with other seeds."""
     if isinstance(plan, JoinPlan):
         return replace(plan, transitions=tuple(replace(one, seed=None) for one in plan.transitions), seed=None)
     free = tuple(replace(segment, seed=None, locked=False) for segment in plan.segments)
     return replace(plan, segments=free, seed=None)
 
 
-def fitted(plan: SegmentPlan | JoinPlan, window: int) -> SegmentPlan | JoinPlan:
-    """As a model that sees so many frames will have it, as far as lengths go (`resolving.resolve_plan`)."""
+def fit_plan(plan: Plan, window: int) -> Plan:
+    """The plan with the lengths that a model with this window will give it (`extensions.long_video.resolve`)."""
     if isinstance(plan, JoinPlan):
         return replace(plan, window=window)
     room = min(plan.overlap, window // 2)
@@ -88,10 +95,11 @@ def fitted(plan: SegmentPlan | JoinPlan, window: int) -> SegmentPlan | JoinPlan:
 
 
 def cut_short(recipe: Recipe, done: int) -> Recipe:
-    """The recipe of the first `done` segments, at least one; or of the clips up to the first bridge that is missing."""
+    """The recipe of the first `done` segments, at least one; or of the clips up to the first missing transition."""
     if recipe.reel is None:
+        assert recipe.plan is not None
         return replace(recipe, plan=replace(recipe.plan, segments=recipe.plan.segments[: max(done, 1)]))
-    last = [*recipe.reel.bridges, len(recipe.shots) - 1][max(done, 1)]
+    last = [*recipe.reel.transition_numbers, len(recipe.shots) - 1][max(done, 1)]
     shots, transitions = recipe.reel.shots[: last + 1], recipe.reel.transitions[:last]
     reel = replace(recipe.reel, shots=shots, transitions=transitions)
     return replace(recipe, reel=reel, shots=recipe.shots[: last + 1])

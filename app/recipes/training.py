@@ -1,4 +1,4 @@
-"""What a training in the queue is to do, as a value with JSON both ways. Knows no file and no torch."""
+"""The settings of a training in the queue, as JSON both ways. Needs no torch."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from extensions.lora.adapter import safe_name
-from extensions.lora.training.presets import MOTION, SUBJECT
-from extensions.lora.training.settings import MAX_RANK, MAX_STEPS, Settings
+from extensions.lora.training.settings import MAX_RANK, MAX_STEPS, MOTION, SUBJECT, Settings
 from lavie.errors import RequestError, TrainingError
 from lavie.values import MAX_SEED, check, check_kind, check_number, check_prompt, check_whole, from_json, to_json
 
 SCHEMA_VERSION = 1
-TRAINING = "training"  # the one stage of such a job
+TRAINING = "training"  # the only stage of such a job
 MAX_MEDIA = 2000
-MAX_JSON = 1 << 20  # characters: captions of all media are in it
+MAX_JSON = 1 << 20  # characters, including the captions of all media
 MAX_NAME = 60  # characters
 MAX_EVERY, MAX_KEEP, MAX_PROMPTS, MAX_THREADS = 100_000, 20, 8, 256
 _WHOLE = {
@@ -27,19 +26,30 @@ _WHOLE = {
     "keep": (1, MAX_KEEP),
     "threads": (1, MAX_THREADS),
 }
-_OWN = {"name", "media", "folder", "model", "threads"}  # what a trainer's settings say in another way
+_OWN = {
+    "name",
+    "media",
+    "folder",
+    "model",
+    "threads",
+}  # the trainer's settings have them in another form
 
 
 @dataclass(frozen=True)
 class Medium:
-    """A picture or video to learn from. file: its name in the folder of media. name: as a person knows it. caption:
-    what is said of it, empty for the usual."""
+    """A picture or video to learn from.
+
+    Attributes:
+        file: its name in the folder of media.
+        name: as a person knows it.
+        caption: empty for the default.
+    """
 
     file: str
     name: str
     caption: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("file", "name", "caption"):
             check_prompt(f"the {name} of a medium", getattr(self, name))
         plain = bool(self.file) and Path(self.file).name == self.file and not self.file.startswith(".")
@@ -48,14 +58,15 @@ class Medium:
 
 @dataclass(frozen=True)
 class Training:
-    """trigger, preset, steps, rank, learning_rate, prior, seed, samples_every, checkpoint_every, keep, prompts,
-    gradient_checkpointing: see `extensions.lora.training.settings.Settings`.
+    """A training. Fields without a word here: see `extensions.lora.training.settings.Settings`.
 
-    name: of the adapter to be [made from the trigger]. model: `nano`, `official` or a folder [the studio's]. media:
-    what it learns from, and folder: the id of the job whose folder holds that; both are filled in when it is queued.
-    threads: to compute with on a CPU; the bits hang on it.
+    Raises RequestError for values outside their limits.
 
-    Raises RequestError on any value outside its limits.
+    Attributes:
+        name: of the adapter to be [made from the trigger].
+        model: `nano`, `official` or a folder [the one for new jobs].
+        media, folder: filled in when it is queued; folder is the id of the job whose folder holds the media.
+        threads: on a CPU; the result depends on it.
     """
 
     trigger: str
@@ -76,7 +87,7 @@ class Training:
     gradient_checkpointing: bool = False
     threads: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("trigger", "preset", "name", "model", "folder"):
             check_prompt(name, getattr(self, name))
         for name, limits in _WHOLE.items():
@@ -94,7 +105,7 @@ class Training:
 
     @property
     def adapter_name(self) -> str:
-        """What the adapter will be called."""
+        """The name of the adapter to be."""
         return self.name or safe_name(self.trigger)[:MAX_NAME].rstrip(" .") or "adapter"
 
     @property
@@ -103,27 +114,33 @@ class Training:
         return self.preset == MOTION
 
     def output(self, work: Path) -> Path:
-        """Where in its folder the finished file is written."""
+        """The path of the finished adapter in the job's folder."""
         return work / "adapter" / f"{self.adapter_name}.safetensors"
 
     def settings(self, work: Path, bundle: Path, media: Path, device: str) -> Settings:
-        """The trainer's. work: the job's folder; bundle: the model's; media: the one of media. Raises RequestError."""
-        said = {name: value for name, value in vars(self).items() if name not in _OWN}
-        places = {"images": (media,), "model": bundle, "work": work, "output": self.output(work), "device": device}
+        """The trainer's settings. work: the job's folder. bundle: the model's folder. Raises RequestError."""
+        said: dict[str, Any] = {name: value for name, value in vars(self).items() if name not in _OWN}
+        places: dict[str, Any] = {
+            "images": (media,),
+            "model": bundle,
+            "work": work,
+            "output": self.output(work),
+            "device": device,
+        }
         try:
             return Settings(**said, **places)
-        except TrainingError as error:  # here it is a value of a request that is wrong
+        except TrainingError as error:  # here a value of a request is wrong
             raise RequestError(str(error)) from None
 
     def to_json(self) -> str:
-        """One line of JSON with the schema's version. Raises RequestError where it would be too long to be kept."""
+        """One line of JSON with the schema's version. Raises RequestError if it is too long to be stored."""
         text = to_json(self, SCHEMA_VERSION)
         check(len(text) <= MAX_JSON, f"the captions have together more than {MAX_JSON:,} characters: shorten them")
         return text
 
     @classmethod
     def from_json(cls, text: str) -> Training:
-        """The inverse of `to_json`. Raises RequestError for what is none or comes from a newer version."""
+        """The inverse of `to_json`. Raises RequestError for other text and trainings of a newer version."""
         return from_json(cls, text, SCHEMA_VERSION, "a training")
 
 

@@ -1,11 +1,11 @@
-"""Copies of the data folder in another one that outlives this machine, as a Space's mounted bucket does.
+"""Backups of the data folder in another folder that outlives this machine, such as a Space's mounted bucket.
 
-    snapshots/<stamp>.json      what a snapshot holds: path → SHA-256 and bytes, and its own SHA-256; written last
-    objects/<sha256>            the files themselves, each once; none is ever written a second time
+    snapshots/<stamp>.json      manifest: path → SHA-256 and size, and a SHA-256 of itself; written last
+    objects/<sha256>            the files, each stored once and never overwritten
 
-A database on a mount is not safe, since locks and single pages do not work there: the live one stays on the local disk
-and whole copies of it go over. Kept are the database, the clips with all that lies beside them, and the adapters; not
-the latents on the way, which are made again, and not the checkpoints of trainings. Two studios must not share a folder.
+A database is not safe on a mount, where locks do not work: the live one stays on the local disk, and whole copies of
+it are stored. A backup holds the database, the clips with the files beside them, and the adapters, but neither latents
+nor checkpoints of trainings. Two studios must not share a folder.
 """
 
 from __future__ import annotations
@@ -13,27 +13,122 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from app.config import StudioConfig
 from app.media.files import is_partial
 from app.storage.database import NAME, Database, now
+from app.storage.folder_lock import Ownership
 from lavie.errors import StorageError
 from lavie.files import file_hash, publish
 
 FOLDERS = ("clips", "adapters")
 KEPT = 3  # snapshots; older ones are swept
 _ATTEMPTS = 3
-_COPY = ".studio.snapshot.db"  # of the database, before it goes over
+_COPY = ".studio.snapshot.db"  # of the database, before it is stored
+LOOK_SECONDS = 2.0  # between two looks for a new clip
+EVERY_SECONDS = 300.0
+
+_log = logging.getLogger(__name__)
+
+
+def open_backup(config: StudioConfig) -> Backup | None:
+    """The backup of the settings, restored into the data folder if that is new; None without a backup folder.
+
+    Call it before the data folder is opened. If the backup cannot be read, the log says so, the studio begins with an
+    empty folder, and nothing in the backup is removed.
+    """
+    if config.snapshots is None:
+        return None
+    snapshots = Backup(config.snapshots, config.data)
+    with Ownership(config.data).held("use that studio, or give another --data"):
+        try:
+            restored = snapshots.restore()
+        except StorageError as error:
+            _log.warning("%s", error)
+            return snapshots
+    if restored is not None:
+        _log.warning("brought back %d files of the snapshot %s", restored.files, restored.stamp)
+        for name in restored.lost:
+            _log.warning("%s is lost: its copy is gone or damaged", name)
+    return snapshots
+
+
+class BackupThread:
+    """Takes snapshots while the studio is open: after each new clip, every few minutes, and at the end.
+
+    A failure is logged and reported by `trouble`; the studio goes on, and the next snapshot tries again.
+    """
+
+    def __init__(
+        self,
+        snapshots: Backup,
+        database: Database,
+        *,
+        look: float = LOOK_SECONDS,
+        every: float = EVERY_SECONDS,
+    ):
+        """
+        Args:
+            look: seconds between two looks for a new clip.
+            every: seconds between two snapshots, at most.
+        """
+        self._snapshots, self._database = snapshots, database
+        self._look, self._every = look, every
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="snapshots", daemon=True)
+        self.trouble: str | None = None  # why the last snapshot failed
+
+    def start(self) -> None:
+        """Take the first snapshot now, then more."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Take the last snapshot. The studio must not change anything any more."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _keep(self) -> None:
+        while not self._closing.is_set():
+            seen, taken = self._clips(), time.monotonic()
+            self._take()
+            while not self._closing.wait(self._look):
+                if self._clips() != seen or time.monotonic() - taken >= self._every:
+                    break
+        self._take()
+        self._database.close()
+
+    def _clips(self) -> tuple[Any, ...]:
+        """A value that changes whenever a clip comes or goes."""
+        try:
+            (row,) = self._database.query("SELECT max(pk) AS newest, count(*) AS number FROM clips")
+            return row["newest"], row["number"]
+        except StorageError:
+            return ()
+
+    def _take(self) -> None:
+        try:
+            self._snapshots.take(self._database)
+        except StorageError as error:
+            if self.trouble is None:
+                _log.warning("%s", error)
+            self.trouble = str(error)
+        else:
+            self.trouble = None
 
 
 @dataclass(frozen=True)
 class BackupFile:
-    """sha256, bytes: of its content, which lies under its hash."""
+    """A file of a backup, stored under its hash."""
 
     sha256: str
     bytes: int
@@ -41,19 +136,19 @@ class BackupFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a snapshot holds: path in the data folder, with `/` → file; the database is one of them."""
+    """The files of a snapshot: path in the data folder, with `/` → file. The database is one of them."""
 
     stamp: str
     files: Mapping[str, BackupFile]
 
     def to_json(self) -> str:
-        """With a hash of its own, so that half a file is told from a whole one wherever a rename is not one step."""
+        """JSON with a hash of itself, which detects a partial file where renaming is not atomic."""
         files = {path: [file.sha256, file.bytes] for path, file in sorted(self.files.items())}
         return json.dumps({"sha256": _digest(files), "files": files}, indent=0)
 
     @classmethod
     def read(cls, path: Path) -> Manifest | None:
-        """None for one that is not whole."""
+        """None for a manifest that is missing or not whole."""
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             files = data["files"]
@@ -66,7 +161,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Restored:
-    """stamp: of the snapshot. files: how many came back. lost: those that the snapshot names and does not have."""
+    """A restored snapshot: its stamp, the number of files, and the paths whose copies are gone or damaged."""
 
     stamp: str
     files: int
@@ -74,9 +169,9 @@ class Restored:
 
 
 class Backup:
-    """The snapshots of a data folder. One thread at a time, in the one process that owns the data folder.
+    """The snapshots of a data folder, for one thread at a time, in the process that owns the data folder.
 
-    Raises StorageError where a folder does not do what is asked; what was whole before stays so.
+    Raises StorageError if a folder cannot be read or written; whole snapshots stay whole.
     """
 
     def __init__(self, folder: Path, data: Path):
@@ -84,21 +179,21 @@ class Backup:
         self._objects, self._manifests = self._folder / "objects", self._folder / "snapshots"
         self._known: dict[tuple[str, int, int], str] = {}  # path, bytes and time of change → hash
         self._last: Mapping[str, BackupFile] = {}
-        # Where nothing of what lies there could be brought back, nothing of it may be swept either.
+        # Snapshots that were not restored must not be removed either.
         self._foreign = frozenset(self._stamps()) if self._is_new() else frozenset()
 
     def restore(self) -> Restored | None:
-        """Bring back the newest snapshot into a data folder without a database; None where there is nothing to do.
+        """Restore the newest snapshot into a data folder without a database; None if there is nothing to do.
 
-        A snapshot that is whole comes before a newer one that has lost a file. A kill in between changes nothing: the
-        database, by which a data folder is known, comes last.
+        A whole snapshot is preferred to a newer one with lost files. The database is restored last, so that a kill in
+        between leaves a folder that still counts as new.
         """
         if not self._is_new():
             return None
         with _errors(self._folder, "read"):
             found = [manifest for manifest in map(self._manifest, reversed(self._stamps())) if manifest]
             found = [manifest for manifest in found if NAME in manifest.files and self._has(manifest.files[NAME])]
-            found.sort(key=lambda manifest: not all(map(self._has, manifest.files.values())))  # else as they are
+            found.sort(key=lambda manifest: not all(map(self._has, manifest.files.values())))
             for manifest in found:
                 lost = self._bring_back(manifest)
                 if NAME not in lost:
@@ -107,11 +202,11 @@ class Backup:
         return None
 
     def take(self, database: Database) -> str | None:
-        """Copy what is new and the database as it is now; the stamp, None where all is as it was the last time."""
+        """Copy new files and the database as it is now; the stamp, None if nothing changed since the last one."""
         with _errors(self._folder, "written"):
             self._objects.mkdir(parents=True, exist_ok=True)
             self._manifests.mkdir(parents=True, exist_ok=True)
-            # The database first: the files of the clips that it lists are there, and none that comes later is listed.
+            # The database first: the files of all clips that it lists exist, and later clips are not listed.
             copy = self._data / _COPY
             try:
                 database.copy_to(copy)
@@ -152,7 +247,7 @@ class Backup:
                 yield from (path for path in paths if not path.is_symlink() and path.suffix != ".partial")
 
     def _keep(self, path: Path) -> BackupFile:
-        """Copy a file to where its hash says, unless it is there. One that was replaced meanwhile is looked at anew."""
+        """Copy a file to its hash, unless it is there. Try again if it was replaced meanwhile."""
         for attempt in range(_ATTEMPTS):
             status = path.stat()
             known = (str(path), status.st_size, status.st_mtime_ns)
@@ -167,7 +262,7 @@ class Backup:
         raise _Damaged(path.name)
 
     def _bring_back(self, manifest: Manifest) -> list[str]:
-        """Copy its files into place, the database last; those that are gone or damaged."""
+        """Copy its files into place, the database last; the paths that are gone or damaged."""
         lost = []
         for name, file in sorted(manifest.files.items(), key=lambda one: one[0] == NAME):
             place = self._data.joinpath(*PurePosixPath(name).parts)
@@ -179,12 +274,12 @@ class Backup:
         return lost
 
     def _sweep(self) -> None:
-        """Forget all but the newest snapshots, and files that none has. Nobody else writes there."""
+        """Remove all but the newest snapshots, and files that none of them has. Nobody else writes there."""
         own = [stamp for stamp in self._stamps() if stamp not in self._foreign]
         for stamp in own[:-KEPT]:
             (self._manifests / f"{stamp}.json").unlink(missing_ok=True)
-        found = [self._manifest(stamp) for stamp in self._stamps()]
-        if None in found:  # one that cannot be read may be one that only cannot be read now
+        found = [manifest for stamp in self._stamps() if (manifest := self._manifest(stamp)) is not None]
+        if len(found) < len(self._stamps()):  # it may only be unreadable now
             return
         used = {file.sha256 for manifest in found for file in manifest.files.values()}
         unfinished = list(self._manifests.glob(".*.partial"))
@@ -193,7 +288,7 @@ class Backup:
 
 
 class _Damaged(Exception):
-    """A file is not what it was stored as."""
+    """A file differs from its hash."""
 
 
 def _digest(files: Mapping[str, Any]) -> str:
@@ -201,13 +296,13 @@ def _digest(files: Mapping[str, Any]) -> str:
 
 
 def _is_inside(name: str) -> bool:
-    """Whether a path of a manifest is one that we write: of the database, or below one of our folders."""
+    """Whether a path of a manifest is the database or below one of `FOLDERS`."""
     parts = PurePosixPath(name).parts
     return name == NAME or (len(parts) > 1 and parts[0] in FOLDERS and not {"..", ""} & set(name.split("/")))
 
 
 def _copy(source: Path, target: Path, sha256: str) -> None:
-    """A file to another place, whole or not at all. Raises _Damaged where it is not what it should be."""
+    """Copy a file, whole or not at all. Raises _Damaged if it differs from its hash."""
     partial = target.with_name(f".{target.name}.partial")
     try:
         shutil.copyfile(source, partial)

@@ -1,33 +1,36 @@
-"""The studio's one SQLite file: opened, brought up to date, and handed out one connection a thread.
+"""The studio's SQLite file: opens and migrates it, and gives each thread a connection. Nothing else opens SQLite.
 
-Readers never wait (write-ahead log); a writer takes its turn before it reads what it will change, so that two writers
-queue and neither is refused. Knows no table; nothing else opens SQLite.
+Readers never wait (write-ahead log). A writer locks before it reads what it will change, so that two writers queue and
+neither is refused.
 """
 
 from __future__ import annotations
 
 import contextlib
+import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from filelock import FileLock
-from sqlite_utils import Database as Connection
+from sqlite_utils import Database as SqliteDatabase
 from sqlite_utils.utils import sqlite3  # the newer SQLite of pysqlite3, where that is installed
 
 from app.storage.schema import migrations
 from lavie.errors import StorageError
 
+Connection = SqliteDatabase  # the type of a connection, for modules that know no SQLite
 NAME = "studio.db"
 _BUSY_SECONDS = 60  # how long a writer waits for its turn
-# Room to sort and group in, and for pages of the file: by default, 2 MB, a search of 100 000 clips reads them anew.
+# With the default cache of 2 MB, a search of 100 000 clips reads the same pages again and again.
 _ROOM = ("PRAGMA temp_store = MEMORY", "PRAGMA cache_size = -32768")
 
 
 class DamagedDatabaseError(StorageError):
-    """The file is no database any more, or none that can be trusted."""
+    """The file is damaged, or not a database."""
 
 
 def now() -> str:
@@ -35,14 +38,30 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="microseconds")
 
 
+def new_id() -> str:
+    """A unique name for a clip, job, project or set; ids sort by time and are safe in file names and addresses."""
+    moment = datetime.now(timezone.utc)
+    return f"{moment:%Y%m%d-%H%M%S}-{moment.microsecond:06d}-{secrets.token_hex(3)}"
+
+
+def storable(text: str) -> str:
+    """The text without lone surrogates, which names of files can hold and SQLite cannot store."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def sql_list(values: Iterable[str]) -> str:
+    """Constants of ours for `IN (…)`."""
+    return ", ".join(f"'{value}'" for value in values)
+
+
 class Database:
     """The database of a data folder. All methods may be called from any thread.
 
-    Raises StorageError, here or later, where the file cannot be read, written or understood.
+    Raises StorageError, here or later, if the file cannot be read, written or understood.
     """
 
     def __init__(self, folder: Path, *, read_only: bool = False):
-        """Open, creating or bringing up to date what is there; a copy is kept of a file before it is changed."""
+        """Open the file; create or migrate it if needed. A copy is kept of a file before it is migrated."""
         self.path = Path(folder) / NAME
         self.read_only = read_only
         self._local = threading.local()
@@ -56,19 +75,19 @@ class Database:
             raise
 
     def connection(self) -> Connection:
-        """This thread's connection, for reading. Exhaust what `query` gives: an open reader holds up the log."""
+        """This thread's connection, for reading. Exhaust every cursor: an open reader holds up the log."""
         if not hasattr(self._local, "connection"):
             self._local.connection = _connect_reading(self.path) if self.read_only else _connect(self.path)
         return self._local.connection
 
-    def query(self, sql: str, values: dict | list | tuple = ()) -> list[dict]:
+    def query(self, sql: str, values: dict[str, Any] | Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Rows as dicts."""
         with _storage_errors(self.path):
             return list(self.connection().query(sql, values))
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction: kept when the block ends, undone when it raises. May be nested; the outermost decides."""
+        """A transaction, committed at the end of the block, rolled back if it raises; of nested ones, the outermost."""
         if self.read_only:
             raise StorageError(
                 f"{self.path.parent} is opened for reading only: close the other studio, or use its page"
@@ -78,6 +97,8 @@ class Database:
             if connection.conn.in_transaction:
                 yield connection
                 return
+            calls: list[Callable[[], None]] = []
+            self._local.committed = calls
             connection.execute("BEGIN IMMEDIATE")  # a later upgrade from reading to writing could be refused
             try:
                 yield connection
@@ -85,9 +106,18 @@ class Database:
                 connection.rollback()
                 raise
             connection.commit()
+        for call in calls:
+            call()
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        """Call when this thread's transaction is committed; at once outside of one."""
+        if self.connection().conn.in_transaction:
+            self._local.committed.append(call)
+        else:
+            call()
 
     def copy_to(self, path: Path) -> None:
-        """Write the database as it is at one moment to a file on a local disk, in place of one that is there."""
+        """Copy the database as it is at one moment to a file on a local disk, replacing it."""
         with _storage_errors(self.path):
             _copy(self.connection(), path)
 
@@ -100,7 +130,7 @@ class Database:
     def _create(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Two programs that start at once must not both create the tables.
+            # Only one of two programs that start at once creates the tables.
             with FileLock(self.path.with_name(".studio.migrating.lock"), timeout=_BUSY_SECONDS):
                 self._migrate()
         except OSError as error:
@@ -133,11 +163,11 @@ class Database:
         partial.replace(copy)
 
     def _check(self) -> None:
-        """A quick look at the whole file's structure: a damaged one is better met here than in the middle of work."""
+        """Check the structure of the whole file, so that damage is found now and not in the middle of work."""
         if not self.path.exists():
             raise StorageError(f"{self.path} does not exist: start the studio once, or name another data folder")
         self._refuse_newer(self.connection())
-        if migrations.pending(self.connection()):  # none are left but in a database that is opened for reading only
+        if migrations.pending(self.connection()):  # only possible in a database that is opened read-only
             raise StorageError(
                 f"{self.path} was written by an older version of the studio: start the studio once on it where it can "
                 "be written"
@@ -145,7 +175,7 @@ class Database:
         (row,) = self.connection().query("PRAGMA quick_check(1)")
         if (said := next(iter(row.values()))) != "ok":
             raise _damaged(self.path, said)
-        self.close()  # a connection that has checked the file is half as slow again ever after
+        self.close()  # a connection that has checked the file stays half as slow again
 
 
 def _copy(connection: Connection, path: Path) -> None:
@@ -155,7 +185,7 @@ def _copy(connection: Connection, path: Path) -> None:
 
 
 def _connect(path: Path) -> Connection:
-    return _opened(
+    return _open(
         path,
         "mode=rwc",
         "PRAGMA foreign_keys = ON",
@@ -167,17 +197,17 @@ def _connect(path: Path) -> Connection:
 def _connect_reading(path: Path) -> Connection:
     look = "SELECT count(*) FROM sqlite_master"
     try:
-        return _opened(path, "mode=ro", look)
+        return _open(path, "mode=ro", look)
     except sqlite3.OperationalError:
         log = path.with_name(f"{path.name}-wal")
         if log.exists() and log.stat().st_size:
-            raise  # the newest is in the log, which cannot be read without writing beside it
-        # Where nothing can be written, SQLite cannot note that somebody reads: the file is read as it is.
-        return _opened(path, "mode=ro&immutable=1", look)
+            raise  # the latest changes are in the log, which cannot be read without writing beside it
+        # Where nothing can be written, SQLite cannot lock for reading: read the file as it is.
+        return _open(path, "mode=ro&immutable=1", look)
 
 
-def _opened(path: Path, how: str, *first: str) -> Connection:
-    """A connection on which the first statements have gone well."""
+def _open(path: Path, how: str, *first: str) -> Connection:
+    """A connection on which the first statements have succeeded."""
     raw = sqlite3.connect(f"file:{quote(str(path.absolute()))}?{how}", uri=True, timeout=_BUSY_SECONDS)
     try:
         for statement in (*_ROOM, *first):
@@ -190,14 +220,14 @@ def _opened(path: Path, how: str, *first: str) -> Connection:
 
 @contextlib.contextmanager
 def _storage_errors(path: Path) -> Iterator[None]:
-    """What SQLite and the system say, as one line with a way out."""
+    """Turn errors of SQLite into one line with a way out."""
     try:
         yield
     except sqlite3.OperationalError as error:
         raise StorageError(f"{path} cannot be used ({error}): {_way_out(str(error))}") from error
     except sqlite3.DatabaseError as error:
         if type(error) is not sqlite3.DatabaseError:
-            raise  # a constraint, a wrong number of values: a fault of ours, not of the disk
+            raise  # a constraint, a wrong number of values: a bug, not a fault of the disk
         raise _damaged(path, str(error)) from error
 
 

@@ -1,6 +1,6 @@
-"""Who works on a data folder: one process at a time. A lock of the system decides, which a kill releases.
+"""The lock of a data folder: one process at a time runs its queue. The system releases the lock after a kill.
 
-Beside it a small file says who holds it, for people. Knows nothing of jobs.
+A small file beside it names the owner, for people.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BEAT_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Owner:
-    """Who holds a folder. started, seen: UTC, ISO 8601; `seen` moves on every few seconds while the owner lives."""
+    """The owner of a folder. started, seen: UTC, ISO 8601; `seen` is updated every few seconds."""
 
     pid: int
     host: str
@@ -37,7 +37,7 @@ class Owner:
 
 
 class Ownership:
-    """The right to work on a folder. All methods may be called from any thread."""
+    """The right to run a folder's queue. All methods may be called from any thread."""
 
     def __init__(self, folder: Path):
         self._folder = Path(folder)
@@ -47,7 +47,7 @@ class Ownership:
         self._beat: threading.Thread | None = None
 
     def acquire(self) -> bool:
-        """Whether it is ours now; at once, without waiting. Raises StorageError if the folder takes no files."""
+        """Take it without waiting; whether it is ours now. Raises StorageError if the folder cannot be written."""
         with self._changing:
             if self._lock.is_locked:
                 return True
@@ -62,27 +62,28 @@ class Ownership:
                     f"{self._folder} cannot be worked on ({reason}): choose another data folder"
                 ) from error
             owner = Owner(os.getpid(), socket.gethostname(), started=_now(), seen=_now())
-            self._tell(owner)
+            self._write_owner(owner)
             self._released.clear()
-            # A daemon: it must not keep a process alive that ends without `release`.
+            # A daemon, so that a process that ends without `release` ends.
             self._beat = threading.Thread(target=self._keep_seen, args=[owner], name="heartbeat", daemon=True)
             self._beat.start()
             return True
 
     def release(self) -> None:
-        """Let others have it. Nothing happens where it is not ours."""
+        """Give it up, if it is ours."""
         with self._changing:
             if not self._lock.is_locked:
                 return
             self._released.set()
-            self._beat.join()
+            if self._beat is not None:
+                self._beat.join()
             with contextlib.suppress(OSError):
                 (self._folder / _OWNER).unlink()
             self._lock.release()
 
     @contextlib.contextmanager
     def held(self, instead: str) -> Iterator[None]:
-        """Have it for as long as the block lasts. Raises what `refused` says where it is another's."""
+        """Hold it for the block. Raises `refused(instead)` if another process holds it."""
         if not self.acquire():
             raise self.refused(instead)
         try:
@@ -91,12 +92,12 @@ class Ownership:
             self.release()
 
     def refused(self, instead: str) -> StorageError:
-        """What to raise where it was not given. instead: the next step."""
+        """The error for a folder that another process owns. instead: the next step."""
         holder = self.owner() or "it does not say which"
         return StorageError(f"{self._folder} is worked on by another studio or command ({holder}): {instead}")
 
     def owner(self) -> Owner | None:
-        """Who has it, for those to whom it was not given: after a kill it may be who had it. None: it is not known."""
+        """The owner; None if it is not known. After a kill it may be the former one."""
         try:
             return Owner(**json.loads((self._folder / _OWNER).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
@@ -104,11 +105,11 @@ class Ownership:
 
     def _keep_seen(self, owner: Owner) -> None:
         while not self._released.wait(_BEAT_SECONDS):
-            self._tell(replace(owner, seen=_now()))
+            self._write_owner(replace(owner, seen=_now()))
 
-    def _tell(self, owner: Owner) -> None:
+    def _write_owner(self, owner: Owner) -> None:
         partial = self._folder / f".{_OWNER}.partial"
-        # On a full disk nobody can be told; the lock holds all the same.
+        # Ignored on a full disk: the lock holds all the same.
         with contextlib.suppress(OSError):
             partial.write_text(json.dumps(asdict(owner)), encoding="utf-8")
             partial.replace(self._folder / _OWNER)

@@ -1,4 +1,4 @@
-"""The tables, as a list of migrations that only ever grows: a change is a new function at the end, never an edit.
+"""The tables, as migrations: a change is a new function at the end, never an edit of an old one.
 
 Each runs in a transaction with the record of having run. Times are UTC in ISO 8601; paths are relative to the data
 folder where the file lies in it; JSON is text. Knows no connection and no file.
@@ -13,7 +13,7 @@ migrations = Migrations("studio")
 
 @migrations()
 def m001_jobs(db: Database) -> None:
-    """The queue. A render job and the clip it makes have one id; `recipe` is written before the first step."""
+    """The queue. A render job and its clip have the same id; `recipe` is written before the first step."""
     db.execute("""
         CREATE TABLE jobs (
             pk INTEGER PRIMARY KEY,
@@ -47,7 +47,7 @@ def m001_jobs(db: Database) -> None:
 
 @migrations()
 def m002_clips(db: Database) -> None:
-    """The gallery. A clip's number is its age, so that the newest come first in every index without being sorted."""
+    """The gallery. A clip's key is its age, so that every index has the newest first without sorting."""
     db.execute("""
         CREATE TABLE clips (
             pk INTEGER PRIMARY KEY,                   -- microseconds from 1970 to its making
@@ -101,7 +101,7 @@ def m002_clips(db: Database) -> None:
 
 @migrations()
 def m003_about_clips(db: Database) -> None:
-    """What belongs to clips in any number, and the full-text index, which triggers keep true."""
+    """Values that clips have in any number, and the full-text index, which triggers update."""
     db.execute("""
         CREATE TABLE clip_tags (
             clip INTEGER NOT NULL REFERENCES clips (pk) ON DELETE CASCADE,
@@ -131,7 +131,7 @@ def m003_about_clips(db: Database) -> None:
 
 @migrations()
 def m004_work(db: Database) -> None:
-    """What is kept on the way to a clip and about the making of it."""
+    """Latents of stages and the timings of jobs."""
     db.execute("""
         CREATE TABLE artefacts (                      -- a stage's latents, on disk as soon as they are finished
             job TEXT NOT NULL,
@@ -179,7 +179,7 @@ def m004_work(db: Database) -> None:
 
 @migrations()
 def m005_presets(db: Database) -> None:
-    """Settings of the page under a name: what they mean is the page's."""
+    """Presets of the page."""
     db.execute("""
         CREATE TABLE presets (
             name TEXT PRIMARY KEY,
@@ -190,7 +190,7 @@ def m005_presets(db: Database) -> None:
 
 @migrations()
 def m006_long_videos(db: Database) -> None:
-    """Long videos: what is kept of them on the way, what is being worked on, and what the meters said of them."""
+    """Long videos: their parts, projects and quality reports."""
     db.execute("DROP TABLE segments")  # never written: `parts` is what they became
     db.execute("""
         CREATE TABLE parts (                          -- a segment, or a window of a later stage, as soon as it is made
@@ -234,7 +234,7 @@ def m006_long_videos(db: Database) -> None:
 
 @migrations()
 def m007_owned(db: Database) -> None:
-    """Whose a job with its clip, or a long video, is, where visitors share one studio; nothing stands here at home."""
+    """The owners of jobs, clips and projects where visitors share one studio; empty at home."""
     db.execute("""
         CREATE TABLE owned (
             id TEXT PRIMARY KEY,                      -- of jobs and clips, which have one id, and of projects
@@ -247,6 +247,6 @@ def m007_owned(db: Database) -> None:
 
 @migrations()
 def m008_adapter_weights(db: Database) -> None:
-    """The weights that an adapter is next used with, as they were set on its card; NULL where they were not."""
+    """The weights set on an adapter's card for its next use; NULL if none were set."""
     for column in ("weight", "text_weight"):
         db.execute(f"ALTER TABLE adapters ADD COLUMN {column} REAL")

@@ -1,7 +1,7 @@
-"""Parts of long videos on disk, each as soon as it is made: segments, and windows of the later stages.
+"""Latents of the parts of long videos on disk: segments, and windows of the later stages.
 
-A part's key says all that decides it, so that a part made by one job is found by every other that would make the same.
-It counts once its row is in the database, and while its bytes are those that were stored.
+A part's key covers all that decides it, so that every job that would make the same part finds it. A part is valid if
+its row is in the database and its bytes have the stored hash.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from app.queue.job import CANCELLED, CANDIDATES, DONE, FAILED
+from app.recipes.job_row import CANCELLED, CANDIDATES, DONE, FAILED
 from app.storage.database import Database, now
 from app.storage.tensor_files import read_tensors, write_tensors
 from lavie.errors import StorageError
@@ -25,8 +25,8 @@ if typing.TYPE_CHECKING:
     from extensions.long_video.pipeline import Part
 
 _LATENTS, _STATE = "latents", "state."  # names of tensors in a file
-# Of a job that is done: windows of later stages are large, and the frames in a file; a clip that is gone is not
-# finished. Candidates have no clip: they stay as long as what failed does.
+# Of finished jobs: windows of later stages, which are large and whose frames are in a file, and parts without a clip.
+# Candidates have no clip: they are kept as long as the parts of failed jobs.
 _FORGET = f"""
     DELETE FROM parts WHERE job IN (SELECT id FROM jobs WHERE state = '{DONE}' AND kind <> '{CANDIDATES}')
     AND (stage <> '{BASE}' OR NOT EXISTS (SELECT 1 FROM clips WHERE clips.id = parts.job))"""
@@ -36,12 +36,9 @@ _EXPIRE = f"""
 
 
 class SegmentLatents(MutableMapping):
-    """`work/<job>/<stage>-<number>-<key>.safetensors` of a job, by key (hex). Belongs to one thread.
+    """Key (hex) → part of a job, in `work/<job>/<stage>-<number>-<key>.safetensors`. Belongs to one thread.
 
-    One that another job has made is found too, and becomes this job's own: a second name of the same file.
-
-    tell: gets a sentence on each that should be there and is not whole; it counts as not there. shared: look at other
-    jobs' parts.
+    Parts that another job has made are found too, and become this job's own, by a hard link to the same file.
     """
 
     def __init__(
@@ -50,12 +47,17 @@ class SegmentLatents(MutableMapping):
         folder: Path,
         job_id: str,
         *,
-        tell: Callable[[str], None] = lambda text: None,
+        warn: Callable[[str], None] = lambda text: None,
         shared: bool = True,
     ):
+        """
+        Args:
+            warn: gets a sentence on each damaged part, which counts as missing.
+            shared: also find the parts of other jobs.
+        """
         self._database, self._folder, self._job = database, Path(folder), job_id
-        self._tell, self._shared = tell, shared
-        self._whole: set[str] = set()  # keys whose files were read and found right
+        self._warn, self._shared = warn, shared
+        self._whole: set[str] = set()  # keys whose files were read and are valid
 
     def __setitem__(self, key: str, part: Part) -> None:
         """Store a part. Raises StorageError, with nothing half stored."""
@@ -68,7 +70,7 @@ class SegmentLatents(MutableMapping):
         self._whole.add(key)
 
     def __getitem__(self, key: str) -> Part:
-        """Read a part. KeyError where none is kept that is whole."""
+        """Read a part. Raises KeyError if no valid one is stored."""
         for row in self._rows(key):
             part = self._read(row)
             if part is not None:
@@ -90,10 +92,10 @@ class SegmentLatents(MutableMapping):
         rows = self._database.query("SELECT path FROM parts WHERE job = ? AND key = ?", [self._job, key])
         if not rows:
             raise KeyError(key)
-        self._forget(rows, "key = ?", [key])
+        self._remove(rows, "key = ?", [key])
 
     def __iter__(self) -> Iterator[str]:
-        """The keys of the job's own, in the order of stages and numbers."""
+        """The keys of the job's own parts, by stage and number."""
         rows = self._database.query("SELECT key FROM parts WHERE job = ? ORDER BY stage, number", [self._job])
         return iter([row["key"] for row in rows])
 
@@ -102,21 +104,21 @@ class SegmentLatents(MutableMapping):
         return row["number"]
 
     def keys_of(self, stage: str) -> list[str]:
-        """The keys of the job's own parts of a stage, in their order."""
+        """The keys of the job's own parts of a stage, in order."""
         rows = self._database.query(
             "SELECT key FROM parts WHERE job = ? AND stage = ? ORDER BY number, created", [self._job, stage]
         )
         return [row["key"] for row in rows]
 
     def drop(self, *stages: str) -> None:
-        """Forget the job's parts of these stages, or all of them."""
+        """Remove the job's parts of these stages [all]."""
         where = f"stage IN ({', '.join('?' * len(stages))})" if stages else "TRUE"
         rows = self._database.query(f"SELECT path FROM parts WHERE job = ? AND {where}", [self._job, *stages])
-        self._forget(rows, where, list(stages))
+        self._remove(rows, where, list(stages))
         if not stages:
             shutil.rmtree(self._folder / "work" / self._job, ignore_errors=True)
 
-    def _forget(self, rows: list[dict], where: str, values: list) -> None:
+    def _remove(self, rows: list[dict], where: str, values: list) -> None:
         with self._database.write() as connection:
             connection.execute(f"DELETE FROM parts WHERE job = ? AND {where}", [self._job, *values])
         self._whole.clear()
@@ -124,7 +126,7 @@ class SegmentLatents(MutableMapping):
             (self._folder / row["path"]).unlink(missing_ok=True)
 
     def _rows(self, key: str) -> list[dict]:
-        """Where a part is kept: the job's own first, then the latest of others."""
+        """The rows of a part: the job's own first, then the latest of others."""
         others = "" if self._shared else "AND job = :job"
         return self._database.query(
             f"SELECT * FROM parts WHERE key = :key {others} ORDER BY job <> :job, created DESC",
@@ -132,26 +134,26 @@ class SegmentLatents(MutableMapping):
         )
 
     def _read(self, row: dict) -> Part | None:
-        """None where the file is gone or damaged, which is told."""
+        """None, with a warning, if the file is gone or damaged."""
         from extensions.long_video.pipeline import Part
 
         try:
             what = f"the latents of {_named(row['stage'], row['number'])}"
             tensors = read_tensors(self._folder / row["path"], row["file_hash"], what)
         except StorageError as error:
-            self._tell(f"{error}; that part is made again")
+            self._warn(f"{error}; that part is made again")
             return None
         latents = tensors.pop(_LATENTS)
         state = {name.removeprefix(_STATE): tensor for name, tensor in tensors.items()}
         return Part(row["stage"], row["number"], latents, json.loads(row["facts"]), state)
 
     def _take_over(self, row: dict) -> None:
-        """Make another job's part this job's own: what that job drops stays here."""
+        """Make another job's part this job's own, so that it stays when that job drops it."""
         if row["job"] == self._job:
             return
         path = self._path(row["stage"], row["number"], row["key"])
         if not _link(self._folder / row["path"], path):
-            return  # no room for a second name: it was read, and that is what was asked for
+            return  # no room for a second name; the part was read all the same
         values = {name: row[name] for name in ("stage", "number", "frames", "bytes", "file_hash", "facts")}
         self._insert(row["key"], {**values, "path": path.relative_to(self._folder).as_posix()})
 
@@ -163,8 +165,8 @@ class SegmentLatents(MutableMapping):
         return self._folder / "work" / self._job / f"{stage}-{number:05d}-{key[:12]}.safetensors"
 
 
-def kept_keys(database: Database, folder: Path, keys: typing.Collection[str]) -> set[str]:
-    """Which of these keys any job keeps, by rows and names of files alone: nothing is read."""
+def find_stored(database: Database, folder: Path, keys: typing.Collection[str]) -> set[str]:
+    """The keys that any job has stored, by rows and file names alone: nothing is read."""
     found = set()
     wanted = list(keys)
     for begin in range(0, len(wanted), 500):
@@ -175,8 +177,8 @@ def kept_keys(database: Database, folder: Path, keys: typing.Collection[str]) ->
     return found
 
 
-def forget_parts(database: Database, keep_days: float) -> None:
-    """Take rows out that are of no use any more; `StageLatents.sweep` removes the files of what has no row."""
+def remove_outdated_parts(database: Database, keep_days: float) -> None:
+    """Remove rows that are of no use any more; `StageLatents.sweep` removes files without a row."""
     oldest = datetime.now(timezone.utc) - timedelta(days=keep_days)
     with database.write() as connection:
         connection.execute(_FORGET)
@@ -184,7 +186,7 @@ def forget_parts(database: Database, keep_days: float) -> None:
 
 
 def _link(source: Path, target: Path) -> bool:
-    """A second name for a file, or a copy where the disk knows no second names; False if neither can be."""
+    """Hard-link a file, or copy it where the disk has no links; False if both fail."""
     partial = target.with_suffix(".partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -202,5 +204,5 @@ def _link(source: Path, target: Path) -> bool:
 
 
 def _named(stage: str, number: int) -> str:
-    """For messages; counted from 1."""
+    """The part's name in messages, counted from 1."""
     return f"segment {number + 1}" if stage == BASE else f"window {number + 1} of {stage}"

@@ -1,5 +1,6 @@
-"""Latents of finished stages, on disk as soon as they are there: what a killed job goes on from, and what a draft is
-finished from later. A file counts once its row is in the database, and while its bytes are those that were stored.
+"""Latents of finished stages on disk: a killed job goes on from them, and a draft is finished from them later.
+
+A file is valid if its row is in the database and its bytes have the stored hash.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from app.queue.job import CANCELLED, DONE, FAILED
+from app.recipes.job_row import CANCELLED, DONE, FAILED
 from app.storage.database import Database, now
-from app.storage.segment_latents import forget_parts
+from app.storage.segment_latents import remove_outdated_parts
 from app.storage.tensor_files import read_tensors, write_tensors
 from lavie.errors import StorageError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
@@ -25,24 +26,24 @@ if typing.TYPE_CHECKING:
 
 _START, _BEGUN_SECONDS = "start-", 3600
 NAME = "latents"  # of the one tensor in a file
-# Of a job that is done: super-resolution's are large, and the frames in a file; a clip that is gone is not finished.
+# Of finished jobs: those of super-resolution, which are large and whose frames are in a file, and those without a clip.
 _FORGET = f"""
     DELETE FROM artefacts WHERE job IN (SELECT id FROM jobs WHERE state = '{DONE}')
     AND (stage = '{SUPER_RESOLUTION}' OR NOT EXISTS (SELECT 1 FROM clips WHERE clips.id = artefacts.job))"""
-# Who wanted to try such a job again has done so by then. What waits, whatever for, has no end in `finished`.
+# Of failed and cancelled jobs, after the time for a new try. Open jobs have no `finished`.
 _EXPIRE = f"""
     DELETE FROM artefacts WHERE job IN
     (SELECT id FROM jobs WHERE state IN ('{FAILED}', '{CANCELLED}') AND finished < ?)"""
 
 
 class StageLatents:
-    """`work/<job>/<stage>.safetensors` of a data folder, and the table that lists them."""
+    """The files `work/<job>/<stage>.safetensors` of a data folder, and their rows in the database."""
 
     def __init__(self, database: Database, folder: Path):
         self._database, self._folder = database, Path(folder)
 
     def save(self, job_id: str, stage: str, latents: Tensor) -> None:
-        """Store a stage's result; one that was there is replaced. Raises StorageError, with nothing half stored."""
+        """Store the result of a stage in place of an earlier one. Raises StorageError, with nothing half stored."""
         path = self._path(job_id, stage)
         file_hash, size = write_tensors(path, {NAME: latents}, f"the latents of {stage}")
         with self._database.write() as connection:
@@ -50,13 +51,13 @@ class StageLatents:
             connection["artefacts"].upsert({**row, "file_hash": file_hash, "created": now()}, pk=("job", "stage"))
 
     def stages(self, job_id: str) -> set[str]:
-        """The stages whose latents are kept."""
+        """The stages whose latents are stored."""
         return {row["stage"] for row in self._database.query("SELECT stage FROM artefacts WHERE job = ?", [job_id])}
 
     def load(self, job_id: str, stage: str) -> Tensor | None:
-        """The latents of a stage, on the CPU; None if none are kept.
+        """The latents of a stage, on the CPU; None if none are stored.
 
-        Raises StorageError if the file is gone, or not what was stored in it.
+        Raises StorageError if the file is gone or damaged.
         """
         rows = self._database.query(
             "SELECT path, file_hash FROM artefacts WHERE job = ? AND stage = ?", [job_id, stage]
@@ -68,9 +69,11 @@ class StageLatents:
     def latest(
         self, stages: Sequence[str], sources: Mapping[str, Collection[str]]
     ) -> tuple[dict[str, Tensor], list[str]]:
-        """The latents of the last of `stages` that are whole, by stage, and what is wrong with those of later ones.
+        """The valid latents of the latest stage, as stage → latents or empty; and what is wrong with later ones.
 
-        sources: jobs → which of their stages will do. Nothing by stage: there is nothing to go on from.
+        Args:
+            stages: in the order in which they run.
+            sources: job id → the stages whose latents may be used.
         """
         wrong = []
         for stage in reversed(stages):
@@ -85,7 +88,7 @@ class StageLatents:
         return {}, wrong
 
     def drop(self, job_id: str, *stages: str) -> None:
-        """Forget the latents of these stages, or of all."""
+        """Remove the latents of these stages [all]."""
         gone = stages or tuple(self.stages(job_id))
         with self._database.write() as connection:
             for stage in gone:
@@ -96,15 +99,15 @@ class StageLatents:
             shutil.rmtree(self._path(job_id, "any").parent, ignore_errors=True)
 
     def sweep(self, keep_days: float) -> None:
-        """Remove what is of no use any more, and what a process left that was killed while it saved or dropped.
+        """Remove latents that are of no use any more, and files that a killed process left.
 
-        keep_days: for how long the latents of a failed or cancelled job are kept, from its end on.
+        keep_days: how long the latents of a failed or cancelled job are kept after its end.
         """
         oldest = datetime.now(timezone.utc) - timedelta(days=keep_days)
         with self._database.write() as connection:
             connection.execute(_FORGET)
             connection.execute(_EXPIRE, [oldest.isoformat(timespec="microseconds")])
-        forget_parts(self._database, keep_days)
+        remove_outdated_parts(self._database, keep_days)
         rows = self._database.query("SELECT path FROM artefacts UNION ALL SELECT path FROM parts")
         listed = {self._folder / row["path"] for row in rows}
         used, work = {path.parent for path in listed}, self._folder / "work"
@@ -112,7 +115,7 @@ class StageLatents:
             if not folder.is_dir() or _is_being_begun(folder):
                 continue
             for path in list(folder.iterdir()):
-                picture = path.suffix == ".webp" and folder not in used  # of candidates that are forgotten
+                picture = path.suffix == ".webp" and folder not in used  # of removed candidates
                 if picture or (path not in listed and path.suffix in (".safetensors", ".partial")):
                     path.unlink(missing_ok=True)
             if not any(folder.iterdir()):
@@ -126,17 +129,17 @@ class StageLatents:
 
 
 def start_folder(file_hash: str) -> str:
-    """In place of a job's id, for frames that a long video continues: any number of jobs may want them."""
+    """The folder, in place of a job's id, of frames that long videos continue: several jobs may use them."""
     return f"{_START}{file_hash}"
 
 
 def _is_being_begun(folder: Path) -> bool:
-    """Whether another process may be putting frames there at this moment: alone of all, these are not the owner's."""
+    """Whether another process may be storing initial frames there: only these are stored without owning the folder."""
     return folder.name.startswith(_START) and time.time() - folder.stat().st_mtime < _BEGUN_SECONDS
 
 
 def shared_stages(draft: Request, request: Request) -> set[str]:
-    """The stages that both requests, resolved, run alike: their latents are the same where weights and machine are."""
+    """The stages that are the same in both resolved requests: the same weights and machine give the same latents."""
     without = {"interpolation": None, "super_resolution": None}
     if replace(draft, **without) != replace(request, **without):
         return set()

@@ -1,4 +1,4 @@
-"""Tensors as files that are whole or not there, and are what they were when read again. Knows no table."""
+"""Files of tensors that are either whole or absent, and are checked by their hash when they are read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if typing.TYPE_CHECKING:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], what: str) -> tuple[str, int]:
-    """Store tensors as safetensors; SHA-256 and bytes of the file. what: their name for a message.
+    """Store tensors as safetensors; the SHA-256 and size of the file. what: their name in messages.
 
     Raises StorageError, with nothing half stored.
     """
@@ -24,7 +24,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], what: str) -> tuple
 
 
 def content_of(tensors: Mapping[str, Tensor]) -> bytes:
-    """What `write_tensors` stores: the same tensors, the same bytes."""
+    """The content of the file. The same tensors give the same bytes."""
     from safetensors.torch import save
 
     return save({name: tensor.contiguous() for name, tensor in tensors.items()})
@@ -35,7 +35,7 @@ def write_bytes(path: Path, content: bytes, what: str) -> tuple[str, int]:
     partial = path.with_suffix(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Written by us: safetensors leaves a file of its own name behind when it is killed.
+        # safetensors itself would leave a file of another name when it is killed.
         with partial.open("wb") as file:
             file.write(content)
             file.flush()
@@ -50,7 +50,7 @@ def write_bytes(path: Path, content: bytes, what: str) -> tuple[str, int]:
 
 
 def read_tensors(path: Path, file_hash: str, what: str) -> dict[str, Tensor]:
-    """What was stored, on the CPU. Raises StorageError if the file is gone, or not what was stored in it."""
+    """The stored tensors, on the CPU. Raises StorageError if the file is gone or damaged."""
     from safetensors.torch import load
 
     try:

@@ -1,10 +1,10 @@
-"""The folder of a training: what its process leaves there, as values for who looks at it, and what is of use how long.
+"""The folder of a training: its files as values, and how long they are kept.
 
-    work/training/<job>/media/        what it learns from, each with its caption beside it
+    work/training/<job>/media/        pictures and videos, each with its caption beside it
                         progress.jsonl, samples/, checkpoints/, log.txt     for people
-                        checkpoint.safetensors, latents/, …                 to go on from; gone when it is done
+                        checkpoint.safetensors, latents/, …                 to go on from; removed when it is done
 
-Needs no torch: the checkpoint's header tells its step.
+Needs no torch: the checkpoint's header holds its step.
 """
 
 from __future__ import annotations
@@ -19,32 +19,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from app.media.files import sweep_partials
-from app.queue.job import CANCELLED, DONE, FAILED, OPEN, TRAIN
-from app.queue.table import listed
-from app.storage.database import Database
+from app.recipes.job_row import CANCELLED, DONE, FAILED, OPEN, TRAIN
+from app.storage.database import Database, sql_list
 
 if typing.TYPE_CHECKING:
     from lavie.training.tuning.session import Samples
-
-
-def write_samples(samples: Samples, folder: Path) -> Path:
-    """A picture of all of them, `step_000100.png`, and a video of each, `step_000100_1.mp4`; the picture's path.
-
-    The picture comes last: where it is there, all are. Raises MediaError.
-    """
-    from app.media import write_mp4
-    from app.media.files import temporary
-    from lavie.files import publish
-    from lavie.training.sheet import contact_sheet
-
-    folder.mkdir(parents=True, exist_ok=True)
-    sheet = folder / f"step_{samples.step:06}.png"
-    for number, video in enumerate(samples.videos, 1):
-        write_mp4(folder / f"step_{samples.step:06}_{number}.mp4", video, "")
-    with temporary(sheet) as partial:
-        contact_sheet([video.frames for video in samples.videos]).save(partial)
-        publish(partial, sheet)
-    return sheet
 
 
 FOLDER, MEDIA = "training", "media"
@@ -55,13 +34,13 @@ CHECKPOINT, LOSSES, SAMPLES, CHECKPOINTS, LOG = (
     "checkpoints",
     "log.txt",
 )
-_UNSTARTED_SECONDS = 24 * 3600  # how long a set stays that nobody has begun a training with
-_OF_NO_USE = ("latents", "unpacked", "adapter")  # folders, once the adapter is in the library
+_UNSTARTED_SECONDS = 24 * 3600  # how long a set without a training is kept
+_TEMPORARY = ("latents", "unpacked", "adapter")  # folders, once the adapter is in the library
 
 
 @dataclass(frozen=True)
 class Loss:
-    """The mean loss of the steps up to `step`; seconds_a_step: what one of them took."""
+    """The mean loss of the latest steps up to `step`, and the time of one of them."""
 
     step: int
     loss: float
@@ -70,7 +49,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Sample:
-    """What the network made behind a step. sheet: a picture of all, a video a row. videos: one for each prompt."""
+    """Samples after a step. sheet: a picture of all, a video a row. videos: one for each prompt."""
 
     step: int
     sheet: Path
@@ -79,19 +58,19 @@ class Sample:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file of a step that can be used as it is."""
+    """The adapter as it was after a step."""
 
     step: int
     path: Path
 
 
 def training_folder(data: Path, job_id: str) -> Path:
-    """Where a training keeps its things."""
+    """The folder of a training."""
     return data / "work" / FOLDER / job_id
 
 
 def checkpoint_step(folder: Path) -> int:
-    """How many steps are stored, to go on from; 0 where there is nothing."""
+    """The step of the stored checkpoint; 0 if there is none."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -102,7 +81,7 @@ def checkpoint_step(folder: Path) -> int:
 
 
 def losses(folder: Path) -> tuple[Loss, ...]:
-    """The curve so far. Steps that a kill took back and that were made again count as they were made last."""
+    """The curve so far. Steps that were made again after a kill count once, as they were made last."""
     try:
         lines = (folder / LOSSES).read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -127,15 +106,35 @@ def samples(folder: Path) -> tuple[Sample, ...]:
 
 
 def checkpoints(folder: Path) -> tuple[Checkpoint, ...]:
-    """The last steps that are kept as adapters, the first step first."""
+    """The last steps that are stored as adapters, the first step first."""
     files = (folder / CHECKPOINTS).glob("*.safetensors")
     found = [Checkpoint(int(file.stem.rpartition("-")[2]), file) for file in files]
     return tuple(sorted(found, key=lambda one: one.step))
 
 
+def write_samples(samples: Samples, folder: Path) -> Path:
+    """Write a sheet of all samples, `step_000100.png`, and a video of each, `step_000100_1.mp4`; the sheet's path.
+
+    The sheet is written last, so that it exists only with all videos. Raises MediaError.
+    """
+    from app.media import write_mp4
+    from app.media.files import temporary
+    from lavie.files import publish
+    from lavie.training.sheet import contact_sheet
+
+    folder.mkdir(parents=True, exist_ok=True)
+    sheet = folder / f"step_{samples.step:06}.png"
+    for number, video in enumerate(samples.videos, 1):
+        write_mp4(folder / f"step_{samples.step:06}_{number}.mp4", video.frames, video.fps, "")
+    with temporary(sheet) as partial:
+        contact_sheet([video.frames for video in samples.videos]).save(partial)
+        publish(partial, sheet)
+    return sheet
+
+
 def drop_work(folder: Path) -> None:
-    """Remove what a finished training does not need any more."""
-    for name in _OF_NO_USE:
+    """Remove the files that a finished training does not need any more."""
+    for name in _TEMPORARY:
         shutil.rmtree(folder / name, ignore_errors=True)
     for file in [folder / CHECKPOINT, *folder.glob("ordinary_*.safetensors")]:
         file.unlink(missing_ok=True)
@@ -143,7 +142,7 @@ def drop_work(folder: Path) -> None:
 
 
 def drop_partials(folder: Path) -> None:
-    """Remove what a process that was killed left half written."""
+    """Remove partial files that a killed process left."""
     sweep_partials(folder / SAMPLES)
     for file in [
         *folder.glob("*.partial"),
@@ -154,15 +153,15 @@ def drop_partials(folder: Path) -> None:
 
 
 def sweep_trainings(database: Database, data: Path, keep_days: float) -> None:
-    """Remove what is of no use any more: of sets that no training was begun with within a day, of trainings that failed
-    or were cancelled `keep_days` ago, and of those that are done what only they needed."""
+    """Remove sets without a training after a day, trainings `keep_days` after they failed or were cancelled, and the
+    temporary files of finished ones."""
     root = training_folder(data, "any").parent
     rows = {row["id"]: row for row in database.query(f"SELECT id, state, finished FROM jobs WHERE kind = '{TRAIN}'")}
     used = {
         row["folder"]
         for row in database.query(
             f"SELECT json_extract(job, '$.folder') AS folder FROM jobs WHERE kind = '{TRAIN}' "
-            f"AND state IN ({listed(OPEN)})"
+            f"AND state IN ({sql_list(OPEN)})"
         )
     }
     oldest = (datetime.now(timezone.utc) - timedelta(days=keep_days)).isoformat(timespec="microseconds")
@@ -172,14 +171,14 @@ def sweep_trainings(database: Database, data: Path, keep_days: float) -> None:
             gone = time.time() - folder.stat().st_mtime > _UNSTARTED_SECONDS
         else:
             gone = row["state"] in (FAILED, CANCELLED) and row["finished"] < oldest
-        if gone and folder.name not in used:  # a copy of a training learns from the first one's media
+        if gone and folder.name not in used:  # a duplicate of a training uses the media of the first
             shutil.rmtree(folder, ignore_errors=True)
         elif row is not None and row["state"] == DONE:
             drop_work(folder)
 
 
 def _loss(line: str) -> Loss | None:
-    """None for a line that a kill has cut."""
+    """None for a line that a kill has cut short."""
     try:
         said = json.loads(line)
         point = Loss(int(said["step"]), float(said["loss"]), float(said["seconds_a_step"]))

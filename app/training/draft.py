@@ -1,8 +1,6 @@
-"""The training that a person prepares: its media and settings, kept as files from change to change until it begins.
+"""The draft of a training: media and settings that a person prepares, stored after each change until it starts.
 
-    work/training/<id>/draft.json    what was written so far; the folder becomes that of the job
-
-Any page, after any restart, finds the same. Knows the folders; what is in a medium is `app.training.media`'.
+work/training/<id>/draft.json    the folder becomes that of the job
 """
 
 from __future__ import annotations
@@ -17,17 +15,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from app.clip import new_id
 from app.recipes.training import MAX_MEDIA, Training
+from app.storage.database import new_id
 from app.storage.tensor_files import write_bytes
 from app.storage.training_folder import MEDIA, training_folder
 from app.training.media import IS_PICTURE, PICTURE, SetItem, TrainingSet
-from extensions.lora.training.presets import MOTION, SUBJECT
+from app.training.service import Trainings
+from app.workspace import Workspace
+from extensions.lora.training.settings import MOTION, SUBJECT
 from lavie.errors import RequestError, TrainingError, short
 from lavie.values import check_prompt
-
-if typing.TYPE_CHECKING:
-    from app.studio import Studio
 
 FILE = "draft.json"
 WHOLE = ("steps", "rank", "seed", "samples_every", "checkpoint_every", "keep")
@@ -41,9 +38,14 @@ _NUMBER = 4  # digits in front of a file's name, at least
 
 @dataclass(frozen=True)
 class Draft:
-    """id: of the job to be, empty as long as nothing is written. values: field of `Training` → what was typed, nothing
-    for the usual; `prompts` are lines. clips: ids of those in the gallery that media came from. following: the number
-    of the next file; none is given twice."""
+    """A training in preparation.
+
+    Attributes:
+        id: of the job to be; empty as long as nothing is stored.
+        values: field of `Training` → text as typed, without fields left at their default; `prompts` has a line each.
+        clips: ids of the gallery's clips that media came from.
+        following: the number of the next file; no number is used twice.
+    """
 
     id: str = ""
     values: Mapping[str, str] = field(default_factory=dict)
@@ -60,7 +62,7 @@ class Draft:
         return self.values.get("trigger", "")
 
     def set(self, folder: Path) -> TrainingSet:
-        """What it can learn from, in the folder of media; a motion nothing from pictures, which stay where they are."""
+        """The media as a set. A motion learns nothing from pictures, which stay in the folder."""
         items = self.items
         if self.preset == MOTION:
             items = tuple(
@@ -70,7 +72,7 @@ class Draft:
         return TrainingSet(self.id, folder, items)
 
     def training(self) -> Training:
-        """What was typed, as a value. Raises RequestError with the field's name."""
+        """The settings as a value. Raises RequestError with the field's name."""
         said: dict[str, typing.Any] = {name: text for name in TEXTS if (text := self.values.get(name))}
         said |= {name: found for name in WHOLE if (found := _whole(name, self.values.get(name, ""))) is not None}
         said |= {name: found for name in NUMBERS if (found := _number(name, self.values.get(name, ""))) is not None}
@@ -80,28 +82,28 @@ class Draft:
 
 
 class Drafts:
-    """The one draft of a studio. All methods may be called from any thread.
+    """The one draft of a data folder. All methods may be called from any thread.
 
-    Raises RequestError for values outside their limits, and then nothing is changed.
+    Raises RequestError for values outside their limits, with nothing changed.
     """
 
-    def __init__(self, studio: Studio):
-        self._studio, self._turn = studio, threading.Lock()
+    def __init__(self, workspace: Workspace, trainings: Trainings):
+        self._workspace, self._trainings, self._turn = workspace, trainings, threading.Lock()
 
     def current(self) -> Draft:
-        """What is prepared now; an empty one where nothing is."""
+        """The current draft; an empty one if there is none."""
         for file in self._files():
-            if self._studio.jobs.get(file.parent.name) is None:
+            if self._workspace.queue.get(file.parent.name) is None:
                 with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
                     return _read(file)
         return Draft()
 
     def media(self, draft: Draft) -> TrainingSet:
-        """What it can learn from, and what is left out and why."""
+        """The media of a draft, with what is left out and why."""
         return draft.set(self._folder(draft.id) / MEDIA)
 
     def set(self, name: str, text: str) -> None:
-        """Change a field. Of another kind of preset, clips of the gallery are taken in anew."""
+        """Change a field. A preset of another kind adds the gallery's clips again, as videos or as frames."""
         if name not in NAMES:
             raise RequestError(f"there is no field {short(name)}: load the page again")
         check_prompt(name, text)
@@ -111,20 +113,20 @@ class Drafts:
             replace(draft, values={**draft.values, "trigger": draft.trigger or "any"}).training()
             self._write(draft)
         if before.clips and (before.preset == MOTION) != (draft.preset == MOTION):
-            self._take_anew(draft)
+            self._add_clips_again(draft)
 
     def add(self, sources: Sequence[str | Path]) -> None:
-        """Take in pictures, videos, folders, zips and clips; see `Trainings.collect`. Raises TrainingError."""
-        found = self._studio.training.collect(sources, self.current().preset)
-        clips = [source for source in sources if isinstance(source, str) and self._studio.gallery.get(source)]
+        """Add pictures, videos, folders, zips and clips; see `Trainings.collect`. Raises TrainingError."""
+        found = self._trainings.collect(sources, self.current().preset)
+        clips = [source for source in sources if isinstance(source, str) and self._workspace.gallery.get(source)]
         try:
             with self._turn:
-                self._write(self._moved(self.current(), found, clips))
+                self._write(self._with_media(self.current(), found, clips))
         finally:
-            self._studio.training.discard(found)
+            self._trainings.discard(found)
 
     def caption(self, file: str, text: str) -> None:
-        """Say something else of a medium; nothing for the usual."""
+        """Change the caption of a medium; an empty text means the default."""
         check_prompt("a caption", text)
         with self._turn:
             draft = self.current()
@@ -137,7 +139,7 @@ class Drafts:
             self._write(replace(draft, items=tuple(items)))
 
     def drop(self, name: str) -> None:
-        """Leave a medium out, by its file's name, or by its own where it has no file."""
+        """Remove a medium, by its file's name, or by its own name if it has no file."""
         with self._turn:
             draft = self.current()
             gone = [item for item in draft.items if name == (item.path.name if item.path else item.name)]
@@ -145,13 +147,13 @@ class Drafts:
             _unlink(gone)
 
     def clear(self) -> None:
-        """Forget all of it."""
+        """Remove the draft."""
         with self._turn:
             if (draft := self.current()).id:
                 shutil.rmtree(self._folder(draft.id), ignore_errors=True)
 
     def start(self) -> str:
-        """Put it at the end of the line; the job's id. Raises TrainingError where there is nothing to learn from."""
+        """Queue the training; the job's id. Raises TrainingError if there are no usable media."""
         with self._turn:
             draft = self.current()
             training, media = draft.training(), self.media(draft)
@@ -159,23 +161,23 @@ class Drafts:
                 what = "a video" if training.from_clips else "a picture"
                 raise TrainingError(f"there is nothing to learn from: add {what} first")
             said = {item.path.name: item.caption for item in media.usable if item.caption and not item.from_gallery}
-            job_id = self._studio.training.start(training, media, said)
+            job_id = self._trainings.start(training, media, said)
             (self._folder(draft.id) / FILE).unlink(missing_ok=True)
             return job_id
 
-    def _take_anew(self, draft: Draft) -> None:
-        """Clips as the preset wants them: as they are, or some of their frames."""
+    def _add_clips_again(self, draft: Draft) -> None:
+        """Add the gallery's clips as the preset needs them: as videos, or some of their frames."""
         with self._turn:
             now = self.current()
             gone = [item for item in now.items if item.from_gallery]
             self._write(replace(now, items=tuple(item for item in now.items if item not in gone), clips=()))
             _unlink(gone)
-        there = [clip for clip in draft.clips if self._studio.gallery.get(clip)]
+        there = [clip for clip in draft.clips if self._workspace.gallery.get(clip)]
         if there:
             self.add(there)
 
-    def _moved(self, draft: Draft, found: TrainingSet, clips: Sequence[str]) -> Draft:
-        """The draft with another set's media, which are in its folder then."""
+    def _with_media(self, draft: Draft, found: TrainingSet, clips: Sequence[str]) -> Draft:
+        """The draft with another set's media, moved to its folder."""
         if len(draft.items) + len(found.items) > MAX_MEDIA:
             raise TrainingError(f"there are more than {MAX_MEDIA} pictures and videos: choose fewer")
         draft = draft if draft.id else replace(draft, id=new_id())
@@ -198,16 +200,16 @@ class Drafts:
         write_bytes(self._folder(draft.id) / FILE, json.dumps(data).encode(), "what is prepared")
 
     def _files(self) -> list[Path]:
-        """Those of all drafts, the last one first."""
+        """The files of all drafts, the last changed first."""
         files = self._folder("any").parent.glob(f"*/{FILE}")
-        return sorted(files, key=_changed, reverse=True)
+        return sorted(files, key=_changed_at, reverse=True)
 
     def _folder(self, draft_id: str) -> Path:
-        return training_folder(self._studio.config.data, draft_id).absolute()
+        return training_folder(self._workspace.config.data, draft_id).absolute()
 
 
 def number_of(item: SetItem) -> str:
-    """The digits that its file's name begins with."""
+    """The digits at the beginning of its file's name."""
     return item.path.name.partition("-")[0]
 
 
@@ -226,7 +228,7 @@ def _item(folder: Path, said: dict[str, typing.Any]) -> SetItem:
 
 
 def _files_of(path: Path) -> Iterator[Path]:
-    """A medium, and what lies beside it under its name."""
+    """The files of a medium: itself, its caption and its mask."""
     return (file for file in sorted(path.parent.iterdir()) if file.name.startswith(f"{path.stem}."))
 
 
@@ -236,7 +238,7 @@ def _unlink(items: Sequence[SetItem]) -> None:
             file.unlink(missing_ok=True)
 
 
-def _changed(file: Path) -> float:
+def _changed_at(file: Path) -> float:
     try:
         return file.stat().st_mtime
     except OSError:  # gone meanwhile
@@ -252,7 +254,7 @@ def _whole(name: str, text: str) -> int | None:
 
 
 def _number(name: str, text: str) -> float | None:
-    """As a person writes it, with a point or a comma."""
+    """A number with a decimal point or comma."""
     try:
         return float(text.replace(",", ".")) if text else None
     except ValueError:

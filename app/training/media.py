@@ -1,7 +1,6 @@
-"""What a training learns from, gathered into a folder of its own: uploads vanish, and a folder's files change.
+"""The media of a training, copied into a folder of its own, since uploads vanish and files change.
 
-Pictures, videos, folders, zips and clips of the gallery → files with numbered names, and what is wrong with the rest.
-Knows files; which clip an id means is told. numpy and Pillow are first imported where a picture is opened.
+Pictures, videos, folders, zips and clips of the gallery → files with numbered names, and reasons for what is left out.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from app.queue.table import storable
 from app.recipes.training import MAX_MEDIA
+from app.storage.database import storable
 from extensions.lora.adapter import safe_name
 from extensions.lora.training.settings import names_trigger, usual_caption
 from lavie.errors import MediaError, TrainingError
@@ -24,7 +23,7 @@ from lavie.errors import MediaError, TrainingError
 if typing.TYPE_CHECKING:
     from PIL.Image import Image
 
-    from app.gallery import StoredClip
+    from app.gallery import Clip
     from lavie.training.data.items import Fault, Item
 
 
@@ -32,8 +31,7 @@ FOLDER, SIDE = "thumbs", 320  # pixels of the longer side
 
 
 def thumb_of(media: Path, number: str) -> Path | None:
-    """The picture of a medium; None where there is none, or none that can be read. number: digits that its file's name
-    begins with."""
+    """The thumbnail of a medium; None if it does not exist or cannot be read. number: the digits of its file's name."""
     thumb = media.with_name(FOLDER) / f"{number}.webp"
     if thumb.is_file():
         return thumb
@@ -66,7 +64,7 @@ def _write(file: Path, thumb: Path) -> None:
 
 
 def _picture(file: Path) -> Image:
-    """What it learns from, as it sees it: upright, its transparency grey. Of a video the first frame."""
+    """The picture as the training sees it: upright, with grey for transparency; the first frame of a video."""
     from contextlib import closing
 
     from PIL import Image
@@ -88,16 +86,20 @@ PICTURE, VIDEO = "picture", "video"
 FRAMES_OF_A_CLIP = 4  # pictures that a clip of the gallery gives, spread over it
 IS_PICTURE, IS_VIDEO = "a picture, a motion is learned from videos", "a video: the frame in its middle is taken"
 _MASK = ".mask.png"
-_UNSAID = "\N{EMPTY SET}"  # a caption that nobody writes, of media of which nothing is said
-_STEM = 60  # characters of a name that go on
+_NO_CAPTION = "\N{EMPTY SET}"  # stands for no caption; nobody writes it
+_STEM = 60  # characters of a name that are kept
 
 
 @dataclass(frozen=True)
 class SetItem:
-    """name: as a person knows it. caption: what is said of it, empty where nothing is. kind: `picture` or `video`.
+    """A picture or video of a set.
 
-    path: of the copy, None where it is left out; then `problem` says why. note: what a person should know of it.
-    from_gallery: whether its caption is a clip's prompt, which knows nothing of the trigger.
+    Attributes:
+        name: as a person knows it.
+        kind: `picture` or `video`.
+        path: of the copy; None if it is left out, for the reason in `problem`.
+        note: a notice for the person.
+        from_gallery: whether its caption is a clip's prompt, without the trigger.
     """
 
     name: str
@@ -122,8 +124,7 @@ class TrainingSet:
         return tuple(item for item in self.items if item.path is not None)
 
     def captions(self, trigger: str) -> dict[str, str]:
-        """File → what to say of it, for a person to change: the usual where nothing is said, and the trigger before a
-        clip's prompt."""
+        """File → caption: the default if it has none; a clip's prompt follows the trigger."""
         found = {}
         for item in self.usable:
             text = item.caption or usual_caption(trigger)
@@ -132,22 +133,22 @@ class TrainingSet:
         return found
 
 
-def gather(sources: Sequence[Path | StoredClip], folder: Path, set_id: str, from_clips: bool) -> TrainingSet:
-    """Copy what can be learned from to `folder`, which must be new.
+def gather(sources: Sequence[Path | Clip], folder: Path, set_id: str, from_clips: bool) -> TrainingSet:
+    """Copy usable media to `folder`, which must be new.
 
     Args:
-        sources: pictures, videos, folders, zips, clips; a `.txt` of a medium's name is its caption, a `.mask.png` says
-            what of it counts.
-        from_clips: whether a motion is learned, else pictures.
+        sources: pictures, videos, folders, zips, clips; a `.txt` of a medium's name is its caption, a `.mask.png` its
+            mask.
+        from_clips: take videos, else pictures and frames.
 
-    Raises TrainingError where nothing is usable, with the reasons, for zips and sets beyond the limits, and for a full
-    disk; then no folder is left.
+    Raises TrainingError if nothing is usable, for zips and sets beyond the limits, and for a full disk; then no folder
+    is left.
     """
     folder.mkdir(parents=True)
     unpacked = folder.with_name("unpacked")
     try:
         items: list[SetItem] = []
-        for found in _found(sources, folder, unpacked, from_clips):
+        for found in _copy_all(sources, folder, unpacked, from_clips):
             items.append(found)
             if len(items) > MAX_MEDIA:
                 raise TrainingError(f"there are more than {MAX_MEDIA} pictures and videos: choose fewer")
@@ -165,7 +166,7 @@ def gather(sources: Sequence[Path | StoredClip], folder: Path, set_id: str, from
 
 
 def write_captions(folder: Path, captions: Mapping[str, str]) -> None:
-    """Beside each file what is said of it. Raises TrainingError for a file that is not there."""
+    """Write each file's caption beside it. Raises TrainingError for a missing file."""
     for name, text in captions.items():
         file = folder / Path(name).name
         if not file.is_file():
@@ -173,8 +174,8 @@ def write_captions(folder: Path, captions: Mapping[str, str]) -> None:
         file.with_suffix(".txt").write_text(f"{text.strip()}\n", encoding="utf-8", errors="replace")
 
 
-def linked(folder: Path, target: Path) -> None:
-    """The same files in another folder, which must be new; a caption there can be another one."""
+def link_files(folder: Path, target: Path) -> None:
+    """Link the files into another folder, which must be new; captions are copied, so that they can change."""
     target.mkdir(parents=True)
     for file in sorted(folder.iterdir()):
         if file.suffix == ".txt":
@@ -183,32 +184,32 @@ def linked(folder: Path, target: Path) -> None:
             _link(file, target / file.name)
 
 
-def _found(sources: Sequence[Path | StoredClip], folder: Path, unpacked: Path, from_clips: bool) -> Iterator[SetItem]:
-    """Each medium as it is in the folder then, or what is wrong with it, in the order of the sources."""
+def _copy_all(sources: Sequence[Path | Clip], folder: Path, unpacked: Path, from_clips: bool) -> Iterator[SetItem]:
+    """Copy each medium to the folder; the items in the order of the sources."""
     number = 0
-    for source in _paired(sources):
+    for source in _pair_files(sources):
         if not isinstance(source, _File | Path):
-            for item in _of_clip(source, folder, number, from_clips):
+            for item in _copy_clip(source, folder, number, from_clips):
                 number += item.path is not None
                 yield item
             continue
-        for found, mask in _media_of(source, unpacked):
-            item = _kept(found, mask, folder, number, from_clips)
+        for found, mask in _list_media(source, unpacked):
+            item = _copy_medium(found, mask, folder, number, from_clips)
             number += item.path is not None
             yield item
 
 
 @dataclass(frozen=True)
 class _File:
-    """A file by itself, with what came beside it by its name."""
+    """A file with its caption and mask."""
 
     path: Path
     caption: str | None = None
     mask: Path | None = None
 
 
-def _paired(sources: Sequence[Path | StoredClip]) -> Iterator[_File | Path | StoredClip]:
-    """Files with the captions and masks that were given beside them: an upload lies in a folder of its own."""
+def _pair_files(sources: Sequence[Path | Clip]) -> Iterator[_File | Path | Clip]:
+    """Join files with the captions and masks that were given with them: an upload lies in a folder of its own."""
     files = [source for source in sources if isinstance(source, Path)]
     texts = {file.stem: file for file in files if file.suffix.lower() == ".txt"}
     masks = {file.name[: -len(_MASK)]: file for file in files if file.name.lower().endswith(_MASK)}
@@ -220,14 +221,14 @@ def _paired(sources: Sequence[Path | StoredClip]) -> Iterator[_File | Path | Sto
             yield _File(source, text and text.read_text("utf-8-sig", "replace").strip(), masks.get(source.stem))
 
 
-def _media_of(source: _File | Path, unpacked: Path) -> Iterator[tuple[Item | Fault, Path | None]]:
-    """What a file, a folder or a zip holds, with the mask of each."""
+def _list_media(source: _File | Path, unpacked: Path) -> Iterator[tuple[Item | Fault, Path | None]]:
+    """The media of a file, a folder or a zip, each with its mask."""
+    from extensions.lora.training.media import find_media
     from extensions.lora.training.pictures import mask_beside
-    from extensions.lora.training.sources import find_media
 
     path = source.path if isinstance(source, _File) else source
     try:
-        items, faults = find_media([path], unpacked, _UNSAID)
+        items, faults = find_media([path], unpacked, _NO_CAPTION)
     except TrainingError:
         if not isinstance(source, _File) or not path.is_file():
             raise
@@ -237,30 +238,30 @@ def _media_of(source: _File | Path, unpacked: Path) -> Iterator[tuple[Item | Fau
         mask = mask_beside(item.path) if item.member is None else None
         if isinstance(source, _File):
             item, mask = replace(item, caption=source.caption or item.caption), source.mask or mask
-        yield replace(item, caption="") if item.caption == _UNSAID else item, mask
+        yield replace(item, caption="") if item.caption == _NO_CAPTION else item, mask
 
 
-def _kept(found: Item | Fault, mask: Path | None, folder: Path, number: int, from_clips: bool) -> SetItem:
-    """A medium, looked at and copied."""
+def _copy_medium(found: Item | Fault, mask: Path | None, folder: Path, number: int, from_clips: bool) -> SetItem:
+    """Check a medium and copy it."""
     from lavie.training.data.items import Fault
 
     if isinstance(found, Fault):
-        return SetItem(storable(found.name), "", PICTURE, problem=_said(found.kind, found.detail))
+        return SetItem(storable(found.name), "", PICTURE, problem=_reason(found.kind, found.detail))
     kind = PICTURE if found.is_picture else VIDEO
     item = SetItem(storable(found.name), storable(found.caption), kind)
     if from_clips and kind == PICTURE:
         return replace(item, problem=IS_PICTURE)
-    target = folder / f"{number:04}-{_plain(found.name)}"
+    target = folder / f"{number:04}-{_safe_file_name(found.name)}"
     beside = target.with_name(target.stem + _MASK)
-    if problem := _copied(found, target, mask, beside) or _problem(target, kind):
+    if problem := _copy_files(found, target, mask, beside) or _problem(target, kind):
         for file in (target, beside):
             file.unlink(missing_ok=True)
         return replace(item, problem=problem)
     return replace(item, path=target, note=IS_VIDEO if kind == VIDEO and not from_clips else None)
 
 
-def _copied(found: Item, target: Path, mask: Path | None, beside: Path) -> str | None:
-    """Copy a medium and its mask; why that cannot be. Raises OSError where there is no room for it."""
+def _copy_files(found: Item, target: Path, mask: Path | None, beside: Path) -> str | None:
+    """Copy a medium and its mask; the reason if that fails. Raises OSError if there is no room for it."""
     try:
         with found.file() as path:
             shutil.copyfile(path, target)
@@ -269,12 +270,12 @@ def _copied(found: Item, target: Path, mask: Path | None, beside: Path) -> str |
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        return _said("it cannot be read", error.strerror or str(error))
+        return _reason("it cannot be read", error.strerror or str(error))
     return None
 
 
 def _problem(path: Path, kind: str) -> str | None:
-    """Why a file cannot be used; of a video the first frame tells, its end is seen when it is encoded."""
+    """Why a file cannot be used. Only the first frame of a video is read here."""
     from app.media import UPLOAD_LIMITS, frames_of
     from extensions.lora.training.pictures import read_picture
     from lavie.training.data.cuts import Unusable
@@ -286,14 +287,14 @@ def _problem(path: Path, kind: str) -> str | None:
             with closing(frames_of(path, UPLOAD_LIMITS)) as frames:
                 next(frames, None)
     except Unusable as reason:
-        return _said(reason.kind, reason.detail.replace(str(path), path.name))
+        return _reason(reason.kind, reason.detail.replace(str(path), path.name))
     except MediaError as error:
-        return _said("it cannot be read", str(error).removeprefix(str(path)).strip())
+        return _reason("it cannot be read", str(error).removeprefix(str(path)).strip())
     return None
 
 
-def _of_clip(clip: StoredClip, folder: Path, number: int, from_clips: bool) -> Iterator[SetItem]:
-    """A clip of the gallery: itself, or some of its frames."""
+def _copy_clip(clip: Clip, folder: Path, number: int, from_clips: bool) -> Iterator[SetItem]:
+    """Copy a clip of the gallery, or some of its frames."""
     item = SetItem(f"{clip.id}.mp4", clip.prompt.strip(), VIDEO if from_clips else PICTURE, from_gallery=True)
     if not clip.path.is_file():
         yield replace(item, problem="its file is gone")
@@ -304,14 +305,14 @@ def _of_clip(clip: StoredClip, folder: Path, number: int, from_clips: bool) -> I
         yield replace(item, path=target)
         return
     try:
-        for place, name in enumerate(_frames(clip, folder, number)):
+        for place, name in enumerate(_write_frames(clip, folder, number)):
             yield replace(item, name=f"{clip.id} {place + 1}/{FRAMES_OF_A_CLIP}", path=folder / name)
     except MediaError as error:
-        yield replace(item, problem=_said("it cannot be read", str(error).removeprefix(str(clip.path)).strip()))
+        yield replace(item, problem=_reason("it cannot be read", str(error).removeprefix(str(clip.path)).strip()))
 
 
-def _frames(clip: StoredClip, folder: Path, number: int) -> Iterator[str]:
-    """Names of files of frames, written there: the middles of equal parts of the clip."""
+def _write_frames(clip: Clip, folder: Path, number: int) -> Iterator[str]:
+    """Write the middle frames of equal parts of the clip; the names of the files."""
     from PIL import Image
 
     from app.media import frames_of
@@ -326,8 +327,8 @@ def _frames(clip: StoredClip, folder: Path, number: int) -> Iterator[str]:
                 yield name
 
 
-def _plain(name: str) -> str:
-    """A name that is one on every system; the ending says what it is."""
+def _safe_file_name(name: str) -> str:
+    """A file name that is valid on every system, with the same suffix."""
     path = Path(name)
     return f"{safe_name(path.stem)[:_STEM].strip(' .') or 'medium'}{path.suffix.lower()}"
 
@@ -345,12 +346,12 @@ def _reasons(items: Sequence[SetItem]) -> str:
     return reasons(Fault(item.name, item.problem) for item in items) or "nothing was given, or a folder without one"
 
 
-def _said(kind: str, detail: str) -> str:
+def _reason(kind: str, detail: str) -> str:
     return f"{kind}: {detail}" if detail else kind
 
 
 def _link(source: Path, target: Path) -> None:
-    """A second name of a file that never changes; a copy where the disk has none."""
+    """Hard-link a file that never changes; copy it where the disk has no links."""
     try:
         os.link(source, target)
     except OSError:

@@ -1,103 +1,95 @@
-"""The page: gradio appears in this package only, and only once it is asked for. Builds the page and serves it.
-
-    shell.py      what every tab is given            server.py    addresses, login, our two routes
-    create.py long …      a tab or a part of one     live.py      the studio's state, pushed to all pages
-    form.py       fields ↔ request                   present.py   state → HTML, pure functions
-    boards.py     our HTML within gradio's page      language.py theme.py   words and looks
-    api.py api_errors.py   the named endpoints       guard.py      what stands in front of every route
-    space.py wall.py visitors.py   what a Hugging Face Space shows besides, and who is who there
-
-Does not know how a clip is made: it talks to `app.studio`.
-"""
+"""Builds the page and serves it: the only package that imports gradio, loaded when the studio opens."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 import time
-import typing
 from collections.abc import Callable
 
+import gradio as gr
+
 from app.config import ConfigError, StudioConfig
-from app.storage.backup_thread import BackupThread, open_backup
+from app.storage.backup import BackupThread, open_backup
 from app.studio import Studio
+from app.ui import server
+from app.ui.adapters import tab as adapters
+from app.ui.api.endpoints import create_api
+from app.ui.context import PageContext
+from app.ui.create import tab as create
+from app.ui.gallery import tab as gallery
+from app.ui.i18n import Languages
+from app.ui.live import Live, LiveForEach
+from app.ui.long_video import tab as long_video
+from app.ui.panels import panel, slot
+from app.ui.public import tab as public
+from app.ui.public.visitors import Visitors
+from app.ui.settings import tab as settings
 
-if typing.TYPE_CHECKING:
-    import gradio as gr
-
-    from app.ui.i18n import Languages
-
-WARM_AFTER_SECONDS = 4.0  # the page first: importing torch holds up everything else
+WARM_AFTER_SECONDS = 4.0  # importing torch would delay the page: it waits until the browser has loaded
 
 
 def build(
-    studio: Studio, languages: Languages | None = None, trouble: Callable[[], str | None] = lambda: None
+    studio: Studio,
+    languages: Languages | None = None,
+    backup_problem: Callable[[], str | None] = lambda: None,
 ) -> gr.Blocks:
-    """The whole page over a studio, not yet served. trouble: what keeps snapshots from being taken, on a Space."""
-    import gradio as gr
+    """Lay out the whole page without serving it.
 
-    from app.ui.adapters.tab import create_tab as personalize_tab
-    from app.ui.api.endpoints import create_api
-    from app.ui.context import PageContext
-    from app.ui.create.tab import create_tab
-    from app.ui.gallery.tab import create_tab as gallery_tab
-    from app.ui.i18n import Languages
-    from app.ui.long_video.tab import create_tab as long_tab
-    from app.ui.panels import board, slot
-    from app.ui.public.space import space_panel
-    from app.ui.public.wall import wall_tab
-    from app.ui.settings.tab import settings_tab
-
-    # Name → what lays it out; its label is the word `tab_<name>`.
-    tabs = {"create": create_tab, "long": long_tab, "personalize": personalize_tab}
-    tabs |= {"gallery": gallery_tab, "settings": settings_tab}
-    if studio.config.shared:  # adapters and trainings are a studio's, and would be everybody's
-        tabs = {**tabs, "wall": wall_tab}
+    Args:
+        backup_problem: Returns why a Space's backups fail, None if they do not.
+    """
+    # A tab's label is the word `tab_<name>`.
+    tabs = {
+        "create": create.create_tab,
+        "long": long_video.create_tab,
+        "personalize": adapters.create_tab,
+        "gallery": gallery.create_tab,
+        "settings": settings.create_tab,
+    }
+    if studio.config.shared:  # adapters and trainings have no owner: every visitor could change them
+        tabs["wall"] = public.create_tab
         del tabs["personalize"]
     languages = languages or Languages()
-    with gr.Blocks(
+    blocks: gr.Blocks = gr.Blocks(
         title="LaVie Studio",
-        analytics_enabled=False,  # otherwise every start looks up two hosts on the internet
-        delete_cache=(3600, 86400),  # seconds: gradio's copies of shown clips would pile up without end
+        analytics_enabled=False,  # otherwise each start calls two hosts on the internet
+        delete_cache=(3600, 86400),  # seconds: remove gradio's copies of shown clips
         fill_width=True,
-    ) as page:
-        board(f'<header class="lv-header"><h1>LaVie Studio</h1>{slot("status", "span")}</header>', name="header")
-        space = board(name="space") if studio.config.space else None
+    )
+    with blocks:
+        panel(f'<header class="lv-header"><h1>LaVie Studio</h1>{slot("status", "span")}</header>', name="header")
+        notes = panel(name="space") if studio.config.space else None
         say = languages.gradio()
-        with gr.Tabs(elem_id="lv-tabs") as chosen:
-            shell = PageContext(studio, languages, say, page, chosen)
-            for name, create in tabs.items():
-                with gr.Tab(say(f"tab_{name}"), id=name) as shell.tab:
-                    create(shell)
-        if space:
-            space_panel(shell, space, trouble)
-        create_api(page, studio)
-    return page
+        with gr.Tabs(elem_id="lv-tabs") as bar:
+            context = PageContext(studio, languages, say, blocks, bar)
+            for name, create_tab in tabs.items():
+                with gr.Tab(say(f"tab_{name}"), id=name) as context.tab:
+                    create_tab(context)
+        if notes:
+            public.wire_notes(context, notes, backup_problem)
+        create_api(blocks, studio)
+    return blocks
 
 
 def launch(config: StudioConfig, studio: Studio | None = None) -> None:
-    """Serve the page until the process is told to stop; then the step under way ends, and the rest waits in the queue.
+    """Serve the page until SIGINT or SIGTERM. The current step then ends; the queue goes on at the next start.
 
-    Raises ConfigError if the address cannot be served on, StorageError if another studio works on the data folder.
+    Raises ConfigError if the address cannot be served on, StorageError if another studio uses the data folder.
     """
-    from app.ui import server
-    from app.ui.i18n import Languages
-    from app.ui.live import Live
-    from app.ui.public.visitors import LiveForEach, Visitors
-
     server.check_address(config.host, config.port)
     server.check_mcp(config)
-    with contextlib.ExitStack() as opened:
-        snapshots = open_backup(config)  # before the data folder is opened
+    with contextlib.ExitStack() as stack:
+        backup = open_backup(config)  # restores the data folder, so before it is opened
         studio = studio or Studio(config)
-        keeper = BackupThread(snapshots, studio.database) if snapshots else None
-        if keeper:
-            opened.callback(keeper.close)  # when all that the studio still stores is there
-        opened.enter_context(contextlib.closing(studio)).serve()
-        if keeper:
-            keeper.start()
+        backup_thread = BackupThread(backup, studio.database) if backup else None
+        if backup_thread:
+            stack.callback(backup_thread.close)  # after the studio has stored everything
+        stack.enter_context(contextlib.closing(studio)).serve()
+        if backup_thread:
+            backup_thread.start()
         languages = Languages()
-        page = build(studio, languages, lambda: keeper and keeper.trouble)
+        page = build(studio, languages, lambda: backup_thread.trouble if backup_thread else None)
         visitors = Visitors(studio)
         live = LiveForEach(studio, languages, visitors) if visitors.shared else Live(studio, languages)
         try:
@@ -105,7 +97,7 @@ def launch(config: StudioConfig, studio: Studio | None = None) -> None:
             print(f"LaVie Studio is open at {page.local_url} (Ctrl-C stops it)", flush=True)
             time.sleep(WARM_AFTER_SECONDS)
             studio.warm()
-            threading.Event().wait()  # until Ctrl-C or SIGTERM raises here
+            threading.Event().wait()
         except OSError as error:
             reason = f"{config.host}:{config.port} cannot be served on ({error})"
             raise ConfigError(f"{reason}: try another --port") from error

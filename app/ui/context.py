@@ -1,7 +1,4 @@
-"""What every tab is given: the studio, the words, and the few things of other tabs that it may use.
-
-A tab is a function `create_tab(shell)` in a file of its own, listed in `app.ui.TABS`; none knows another.
-"""
+"""What every tab's `create_tab(context)` is given, and what every event handler is given."""
 
 from __future__ import annotations
 
@@ -9,7 +6,9 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, field
 
-from app.sharing.visitor import as_visitor
+import gradio as gr
+
+from app.sharing import as_visitor
 from app.studio import Studio
 from app.ui.create.form import Form
 from app.ui.i18n import Languages, Words
@@ -17,18 +16,30 @@ from app.ui.public.visitors import Visitors
 from lavie.errors import LavieError
 from lavie.values import MAX_PROMPT
 
-if typing.TYPE_CHECKING:
-    import gradio as gr
+MAX_EVENT_TEXT = 200  # characters of an event's values, other than what was typed into a field
+
+
+@dataclass(frozen=True)
+class EventContext:
+    """Language and data of one event.
+
+    say: words in the browser's language. data: texts of the event, such as a button's `data-id`. cookies: the page's:
+    `language`, `theme` and `project`.
+    """
+
+    say: Words
+    data: Mapping[str, str]
+    cookies: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class PageContext:
-    """The page being built.
+    """The page being built, and what tabs share.
 
-    say: key → a label that the browser translates. page: the open `gr.Blocks`. tabs: which tab is open; select one by
-    its name. tab: the one that is being laid out. form: the widgets of `Form`, in its order, once the tab that has
-    them is there. openers: boards with buttons that show a clip in the gallery. extend: takes a board whose buttons
-    continue a clip as a long video, train: one whose buttons lead to a training on clips; None where no tab can.
+    say: key → label that the browser translates. tabs: the tab bar; select a tab by its name. tab: the tab being laid
+    out. form: the widgets of `Form`, in its order, set by the Create tab. openers: panels with buttons that open a
+    clip in the gallery. extend, train: connect a panel's buttons to the long-video and the adapters tab, None where
+    there is no such tab.
     """
 
     studio: Studio
@@ -36,64 +47,50 @@ class PageContext:
     say: gr.I18n
     page: gr.Blocks
     tabs: gr.Tabs
-    tab: gr.Tab | None = None
+    tab: gr.Tab = field(init=False)
     form: list[gr.components.Component] = field(default_factory=list)
     openers: list[gr.HTML] = field(default_factory=list)
     extend: Callable[[gr.HTML], None] | None = None
     train: Callable[[gr.HTML], None] | None = None
 
     def handler(self, work: Callable[..., typing.Any]) -> Callable[..., typing.Any]:
-        """What gradio calls: `work(asked, *values)` with the inputs' values. A refusal is shown on the page."""
-        import gradio as gr
-
+        """Wrap `work(event, *values)` for gradio: it runs as the request's visitor, and its errors show on the page."""
         visitors = Visitors(self.studio)
 
-        def answer(request: gr.Request, event: gr.EventData, *values):
+        def answer(request: gr.Request, event: gr.EventData, *values: typing.Any) -> typing.Any:
             words = self.languages.of(request.headers)
             try:
                 with as_visitor(visitors.of(request)):
-                    return work(EventContext(words, _told(event), self.languages.chosen(request.headers)), *values)
+                    cookies = self.languages.cookies(request.headers)
+                    return work(EventContext(words, _event_texts(event), cookies), *values)
             except LavieError as error:
                 raise gr.Error(str(error), print_exception=False) from None
 
-        # Gradio looks at the types themselves, not at their names, to know what to pass.
+        # Gradio needs the types themselves: with postponed annotations it sees strings.
         answer.__annotations__ = {"request": gr.Request, "event": gr.EventData}
         return answer
 
-    def works(self, event: gr.events.Dependency) -> None:
-        """Where the device is lent to events alone, make what `event` has queued in one that follows it."""
+    def drain_after(self, event: gr.events.Dependency) -> None:
+        """On ZeroGPU, run the jobs that `event` has queued in a following event, which gets the device."""
         if self.studio.config.zero_gpu:
-            # In gradio's queue, with which the lender's page sends along on whose quota it is; one after another.
-            work = self.handler(lambda asked: self.studio.drain())
+            # Events of gradio's queue carry the visitor's quota token. One at a time.
+            drain = self.handler(lambda _: self.studio.drain())
             event.then(
-                work, concurrency_id="device", concurrency_limit=1, show_progress="hidden", api_visibility="private"
+                drain, concurrency_id="device", concurrency_limit=1, show_progress="hidden", api_visibility="private"
             )
 
 
-@dataclass(frozen=True)
-class EventContext:
-    """Who asks, and what for.
-
-    say: their language. told: what the event brought along, as `data-id` of a button. chosen: `language`, `theme` and
-    `project`, those that were chosen in this browser.
-    """
-
-    say: Words
-    told: Mapping[str, str]
-    chosen: Mapping[str, str] = field(default_factory=dict)
+def form_values(form: Form) -> tuple[bool | str, ...]:
+    """Values of the form's widgets: numbers as texts, which may be empty."""
+    return tuple(value if isinstance(value, (bool, str)) else _number_text(value) for value in astuple(form))
 
 
-def filled(form: Form) -> tuple:
-    """What the widgets of the form are to show: numbers as texts, which may be empty."""
-    return tuple(value if isinstance(value, (bool, str)) else _text(value) for value in astuple(form))
-
-
-def _text(value: float | None) -> str:
+def _number_text(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
 
 
-def _told(event: gr.EventData) -> dict[str, str]:
-    """It comes from outside: only texts are let through, and not without end."""
+def _event_texts(event: gr.EventData) -> dict[str, str]:
+    """The event's texts, cut to a maximum length. They come from outside."""
     data = event._data if isinstance(event._data, dict) else {}
     texts = {str(name): value for name, value in data.items() if isinstance(value, str)}
-    return {name: text[: MAX_PROMPT + 1 if name == "value" else 200] for name, text in texts.items()}
+    return {name: text[: MAX_PROMPT + 1 if name == "value" else MAX_EVENT_TEXT] for name, text in texts.items()}

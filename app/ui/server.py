@@ -1,8 +1,6 @@
-"""Serves the page: who is answered, what may be fetched, and the routes of our own beside gradio's.
+"""Serves the page with gradio, and our own routes beside it: the pushed state and files by id.
 
-`studio/live` pushes how the studio stands, `studio/media` gives the files of clips by their ids, `studio/candidate` the
-pictures of a long video's candidates; those of adapters and trainings are `app.ui.adapters.files`'. Gradio's login
-covers its own routes only; `app.ui.guard` stands in front of all.
+Gradio's login covers its own routes only; the middlewares of `app.ui.guard` cover all.
 """
 
 from __future__ import annotations
@@ -12,41 +10,52 @@ import importlib.util
 import re
 import socket
 import typing
+from collections.abc import Callable
+from pathlib import Path
+
+import gradio as gr
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request as HttpRequest
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
 
 from app.config import ConfigError, StudioConfig
-from app.gallery.values import is_id
+from app.gallery.clip import is_id
+from app.storage.training_folder import MEDIA, SAMPLES, training_folder
+from app.studio import Studio
+from app.training.media import thumb_of
+from app.ui import guard, theme
+from app.ui.api import endpoints, errors
+from app.ui.i18n import Languages
+from app.ui.live import Live, LiveForEach
+from app.ui.public.visitors import VisitorCookie, Visitors
 from lavie.errors import LavieError
 
-if typing.TYPE_CHECKING:
-    from pathlib import Path
-
-    import gradio as gr
-    from starlette.requests import Request as HttpRequest
-    from starlette.responses import Response
-
-    from app.studio import Studio
-    from app.ui.i18n import Languages
-    from app.ui.live import Live
-
-# Between gradio's looks for calls and for their progress: its own 1000 and 100 a second cost 3 % of a core for nothing.
+# Seconds between gradio's checks for calls and for their progress. Its defaults use 3 % of a core when idle.
 QUEUE_SECONDS, PROGRESS_SECONDS = 0.02, 0.1
 MAX_UPLOAD = "2gb"  # as `app.media.UPLOAD_LIMITS`
-_MEDIA = re.compile(r"([^.]+)\.(mp4|poster\.webp|preview\.webp)")
+_CLIP_FILE = re.compile(r"([^.]+)\.(mp4|poster\.webp|preview\.webp)")
 _CANDIDATE = re.compile(r"[\w-]{1,100}\.webp", re.ASCII)
-_TYPES = {"mp4": "video/mp4", "poster.webp": "image/webp", "preview.webp": "image/webp"}
+_ADAPTER_PICTURE = re.compile(r"([0-9a-f]{64})\.webp")
+_THUMB = re.compile(r"(\d{1,8})\.webp", re.ASCII)
+_SAMPLE = re.compile(r"step_\d{1,9}(_\d{1,3})?\.(mp4|png)", re.ASCII)
+_TYPES = {".webp": "image/webp", ".png": "image/png", ".mp4": "video/mp4"}
 
 
-def serve(page: gr.Blocks, config: StudioConfig, studio: Studio, live: Live, languages: Languages, **more) -> None:
-    """Open the page at the configured address, in threads of its own. Raises OSError for one that is not free."""
-    from starlette.middleware import Middleware
-
-    from app.ui import guard, theme
-    from app.ui.api import endpoints, errors
-    from app.ui.public.visitors import VisitorCookie, Visitors
-
-    early = Middleware(_EarlyScript, script=theme.early())
+def serve(
+    page: gr.Blocks,
+    config: StudioConfig,
+    studio: Studio,
+    live: Live | LiveForEach,
+    languages: Languages,
+    **more: typing.Any,
+) -> None:
+    """Serve the page at the configured address on background threads. Raises OSError if the address is in use."""
     visitors = Visitors(studio)
-    visiting = [Middleware(VisitorCookie, visitors=visitors)] if visitors.shared else []
+    cookie = [Middleware(VisitorCookie, visitors=visitors)] if visitors.shared else []
+    early_script = Middleware(theme.EarlyScript)
     page.queue(max_size=64)
     page._queue.sleep_when_free, page._queue.progress_update_sleep_when_free = QUEUE_SECONDS, PROGRESS_SECONDS
     page.launch(
@@ -57,57 +66,113 @@ def serve(page: gr.Blocks, config: StudioConfig, studio: Studio, live: Live, lan
         css_paths=theme.CSS,
         head=theme.head(),
         i18n=languages.gradio(),
-        # Where visitors share the studio, a clip goes out by our own route alone, which knows whose it is.
+        # On a shared Space only our own route serves clips: it knows whose they are.
         allowed_paths=[] if config.shared else [str(config.clips.absolute())],
         footer_links=[],
-        run_history=False,  # would keep every prompt in the browser's storage
+        run_history=False,  # would store every prompt in the browser
         enable_monitoring=False,
-        ssr_mode=False,  # a second server in front, which knows nothing of our routes
+        ssr_mode=False,  # a second server in front, without our routes
         show_error=False,
         max_file_size=MAX_UPLOAD,
         mcp_server=config.mcp,
         app_kwargs={
-            "middleware": [*guard.middleware(config), *visiting, early],
-            "exception_handlers": errors.refusals(endpoints.NAMES),
-            "routes": _routes(studio, live),  # there from the first answer on: a page must not miss one
+            "middleware": [*guard.middleware(config), *cookie, early_script],
+            "exception_handlers": errors.exception_handlers(endpoints.NAMES),
+            "routes": [Route("/studio/live", live.respond), *Files(studio).routes()],
             "openapi_url": None,
         },
         prevent_thread_lock=True,
-        quiet=True,  # gradio's own lines offer a public link, which this studio never makes
+        quiet=True,  # gradio's messages offer a public link
         **more,
     )
-    if page.mcp_error:  # gradio would go on without it, in silence
+    if page.mcp_error:  # gradio continues silently
         raise ConfigError(page.mcp_error)
 
 
-def _routes(studio: Studio, live: Live) -> list:
-    from starlette.routing import Route
+class Files:
+    """Routes of clips, candidates, adapters and trainings. Files are looked up by id; no name becomes a path."""
 
-    from app.ui.adapters.files import Files
+    def __init__(self, studio: Studio):
+        self._studio = studio
 
-    return [
-        Route("/studio/live", live.respond),
-        Route("/studio/media/{name}", Media(studio).respond),
-        Route("/studio/candidate/{job}/{name}", Candidates(studio).respond),
-        *Files(studio).routes(),
-    ]
+    def routes(self) -> list[Route]:
+        return [
+            self._route("/studio/media/{name}", self._clip, "clip"),
+            self._route("/studio/candidate/{job}/{name}", self._candidate, "candidate"),
+            self._route("/studio/adapter/{name}", self._adapter, "picture"),
+            self._route("/studio/training/{id}/media/{name}", self._medium, "picture"),
+            self._route("/studio/training/{id}/samples/{name}", self._sample, "picture"),
+        ]
+
+    @staticmethod
+    def _route(address: str, find: Callable[..., Path | None], what: str) -> Route:
+        """A route that serves what `find` returns for the address's parameters, else 404 with `what` in its message."""
+
+        async def respond(request: HttpRequest) -> Response | FileOrNotFound:
+            path = await run_in_threadpool(find, **request.path_params)
+            if path is None:
+                return Response(f"no such {what}", status_code=404)
+            # The files never change. `private`: caches must not show them to other people on the same machine.
+            headers = {"Cache-Control": "private, max-age=86400"}
+            name = path.name if "download" in request.query_params else None
+            return FileOrNotFound(FileResponse(path, media_type=_TYPES[path.suffix], headers=headers, filename=name))
+
+        return Route(address, respond)
+
+    def _clip(self, name: str) -> Path | None:
+        match = _CLIP_FILE.fullmatch(name)
+        if match is None or not is_id(match[1]):
+            return None
+        gallery, (clip_id, kind) = self._studio.gallery, match.groups()
+        clip = gallery.get(clip_id)
+        if clip is None:
+            return None
+        paths = {
+            "mp4": clip.path,
+            "poster.webp": gallery.poster(clip_id),
+            "preview.webp": gallery.preview(clip_id),
+        }
+        return paths[kind] if paths[kind].is_file() else None
+
+    def _candidate(self, job: str, name: str) -> Path | None:
+        if not is_id(job) or not _CANDIDATE.fullmatch(name):
+            return None
+        try:
+            return self._studio.long_videos.candidate_picture(job, name)
+        except LavieError:
+            return None
+
+    def _adapter(self, name: str) -> Path | None:
+        match = _ADAPTER_PICTURE.fullmatch(name)
+        row = self._studio.adapters.get(match[1]) if match else None
+        return row.preview if row and row.preview and row.preview.is_file() else None
+
+    def _medium(self, id: str, name: str) -> Path | None:
+        match = _THUMB.fullmatch(name)
+        return thumb_of(self._training(id) / MEDIA, match[1]) if match and is_id(id) else None
+
+    def _sample(self, id: str, name: str) -> Path | None:
+        path = self._training(id) / SAMPLES / name if is_id(id) and _SAMPLE.fullmatch(name) else None
+        return path if path and path.is_file() else None
+
+    def _training(self, job_id: str) -> Path:
+        return training_folder(self._studio.config.data, job_id)
 
 
-class UnlessGone:
-    """A file's answer, or 404 where the file was purged after it was found: said before anything else is."""
+class FileOrNotFound:
+    """ASGI response: a file, or 404 if the file was deleted after the lookup."""
 
-    def __init__(self, response: Response):
+    def __init__(self, response: FileResponse):
         self._response = response
 
-    async def __call__(self, scope, receive, send) -> None:
-        from starlette.responses import Response
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        held: list[Message] = []
+        begun = False
 
-        held, begun = [], False
-
-        async def send_with_body(message) -> None:
+        async def send_with_body(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
-                held.append(message)  # the file is opened behind it
+                held.append(message)  # starlette opens the file after this message
                 return
             begun = True
             while held:
@@ -116,86 +181,24 @@ class UnlessGone:
 
         try:
             await self._response(scope, receive, send_with_body)
-        except (FileNotFoundError, RuntimeError):  # what starlette makes of a file that it does not find
+        except (FileNotFoundError, RuntimeError):  # starlette raises RuntimeError for a missing file
             if begun:
                 raise
             await Response("no such clip", status_code=404)(scope, receive, send)
 
 
-class Media:
-    """Files of clips by name: `<id>.mp4`, `<id>.poster.webp`, `<id>.preview.webp`. No name becomes a path."""
-
-    def __init__(self, studio: Studio):
-        self._studio = studio
-
-    async def respond(self, request: HttpRequest) -> Response:
-        """The route. A clip's bytes never change, so that a browser need not ask again."""
-        from starlette.concurrency import run_in_threadpool
-        from starlette.responses import FileResponse, Response
-
-        found = await run_in_threadpool(self._find, request.path_params["name"])
-        if found is None:
-            return Response("no such clip", status_code=404)
-        path, kind = found
-        # The wildcard would let a browser keep it for other people on the same machine.
-        headers = {"Cache-Control": "private, max-age=86400"}
-        name = path.name if "download" in request.query_params else None
-        return UnlessGone(FileResponse(path, media_type=_TYPES[kind], headers=headers, filename=name))
-
-    def _find(self, name: str):
-        match = _MEDIA.fullmatch(name)
-        if match is None or not is_id(match[1]):
-            return None
-        gallery, (clip_id, kind) = self._studio.gallery, match.groups()
-        clip = gallery.get(clip_id)
-        if clip is None:
-            return None
-        path = {
-            "mp4": gallery.path(clip),
-            "poster.webp": gallery.poster(clip_id),
-            "preview.webp": gallery.preview(clip_id),
-        }
-        return (path[kind], kind) if path[kind].is_file() else None
-
-
-class Candidates:
-    """Moving pictures of candidates for a segment, by job and name. No name becomes a path."""
-
-    def __init__(self, studio: Studio):
-        self._studio = studio
-
-    async def respond(self, request: HttpRequest) -> Response:
-        """The route. A candidate's bytes never change."""
-        from starlette.concurrency import run_in_threadpool
-        from starlette.responses import FileResponse, Response
-
-        found = await run_in_threadpool(self._find, request.path_params["job"], request.path_params["name"])
-        if found is None:
-            return Response("no such candidate", status_code=404)
-        headers = {"Cache-Control": "private, max-age=86400"}
-        return UnlessGone(FileResponse(found, media_type="image/webp", headers=headers))
-
-    def _find(self, job_id: str, name: str) -> Path | None:
-        if not is_id(job_id) or not _CANDIDATE.fullmatch(name):
-            return None
-        try:
-            return self._studio.long.candidate_picture(job_id, name)
-        except LavieError:
-            return None
-
-
 def check_mcp(config: StudioConfig) -> None:
-    """Gradio goes on in silence without what MCP needs. Raises ConfigError."""
+    """Raise ConfigError if MCP is on without its package: gradio would continue silently."""
     if config.mcp and importlib.util.find_spec("mcp") is None:
         raise ConfigError("--mcp needs a package that is not installed: pip install 'gradio[mcp]'")
 
 
 def check_address(host: str, port: int) -> None:
-    """Try the address before anything is built: gradio names neither the port nor the way out. Raises ConfigError."""
+    """Raise ConfigError if the address cannot be served on: gradio's own message names neither port nor remedy."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does, after a restart
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
             trial.bind(address)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
@@ -203,37 +206,3 @@ def check_address(host: str, port: int) -> None:
         raise ConfigError(
             f"{host}:{port} cannot be served on ({error.strerror}): give another --host or --port"
         ) from None
-
-
-class _EarlyScript:
-    """Puts a script in front of all of gradio's, which puts what it is given as `head` behind its own."""
-
-    def __init__(self, app, script: str):
-        self._app, self._script = app, script.encode()
-
-    async def __call__(self, scope, receive, send) -> None:
-        if scope["type"] != "http" or scope["method"] != "GET" or scope["path"] != "/":
-            await self._app(scope, receive, send)
-            return
-        start = None  # held back until the first bytes are there: the script makes them more
-
-        async def send_with(message) -> None:
-            nonlocal start
-            if message["type"] == "http.response.start":
-                start = message
-                return
-            if start is not None:
-                before, head, behind = message.get("body", b"").partition(b"<head>")
-                if head:
-                    message = {**message, "body": before + head + self._script + behind}
-                    start["headers"] = [_longer(header, len(self._script)) for header in start["headers"]]
-                await send(start)
-                start = None
-            await send(message)
-
-        await self._app(scope, receive, send_with)
-
-
-def _longer(header: tuple[bytes, bytes], by: int) -> tuple[bytes, bytes]:
-    name, value = header
-    return (name, str(int(value) + by).encode()) if name.lower() == b"content-length" else header

@@ -1,17 +1,13 @@
-"""The one place that says what the page looks like: gradio's variables here, all else in `assets/studio.css`.
-
-Fonts are those of the machine that shows the page: nothing is fetched from elsewhere.
-"""
+"""How the page looks: gradio's theme, and the style sheet and scripts in `assets`. Fonts are the viewer's own."""
 
 from __future__ import annotations
 
-import typing
 from pathlib import Path
 
-from app.config import ROOT
+import gradio as gr
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-if typing.TYPE_CHECKING:
-    import gradio as gr
+from app.config import ROOT
 
 CSS = ROOT / "assets" / "studio.css"
 SCRIPT, EARLY = ROOT / "assets" / "studio.js", ROOT / "assets" / "early.js"
@@ -20,9 +16,7 @@ _MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
 
 def theme() -> gr.themes.Base:
-    """Paper and ink with one accent, quiet enough that the videos are what one sees."""
-    import gradio as gr
-
+    """Gradio's variables for both colour schemes: neutral, with one accent colour."""
     accent = gr.themes.Color(
         c50="#eef1ff", c100="#dfe4ff", c200="#c3ccff", c300="#9dabff", c400="#7886fb", c500="#5a63f0",
         c600="#484bdc", c700="#3d3db8", c800="#343693", c900="#2f3375", c950="#1c1d45",
@@ -51,13 +45,43 @@ def theme() -> gr.themes.Base:
 
 
 def head() -> str:
-    """What stands in the page's head: our script, inline, since nothing else of `assets` is served."""
+    """The page's script, inline: no other file of `assets` is served."""
     return _inline(SCRIPT)
 
 
-def early() -> str:
-    """What must stand before all scripts of the page, gradio's own too."""
-    return _inline(EARLY)
+class EarlyScript:
+    """ASGI middleware: inserts `early.js` before gradio's scripts. Gradio puts its own `head` behind them."""
+
+    def __init__(self, app: ASGIApp):
+        self._app, self._script = app, _inline(EARLY).encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "GET" or scope["path"] != "/":
+            await self._app(scope, receive, send)
+            return
+        start: Message | None = None  # held back: the script changes the content length
+
+        async def send_with_script(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start":
+                start = message
+                return
+            if start is not None:
+                before, head, after = message.get("body", b"").partition(b"<head>")
+                if head:
+                    message = {**message, "body": before + head + self._script + after}
+                    start["headers"] = [_lengthen(header, len(self._script)) for header in start["headers"]]
+                await send(start)
+                start = None
+            await send(message)
+
+        await self._app(scope, receive, send_with_script)
+
+
+def _lengthen(header: tuple[bytes, bytes], count: int) -> tuple[bytes, bytes]:
+    """The header, with `count` added if it is the content length."""
+    name, value = header
+    return (name, str(int(value) + count).encode()) if name.lower() == b"content-length" else header
 
 
 def _inline(script: Path) -> str:

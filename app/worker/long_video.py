@@ -1,7 +1,6 @@
-"""Makes long videos: the worker's other hand. Whatever is made is on disk before it is told of (`app.storage.segment_latents`), and what
-any job has made already is not made again. What comes out passes frame by frame into the file.
+"""Makes long videos. Each part is on disk before its event is reported, and a part that any job has made is used again.
 
-Belongs to the worker's thread. torch is first imported here, when the first job comes.
+The finished frames go into the file one by one. Belongs to the worker's thread; torch is imported by the first job.
 """
 
 from __future__ import annotations
@@ -18,24 +17,18 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from app.adapters import Adapters
-from app.config import StudioConfig
-from app.gallery import Gallery
-from app.media import encode_frames, write_animation
-from app.queue.job import KEEP, JobRow
-from app.queue.queue import JobQueue
-from app.queue.timings import Timings
+from app.gallery.rebuild import check_file
+from app.media import write_animation, write_mp4
+from app.models.loaded import Model, Models
+from app.queue.estimates import Timings
 from app.recipes.comparison import compare_clips
+from app.recipes.job_row import KEEP
 from app.recipes.recipe import Recipe
 from app.recipes.segments import course_of, cut_short
-from app.storage.database import Database
 from app.storage.initial_frames import InitialFramesStore
 from app.storage.segment_latents import SegmentLatents
-from app.storage.stage_latents import StageLatents
-from app.worker.models import Model, Models
-from app.worker.results import Results
-from app.worker.running import Running, StopRequested
-from lavie.errors import RequestError
+from app.worker.job_run import JobRun, StopRequested
+from app.workspace import Workspace
 from lavie.events import (
     BASE,
     INTERPOLATION,
@@ -47,7 +40,6 @@ from lavie.events import (
     StageStarted,
     Step,
 )
-from lavie.plans import PLACES
 from lavie.video import FrameHash
 
 if typing.TYPE_CHECKING:
@@ -60,61 +52,65 @@ if typing.TYPE_CHECKING:
 
 
 class LongProgress:
-    """Follows the events of one run of a film. place: part and parts, see `JobRow`."""
+    """Follows the events of a pipeline: its current part, and the time of each part.
+
+    Attributes:
+        place: part and parts, see `JobRow`.
+    """
 
     def __init__(self, job_id: str, recipe: Recipe, timings: Timings, done: int):
-        """done: segments or bridges that are there already, from the first on."""
+        """done: segments or transitions that are stored already, from the first on."""
         self._job, self._recipe, self._timings, self._done = job_id, recipe, timings, done
         self._course = course_of(recipe.job)
-        self._ends = list(accumulate(count * self._a_part(BASE) for count in self._course.parts))  # last step of each
-        self._total, self._steps = 0, 0  # of the stage, and seen since `_began`
+        self._ends = list(accumulate(count * self._part_steps(BASE) for count in self._course.parts))  # last steps
+        self._total, self._steps = 0, 0  # of the stage, and since `_began`
         self._began = time.monotonic()
         self.place = (0, 0)
 
-    def note(self, event: Any) -> None:
-        """Follow an event; keep the time of what it ends."""
+    def follow(self, event: Any) -> None:
+        """Follow an event; store the time of the part that it ends."""
         match event:
             case StageStarted():
                 self._restart()
                 self._total = event.steps
-                self._be_at(event.stage, 0, event.steps)
+                self._move_to(event.stage, 0, event.steps)
             case Step():
                 self._steps += 1
-                self._be_at(event.stage, event.index, event.steps)
+                self._move_to(event.stage, event.index, event.steps)
             case StageDone():
                 if event.stage != BASE or self._course.together:
-                    share = min(self._steps / max(self._total, 1), 1.0)  # the rest was there already
-                    self._keep(event.stage, round(share * self._whole(event.stage)))
+                    share = min(self._steps / max(self._total, 1), 1.0)  # the rest was stored already
+                    self._store(event.stage, round(share * self._whole(event.stage)))
             case Notice() | MemoryModeChanged():
                 pass
-            case _:  # a segment or bridge is done
+            case _:  # a segment or transition is done
                 self._done = event.number + 1
                 self.place = (min(self._done + 1, len(self._ends)), len(self._ends))
-                if not self._course.together:  # else the time of one says nothing
-                    self._keep(BASE, self._course.parts[event.number] * self._course.window)
+                if not self._course.together:  # else the time of one means nothing
+                    self._store(BASE, self._course.parts[event.number] * self._course.window)
 
-    def _be_at(self, stage: str, index: int, steps: int) -> None:
+    def _move_to(self, stage: str, index: int, steps: int) -> None:
         if stage == BASE:
             count = len(self._ends)
-            # Made one by one, a segment may be missing between others; made together, they are done in their order.
+            # Made one by one, a segment may be missing between others; made together, they finish in order.
             under_way = self._done if self._course.together or not index else bisect_left(self._ends, index)
             self.place = (min(under_way + 1, count), count)
         else:
-            count = max(steps // self._a_part(stage), 1)
-            self.place = (min(max(index - 1, 0) // self._a_part(stage) + 1, count), count)
+            count = max(steps // self._part_steps(stage), 1)
+            self.place = (min(max(index - 1, 0) // self._part_steps(stage) + 1, count), count)
 
-    def _a_part(self, stage: str) -> int:
-        """Steps of a window."""
+    def _part_steps(self, stage: str) -> int:
+        """The steps of a window."""
         return self._recipe.request.sampling(stage).steps
 
     def _whole(self, stage: str) -> int:
-        """Frames of the base stage that all of a stage has to do with."""
+        """The frames of the base stage that a whole stage works on."""
         if stage != BASE:
             return self._course.frames
         return len(self._course.parts) * self._course.window
 
-    def _keep(self, stage: str, frames: int) -> None:
-        """Keep the time since the last part was done, if anything was made in it."""
+    def _store(self, stage: str, frames: int) -> None:
+        """Store the time since the last part ended, if anything was made in it."""
         if self._steps and frames:
             self._timings.add(self._job, self._recipe, stage, time.monotonic() - self._began, frames)
         self._restart()
@@ -124,11 +120,11 @@ class LongProgress:
 
 
 _SIGNALS = ("d", "a", "m", "s")
-_ROUGH = ("d", "a", "m")  # those whose ratio is 1 where nobody sees a join
-_BEFORE = 10  # frames before the join: as many as the meters look at
+_ROUGH = ("d", "a", "m")  # those whose ratio is 1 at an invisible join
+_BEFORE = 10  # frames before the join that the meters use
 
 
-def judged(
+def judge(
     cascade: Cascade,
     keys: Sequence[str],
     parts: Mapping[str, Part],
@@ -137,15 +133,19 @@ def judged(
     fps: float,
     folder: Path,
 ) -> dict[str, typing.Any]:
-    """What a person chooses by, as JSON values (`LongVideos.candidates`), with `roughness`, less is better.
+    """The measures of a candidate, as JSON values (`LongVideos.candidates`), with its `roughness`; less is better.
 
-    keys: of the segments; the last is the candidate. folder: where its picture goes. fps: of the base stage.
+    Args:
+        keys: of the segments; the last is the candidate.
+        start: latents 1 C F h w that the video continues.
+        fps: of the base stage.
+        folder: for its moving picture.
     """
     part = parts[keys[-1]]
-    before = _before(keys[:-1], parts, start)
-    frames = _decoded(cascade, part.latents, before)
+    before = _load_before(keys[:-1], parts, start)
+    frames = _decode(cascade, part.latents, before)
     count = 0 if before is None else before.shape[2]
-    seam = _seam(frames, count)
+    seam = _measure_seam(frames, count)
     name = f"candidate-{seed}.webp"
     write_animation(folder / name, frames[max(count - 2, 0) :], fps)
     rough = [max(seam[name], 1 / max(seam[name], 1e-6)) for name in _ROUGH if seam[name] is not None]
@@ -160,8 +160,8 @@ def judged(
     }
 
 
-def _before(keys: Sequence[str], parts: Mapping[str, Part], start: Tensor | None) -> Tensor | None:
-    """Latents of the frames right before a segment, at most `_BEFORE`; None where there are none."""
+def _load_before(keys: Sequence[str], parts: Mapping[str, Part], start: Tensor | None) -> Tensor | None:
+    """Latents of the last frames before a segment, at most `_BEFORE`; None if there are none."""
     import torch
 
     found, frames = [], 0
@@ -175,21 +175,21 @@ def _before(keys: Sequence[str], parts: Mapping[str, Part], start: Tensor | None
     return torch.cat(found, dim=2)[:, :, -_BEFORE:] if found else None
 
 
-def _decoded(cascade: Cascade, latents: Tensor, before: Tensor | None) -> list[np.ndarray]:
-    """The frames uint8 H W 3 of both, in their order."""
+def _decode(cascade: Cascade, latents: Tensor, before: Tensor | None) -> list[np.ndarray]:
+    """The frames uint8 H W 3 of both, in order."""
     import torch
 
     from lavie import vae
-    from lavie.bundle import VAE
     from lavie.latents import Whole
+    from lavie.manifest import VAE
 
     both = latents if before is None else torch.cat([before, latents], dim=2)
     with torch.inference_mode():
         return list(vae.pictures(cascade.decode(VAE, Whole(both))))
 
 
-def _seam(frames: Sequence[np.ndarray], join: int) -> dict[str, float | None]:
-    """The ratios of the four signals where the segment begins; None of each where it continues nothing."""
+def _measure_seam(frames: Sequence[np.ndarray], join: int) -> dict[str, float | None]:
+    """The ratios of the four signals at the beginning of the segment; None if it continues nothing."""
     from extensions.long_video.metrics import join_between
 
     found = join_between(frames[:join], frames[join:]) if join else None
@@ -197,151 +197,138 @@ def _seam(frames: Sequence[np.ndarray], join: int) -> dict[str, float | None]:
 
 
 class LongWork:
-    """Jobs with a plan of segments or a reel of clips; see `app.worker.worker.Worker`."""
+    """Runs jobs with a plan of segments or of joined clips; see `app.worker.worker.Worker`."""
 
-    def __init__(self, config: StudioConfig, database: Database, models: Models, running: Running):
-        self._config, self._database, self._models, self._running = config, database, models, running
-        self._jobs, self._gallery = JobQueue(database), Gallery(database, config.data)
-        self._adapters = Adapters(database, config.data)
-        self._results, self._timings = Results(config, database), Timings(database)
-        self._starts, self._artefacts = InitialFramesStore(database, config.data), StageLatents(database, config.data)
+    def __init__(self, workspace: Workspace, models: Models):
+        self._workspace, self._models = workspace, models
+        self._timings = Timings(workspace.database)
+        self._initial_frames = InitialFramesStore(workspace.database, workspace.config.data)
 
-    def render(self, row: JobRow) -> None:
+    def render(self, run: JobRun) -> None:
         """Make the video, its file and its clip."""
-        path = self._results.path(row)
-        model = self._models.get(row.job.model)
-        before = sum(seconds for _, seconds in self._timings.of_job(row.id))  # of earlier attempts
+        path = run.output()
+        model = self._models.get(run.row.job.model)
+        earlier = sum(seconds for _, seconds in self._timings.of_job(run.row.id))  # attempts before this one
         began = time.monotonic()
-        parts = self._parts(row)
-        recipe = self._results.recipe(row, model, parts.drop)
+        parts = self._parts(run)
+        recipe = run.start(model, parts.drop)
         try:
-            film = self._made(row, model, recipe, parts)
+            pipeline = self._generate(run, model, recipe, parts)
         except StopRequested as stop:
             if stop.what != KEEP:
                 raise
-            recipe = self._cut_short(row, model, recipe, parts)
-            film = self._made(row, model, recipe, parts)
-        recipe = self._results.recorded(row.id, recipe)
-        recipe, report = self._written(row, recipe, film, path)
-        seconds = before + time.monotonic() - began
-        self._results.store(row, path, recipe, film.shape, film.fps, seconds, report)
+            run.cut_short(self._finished_part(run, model, parts))
+            pipeline = self._generate(run, model, run.recipe, parts)
+        recipe, report = self._write(run, pipeline, path)
+        run.finish(path, recipe, pipeline.shape, pipeline.fps, earlier + time.monotonic() - began, report)
         parts.drop(INTERPOLATION, SUPER_RESOLUTION)  # large, and of no use once the frames are in a file
 
-    def regenerate(self, row: JobRow) -> None:
-        """Make the parent clip again, every part of it, and compare. A file that is gone is put back if it is equal."""
-        stored = self._gallery.get(row.parent)
-        if stored is None:
-            raise RequestError(f"the clip {row.parent} is not in the gallery any more: nothing to make again")
-        model, parts = self._models.get(row.job.model), self._parts(row, shared=False)
-        again = self._results.recipe(row, model, parts.drop)
-        again = self._results.as_before(row, again, stored.recipe, PLACES)
-        film = self._made(row, model, again, parts)
-        digest = FrameHash(film.shape)
-        for frame in self._heeding(row, film):
+    def regenerate(self, run: JobRun) -> None:
+        """Make the parent clip again, every part, and compare. A missing file is restored if the frames are equal."""
+        stored = run.parent()
+        model, parts = self._models.get(run.row.job.model), self._parts(run, shared=False)
+        pipeline = self._generate(run, model, run.start(model, parts.drop), parts)
+        digest = FrameHash(pipeline.shape)
+        for frame in _frames(run, pipeline):
             digest.add(frame)
-        again = self._results.recorded(row.id, again)
-        again = replace(again, frame_hash=digest.hexdigest())
-        proof = compare_clips(stored.recipe, again, film.frames, stored.path)
-        if proof.identical and not stored.path.exists():
-            encode_frames(stored.path, film.frames(), film.fps, stored.recipe.to_json())
-            self._gallery.check_file(stored.id)
-        self._jobs.finish(row.id, proof.to_json())
+        recipe = replace(run.recipe, frame_hash=digest.hexdigest())
+        comparison = compare_clips(stored.recipe, recipe, pipeline.frames, stored.path)
+        if comparison.identical and not stored.path.exists():
+            write_mp4(stored.path, pipeline.frames(), pipeline.fps, stored.recipe.to_json())
+            check_file(self._workspace.gallery, stored.id)
+        run.queue.finish(run.row.id, comparison.to_json())
         parts.drop()
 
-    def candidates(self, row: JobRow) -> None:
+    def candidates(self, run: JobRun) -> None:
         """Make the last segment of the plan with each of the job's seeds, and measure each."""
-        model, parts = self._models.get(row.job.model), self._parts(row)
-        recipe = self._results.recipe(row, model, parts.drop)
-        folder, found = self._config.data / "work" / row.id, []
+        row = run.row
+        model, parts = self._models.get(row.job.model), self._parts(run)
+        recipe = run.start(model, parts.drop)
+        folder, found = self._workspace.config.data / "work" / row.id, []
         for number, seed in enumerate(row.job.candidates, 1):
             *before, last = recipe.plan.segments
             plan = replace(recipe.plan, segments=(*before, replace(last, seed=seed)))
-            taken = replace(recipe, plan=plan)
-            film = self._made(row, model, taken, parts, of=(number, len(row.job.candidates)))
-            start = self._starts.load(recipe.start)
-            found.append(judged(model.cascade, film.keys, parts, start, seed, recipe.request.fps, folder))
+            which = (number, len(row.job.candidates))
+            pipeline = self._generate(run, model, replace(recipe, plan=plan), parts, which)
+            start = self._initial_frames.load(recipe.start)
+            found.append(judge(model.cascade, pipeline.keys, parts, start, seed, recipe.request.fps, folder))
         found.sort(key=lambda one: one.pop("roughness"))
-        self._jobs.finish(row.id, json.dumps(found))
+        run.queue.finish(row.id, json.dumps(found))
 
-    def _parts(self, row: JobRow, shared: bool = True) -> SegmentLatents:
-        def tell(text: str) -> None:
-            self._jobs.notice(row.id, text)
+    def _parts(self, run: JobRun, shared: bool = True) -> SegmentLatents:
+        data, job_id = self._workspace.config.data, run.row.id
+        warn = partial(run.queue.add_notice, job_id)
+        return SegmentLatents(self._workspace.database, data, job_id, warn=warn, shared=shared)
 
-        return SegmentLatents(self._database, self._config.data, row.id, tell=tell, shared=shared)
-
-    def _film(self, model: Model, recipe: Recipe, parts: SegmentLatents) -> LongVideoPipeline:
+    def _pipeline(self, model: Model, recipe: Recipe, parts: SegmentLatents) -> LongVideoPipeline:
         from extensions.long_video.pipeline import LongVideoPipeline
 
-        model = model.wearing(recipe.adapters, self._adapters)
+        model = self._workspace.adapters.attach(model, recipe.adapters)
         if recipe.reel is not None:
-            begun = [partial(self._starts.load, shot) for shot in recipe.shots]
+            frames = [partial(self._initial_frames.load, shot) for shot in recipe.shots]
         else:
-            begun = self._starts.load(recipe.start)
+            frames = self._initial_frames.load(recipe.start)
         long = recipe.job.long
         return LongVideoPipeline(
-            model.cascade, recipe.request, long, begun, parts, model.provenance, model.prepare, recipe.memory
+            model.cascade, recipe.request, long, frames, parts, model.provenance, model.prepare, recipe.memory
         )
 
-    def _made(
-        self, row: JobRow, model: Model, recipe: Recipe, parts: SegmentLatents, of: tuple[int, int] | None = None
+    def _generate(
+        self, run: JobRun, model: Model, recipe: Recipe, parts: SegmentLatents, which: tuple[int, int] | None = None
     ) -> LongVideoPipeline:
-        """Make all parts, noting how it goes; at each step a wish to stop is heeded. of: which of the candidates."""
-        film = self._film(model, recipe, parts)
-        progress = LongProgress(row.id, recipe, self._timings, _whole_from_the_first(film.keys, parts))
-        # `closing` ends the film's generator on every way out: nothing runs on behind our back.
-        with contextlib.closing(film.make()) as events:
+        """Make all parts, reporting each event; a wish to stop takes effect after the step.
+
+        which: the number of the candidate that is made, and how many there are.
+        """
+        pipeline = self._pipeline(model, recipe, parts)
+        progress = LongProgress(run.row.id, recipe, self._timings, _count_finished(pipeline.keys, parts))
+        # Close the generator on every exit path so that no work continues.
+        with contextlib.closing(pipeline.make()) as events:
             for event in events:
-                progress.note(event)
-                if isinstance(event, MemoryModeChanged):
-                    self._results.on_rung(row.id, event)
-                self._running.note(row.id, event, *(of or progress.place))
-                self._running.check_stop(row.id)
-        return film
+                progress.follow(event)
+                run.report(event, *(which or progress.place))
+                run.check_stop()
+        return pipeline
 
-    def _cut_short(self, row: JobRow, model: Model, recipe: Recipe, parts: SegmentLatents) -> Recipe:
-        """The recipe without what is not finished: segments or bridges that are not there, or the stage under way; and
-        what is behind either."""
-        recipe = self._results.recorded(row.id, recipe)
-        reached = STAGES.index(self._jobs.get(row.id).stage)
-        if STAGES[reached] == BASE:
-            recipe = cut_short(recipe, _whole_from_the_first(self._film(model, recipe, parts).keys, parts))
-        request = replace(recipe.request, **dict.fromkeys(STAGES[max(reached, 1) :]))
-        recipe = replace(recipe, request=request)
-        with self._database.write():
-            self._jobs.resolved(row.id, recipe.to_json())
-            self._jobs.stop_handled(row.id)
-        return recipe
+    def _finished_part(self, run: JobRun, model: Model, parts: SegmentLatents) -> Recipe:
+        """The recipe without what is not finished: missing segments or transitions, or the stage under way, and all
+        that comes after either."""
+        recipe, reached = run.recipe, STAGES.index(run.stage)
+        if run.stage == BASE:
+            recipe = cut_short(recipe, _count_finished(self._pipeline(model, recipe, parts).keys, parts))
+        return replace(recipe, request=replace(recipe.request, **dict.fromkeys(STAGES[max(reached, 1) :])))
 
-    def _written(self, row: JobRow, recipe: Recipe, film: LongVideoPipeline, path: Path) -> tuple[Recipe, Report]:
+    def _write(self, run: JobRun, pipeline: LongVideoPipeline, path: Path) -> tuple[Recipe, Report]:
         """Write the file, measuring the frames as they pass; the recipe with their hash, and what the meters say."""
         from extensions.long_video.metrics import Meter
 
-        meter, digest = Meter(film.joins), FrameHash(film.shape)
+        meter, digest = Meter(pipeline.joins), FrameHash(pipeline.shape)
 
         def frames() -> Iterator[np.ndarray]:
-            for frame in self._heeding(row, film):
+            for frame in _frames(run, pipeline):
                 meter.add(frame)
                 digest.add(frame)
                 yield frame
 
         def hashed() -> Recipe:
-            return replace(recipe, frame_hash=digest.hexdigest())
+            return replace(run.recipe, frame_hash=digest.hexdigest())
 
-        encode_frames(path, frames(), film.fps, lambda: hashed().to_json())
+        write_mp4(path, frames(), pipeline.fps, lambda: hashed().to_json())
         return hashed(), meter.report()
 
-    def _heeding(self, row: JobRow, film: LongVideoPipeline) -> Iterator[np.ndarray]:
-        """The video's frames. A wish to stop is heeded; all is made, so there is nothing left to cut short."""
-        for frame in film.frames():
-            try:
-                self._running.check_stop(row.id)
-            except StopRequested as stop:
-                if stop.what != KEEP:
-                    raise
-                self._jobs.stop_handled(row.id)
-            yield frame
+
+def _frames(run: JobRun, pipeline: LongVideoPipeline) -> Iterator[np.ndarray]:
+    """The video's frames, until the job is to stop. All parts are made: a wish to keep them changes nothing."""
+    for frame in pipeline.frames():
+        try:
+            run.check_stop()
+        except StopRequested as stop:
+            if stop.what != KEEP:
+                raise
+            run.queue.clear_stop(run.row.id)
+        yield frame
 
 
-def _whole_from_the_first(keys: list[str], parts: SegmentLatents) -> int:
-    """How many segments or bridges from the first on are there."""
+def _count_finished(keys: list[str], parts: SegmentLatents) -> int:
+    """How many segments or transitions from the first on are stored."""
     return next((number for number, key in enumerate(keys) if key not in parts), len(keys))

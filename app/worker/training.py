@@ -1,7 +1,7 @@
-"""Trains adapters: the worker's third hand. The work itself is done by a process of its own (`app.worker.training`).
+"""Runs `train` jobs: starts the training process and relays its progress.
 
-Belongs to the worker's thread. Whatever is stored on the way is that process's checkpoint: a training that was stopped,
-killed or has failed goes on from there.
+The process writes checkpoints: a training that was stopped, killed or has failed goes on from the last one. Belongs to
+the worker's thread.
 """
 
 from __future__ import annotations
@@ -19,28 +19,26 @@ import typing
 from dataclasses import replace
 from pathlib import Path
 
-from app.adapters import Adapters
-from app.config import ROOT, StudioConfig
-from app.queue.job import CANCEL, PAUSE, JobRow
-from app.queue.queue import JobQueue
-from app.recipes.training import TRAINING, Training
-from app.storage.database import Database
+from app.config import ROOT
+from app.models.loaded import Models
+from app.recipes.job_row import CANCEL, PAUSE
+from app.recipes.training import TRAINING
 from app.storage.training_folder import LOG, MEDIA, drop_partials, drop_work, samples, training_folder
-from app.worker.models import Models
-from app.worker.running import Running, StopRequested
+from app.worker.job_run import JobRun, StopRequested
 from app.worker.training_process import LESS_MEMORY, values_of
+from app.workspace import Workspace
 from lavie.errors import MediaError, TrainingError
 from lavie.events import Notice, StageStarted, Step
 
 _COMMAND = [sys.executable, "-m", "app.worker.training_process"]
-_END_SECONDS = 10  # for what was killed to be gone
+_END_SECONDS = 10  # for a killed process to be gone
 
 
 class Child:
-    """One run of `app.worker.training_process`. Belongs to one thread; `close` it."""
+    """A running `app.worker.training_process`. Belongs to one thread; `close` it."""
 
-    def __init__(self, asked: str, log: Path):
-        """asked: see `training_process.values_of`. log: what it and its libraries print."""
+    def __init__(self, orders: str, log: Path):
+        """orders: see `training_process.values_of`. log: gets what the process and its libraries print."""
         self._lines: queue.Queue[dict[str, typing.Any] | None] = queue.Queue()
         self._end: float | None = None
         self.finished, self._error = False, ""
@@ -54,14 +52,14 @@ class Child:
                 text=True,
                 encoding="utf-8",
                 errors="replace",
-                # A group of its own: Ctrl-C in the studio's terminal is the studio's.
+                # A group of its own, so that Ctrl-C in the terminal reaches the studio alone.
                 start_new_session=os.name != "nt",
             )
-        threading.Thread(target=self._listen, name="training's lines", daemon=True).start()
-        self._say(asked)
+        threading.Thread(target=self._listen, name="training events", daemon=True).start()
+        self._write_line(orders)
 
     def events(self, seconds: float) -> typing.Iterator[dict[str, typing.Any] | None]:
-        """What it tells, until it ends; None wherever it is silent for so long."""
+        """Its events until it ends; None after each silence of this length."""
         while True:
             try:
                 line = self._lines.get(timeout=seconds)
@@ -76,19 +74,19 @@ class Child:
             yield line
 
     def stop(self, seconds: float) -> None:
-        """Ask it to end behind its step, with a checkpoint; a second time, with less patience. See `hurry`."""
+        """Ask it to stop after its step, with a checkpoint, within this time; see `hurry`."""
         if self._end is None:
-            self._say("stop")
+            self._write_line("stop")
         end = time.monotonic() + seconds
         self._end = end if self._end is None else min(end, self._end)
 
     def hurry(self) -> None:
-        """Kill it where it has not ended in the time that it was given: what its checkpoint holds stays."""
+        """Kill it if it has not ended in time. Its last checkpoint stays."""
         if self._end is not None and time.monotonic() > self._end:
             self._kill()
 
     def why(self) -> str:
-        """One line on why it did not come to its end. After its events are over."""
+        """One line on why it failed. Call it after its events have ended."""
         code = self._process.wait()
         if self._error:
             return self._error
@@ -98,7 +96,7 @@ class Child:
         return f"the training ended without a word ({named}): try it again, it goes on from its last checkpoint"
 
     def close(self) -> None:
-        """No process is left behind."""
+        """End the process."""
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         if self._process.poll() is None:
@@ -106,8 +104,8 @@ class Child:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_SECONDS)
 
-    def _say(self, line: str) -> None:
-        with contextlib.suppress(OSError, ValueError):  # it is gone: its end tells why
+    def _write_line(self, line: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # it has ended, and `why` gives the reason
             self._process.stdin.write(f"{line}\n")
             self._process.stdin.flush()
 
@@ -122,56 +120,58 @@ class Child:
         with self._process.stdout as lines:
             for line in lines:
                 with contextlib.suppress(ValueError):
-                    told = json.loads(line)
-                    if isinstance(told, dict) and isinstance(told.get("event"), str):
-                        self._lines.put(told)
+                    event = json.loads(line)
+                    if isinstance(event, dict) and isinstance(event.get("event"), str):
+                        self._lines.put(event)
         self._lines.put(None)
 
 
-_LOOK_SECONDS = 0.25  # between two looks at what a person asks for
-# How long it may take to end behind its step. Where the studio itself ends, or a person wants it gone, not for long:
-# then the steps since the last checkpoint may be lost.
+_LOOK_SECONDS = 0.25  # between two looks at the person's wishes
+# How long it may take to end after its step. When the studio closes or a person cancels, the time is short: the steps
+# since the last checkpoint may be lost.
 _PATIENCE = {PAUSE: 600.0, CANCEL: 15.0, None: 15.0}
 
 
 class TrainingWork:
-    """Jobs of the kind `train`; see `app.worker.worker.Worker`."""
+    """Runs jobs of the kind `train`; see `app.worker.worker.Worker`."""
 
-    def __init__(self, config: StudioConfig, database: Database, models: Models, running: Running):
-        self._config, self._database, self._models, self._running = config, database, models, running
-        self._jobs = JobQueue(database)
+    def __init__(self, workspace: Workspace, models: Models):
+        self._workspace, self._models = workspace, models
 
-    def train(self, row: JobRow) -> None:
-        """Train, let the adapter into the library, and end the job. Raises StopRequested, TrainingError, AdapterError."""
-        training, folder = row.training, training_folder(self._config.data, row.id).absolute()
-        bundle = replace(self._config, model=training.model).bundle
-        media = training_folder(self._config.data, training.folder or row.id).absolute() / MEDIA
+    def train(self, run: JobRun) -> None:
+        """Train, add the adapter to the library, and end the job. Raises StopRequested, TrainingError, AdapterError."""
+        row, training, config = run.row, run.row.training, self._workspace.config
+        folder = training_folder(config.data, row.id).absolute()
+        bundle = replace(config, model=training.model).bundle
+        media = training_folder(config.data, training.folder or row.id).absolute() / MEDIA
         output = training.output(folder)
-        if not output.is_file():  # else only what comes behind it is missing
+        if not output.is_file():  # else only what follows the training is missing
             if not media.is_dir():
                 raise TrainingError("the pictures or videos of this training are not kept any more: begin another one")
             folder.mkdir(parents=True, exist_ok=True)
             drop_partials(folder)
-            settings = training.settings(folder, bundle.absolute(), media, self._config.device)
+            settings = training.settings(folder, bundle.absolute(), media, config.device)
             loaded = self._models.release()  # memory is for one
             try:
-                self._run(row, values_of(settings, training.threads), folder)
+                self._run_process(run, values_of(settings, training.threads), folder)
             finally:
                 if loaded is not None:
                     self._models.want(loaded)
         _add_picture(output, folder)
-        self._finish(row, training, output, bundle)
+        known = self._workspace.adapters.add(output, bundle=bundle, name=training.adapter_name)
+        result = {"adapter": known.sha256, "name": known.name, "trigger": training.trigger}
+        run.queue.finish(row.id, json.dumps(result, ensure_ascii=False))
         drop_work(folder)
 
-    def _run(self, row: JobRow, asked: str, folder: Path) -> None:
-        """Have the process do it, telling how it goes; at any time a wish to stop is heeded."""
-        child, stopping = Child(asked, folder / LOG), False
+    def _run_process(self, run: JobRun, orders: str, folder: Path) -> None:
+        """Run the process and relay its progress; a wish to stop takes effect at any time."""
+        child, stopping = Child(orders, folder / LOG), False
         try:
             for event in child.events(_LOOK_SECONDS):
                 if event is not None:
-                    self._note(row, event)
+                    _relay(run, event)
                 try:
-                    self._running.check_stop(row.id)
+                    run.check_stop()
                 except StopRequested as stop:
                     child.stop(_PATIENCE[stop.what])
                     stopping = True
@@ -180,34 +180,29 @@ class TrainingWork:
         finally:
             child.close()
         if stopping and not child.finished:
-            self._running.check_stop(row.id)
+            run.check_stop()
             raise StopRequested(None)  # a pause that was taken back meanwhile: it goes on at once
-        if self._jobs.asked(row.id) == CANCEL:
+        if run.queue.stop_request(run.row.id) == CANCEL:
             raise StopRequested(CANCEL)
         if why is not None:
             raise TrainingError(why)
 
-    def _note(self, row: JobRow, event: dict[str, typing.Any]) -> None:
-        match event:
-            case {"event": "notice", "text": str(text)}:
-                self._running.note(row.id, Notice(text))
-            case {"event": "step", "step": int(step), "steps": int(steps)}:
-                if self._jobs.get(row.id).stage is None:
-                    self._running.note(row.id, StageStarted(TRAINING, steps))
-                self._running.note(row.id, Step(TRAINING, step, steps))
 
-    def _finish(self, row: JobRow, training: Training, output: Path, bundle: Path) -> None:
-        library = Adapters(self._database, self._config.data)
-        known = library.add(output, bundle=bundle, name=training.adapter_name)
-        result = {"adapter": known.sha256, "name": known.name, "trigger": training.trigger}
-        self._jobs.finish(row.id, json.dumps(result, ensure_ascii=False))
+def _relay(run: JobRun, event: dict[str, typing.Any]) -> None:
+    match event:
+        case {"event": "notice", "text": str(text)}:
+            run.report(Notice(text))
+        case {"event": "step", "step": int(step), "steps": int(steps)}:
+            if not run.has_begun:
+                run.report(StageStarted(TRAINING, steps))
+            run.report(Step(TRAINING, step, steps))
 
 
 def _add_picture(output: Path, folder: Path) -> None:
-    """Beside the adapter, where its card looks for one: the last sample of what it was trained for."""
+    """Write the last sample beside the adapter, as the picture of its card."""
     from app.media import write_poster
 
     made = samples(folder)
     if made and made[-1].videos:
-        with contextlib.suppress(MediaError):  # it is as good without
+        with contextlib.suppress(MediaError):  # the picture is optional
             write_poster(made[-1].videos[0], output.with_suffix(".preview.webp"))

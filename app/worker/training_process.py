@@ -1,11 +1,11 @@
-"""A process that trains one adapter for the studio, and ends with it: an end of memory or a crash stays in here.
+"""The process that trains one adapter for the studio, so that running out of memory or a crash stays in it.
 
     python -m app.worker.training_process
 
-The first line of stdin says what to do, as JSON (`values_of`); any later line is the wish that it ends behind its step,
-with a checkpoint, and so is SIGTERM. When stdin closes, who started it is gone: it ends at once. On stdout it tells
-what happens, a JSON object a line with `event`: `notice` (text), `step` (step, steps), `loss` (step, steps, loss,
-eta_seconds, seconds_a_step), `samples` and `kept` (step), `error` (text), `done`.
+The first line of stdin holds the settings as JSON (`values_of`). Any later line, or SIGTERM, asks it to stop after its
+step, with a checkpoint. It ends at once when stdin closes: its parent is gone. It writes events to stdout, a JSON
+object a line with `event`: `notice` (text), `step` (step, steps), `loss` (step, steps, loss, eta_seconds,
+seconds_a_step), `samples` and `kept` (step), `error` (text), `done`.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from pathlib import Path
 if typing.TYPE_CHECKING:
     from extensions.lora.training.settings import Settings
 
-STOPPED, GONE = 3, 4  # how it ends before its first step where it is asked to, and where nobody is left to tell
+STOPPED, GONE = 3, 4  # exit codes: asked to stop before the first step; the parent is gone
 LESS_MEMORY = "begin it anew with gradient checkpointing or a smaller rank, or close other programs and try it again"
 _LOCK = "training.lock"
-_LOCK_SECONDS = 60  # for one that was told to end to be gone
-_TELL_SECONDS = 0.1  # between two steps that are told
+_LOCK_SECONDS = 60  # for a former process to end
+_STEP_SECONDS = 0.1  # between two `step` events
 _NICE = 5
 
-Tell = Callable[..., None]
+Send = Callable[..., None]
 
 
 def values_of(settings: Settings, threads: int) -> str:
-    """What the process is told to do: one line."""
+    """The settings for the process, as one line."""
     values = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()}
     values["images"] = [str(path) for path in settings.images]
     return json.dumps({"threads": threads, "settings": values})
@@ -45,59 +45,59 @@ def values_of(settings: Settings, threads: int) -> str:
 
 def main() -> int:
     """Train; the exit code."""
-    tell = _teller()
-    asked = json.loads(sys.stdin.readline())
-    stop = _Stop(tell)
-    threading.Thread(target=stop.listen, name="who started it", daemon=True).start()
+    send = _open_output()
+    orders = json.loads(sys.stdin.readline())
+    stop = _Stop(send)
+    threading.Thread(target=stop.listen, name="parent", daemon=True).start()
     with contextlib.suppress(ValueError, OSError):
         signal.signal(signal.SIGTERM, lambda *_: stop.ask())
-    with contextlib.suppress(AttributeError, OSError):  # Windows has no such thing
+    with contextlib.suppress(AttributeError, OSError):  # not on Windows
         os.nice(_NICE)
-    settings = _settings(asked["settings"])
+    settings = _settings(orders["settings"])
     try:
-        _train(settings, asked["threads"], tell, stop)
+        _train(settings, orders["threads"], send, stop)
     except Exception as error:
-        tell("error", text=_without_folders(_words(error), settings))
+        send("error", text=_without_folders(_describe(error), settings))
         return 1
     return 0
 
 
 class _Stop:
-    """Whether it is to end. Asked for before the first step there is nothing to wait for."""
+    """Whether the training is to stop. Before the first step the process ends at once."""
 
-    def __init__(self, tell: Tell):
-        self._tell, self._asked, self._begun, self._told = tell, threading.Event(), False, 0.0
+    def __init__(self, send: Send):
+        self._send, self._asked, self._begun, self._sent = send, threading.Event(), False, 0.0
 
     def ask(self) -> None:
         self._asked.set()
         if not self._begun:
-            os._exit(STOPPED)  # what is encoded by now is whole on the disk
+            os._exit(STOPPED)  # encoded media are whole on the disk
 
     def listen(self) -> None:
         for _ in sys.stdin:
             self.ask()
         os._exit(GONE)
 
-    def behind(self, done: int, steps: int) -> bool:
-        """Tell of a step; whether it was the last for now."""
+    def after_step(self, done: int, steps: int) -> bool:
+        """Report a step; whether to stop after it."""
         self._begun = True
-        if done == steps or time.monotonic() - self._told >= _TELL_SECONDS:
-            self._told = time.monotonic()
-            self._tell("step", step=done, steps=steps)
+        if done == steps or time.monotonic() - self._sent >= _STEP_SECONDS:
+            self._sent = time.monotonic()
+            self._send("step", step=done, steps=steps)
         return self._asked.is_set()
 
 
-def _teller() -> Tell:
-    """Take stdout for ourselves: what libraries print there goes where their errors go."""
+def _open_output() -> Send:
+    """Reserve stdout for events; what libraries print there goes to stderr."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     lock = threading.Lock()
 
-    def tell(event: str, **values: typing.Any) -> None:
+    def send(event: str, **values: typing.Any) -> None:
         with lock, contextlib.suppress(BrokenPipeError):
             print(json.dumps({"event": event, **values}), file=out, flush=True)
 
-    return tell
+    return send
 
 
 def _settings(values: dict[str, typing.Any]) -> Settings:
@@ -109,7 +109,7 @@ def _settings(values: dict[str, typing.Any]) -> Settings:
     return Settings(**{**values, **paths, **lists, "resume": (paths["work"] / CHECKPOINT).exists()})
 
 
-def _train(settings: Settings, threads: int, tell: Tell, stop: _Stop) -> None:
+def _train(settings: Settings, threads: int, send: Send, stop: _Stop) -> None:
     import torch
     from filelock import FileLock, Timeout
 
@@ -120,16 +120,16 @@ def _train(settings: Settings, threads: int, tell: Tell, stop: _Stop) -> None:
     torch.set_num_threads(threads)
     try:
         with FileLock(settings.work / _LOCK, timeout=_LOCK_SECONDS):
-            session = LoraSession(settings, lambda path: frames_of(path, UPLOAD_LIMITS), stop.behind)
+            session = LoraSession(settings, lambda path: frames_of(path, UPLOAD_LIMITS), stop.after_step)
             for event in session.run():
-                _pass_on(event, settings, tell)
+                _send_event(event, settings, send)
     except Timeout:
         raise TrainingError("another process trains in this folder: wait for it to end and try again") from None
     if settings.output.is_file():
-        tell("done")
+        send("done")
 
 
-def _pass_on(event: typing.Any, settings: Settings, tell: Tell) -> None:
+def _send_event(event: typing.Any, settings: Settings, send: Send) -> None:
     from app.storage.training_folder import write_samples
     from extensions.lora.training.session import Kept
     from lavie.events import Notice
@@ -138,26 +138,26 @@ def _pass_on(event: typing.Any, settings: Settings, tell: Tell) -> None:
 
     match event:
         case Kept():
-            tell("kept", step=event.step)
+            send("kept", step=event.step)
         case Notice():
-            tell("notice", text=_without_folders(event.message, settings))
+            send("notice", text=_without_folders(event.message, settings))
         case Progress():
             said = {"step": event.step, "steps": event.steps, "loss": event.loss}
-            tell("loss", **said, eta_seconds=event.eta_seconds, seconds_a_step=event.seconds_a_step)
+            send("loss", **said, eta_seconds=event.eta_seconds, seconds_a_step=event.seconds_a_step)
         case Samples():
             write_samples(event, settings.work / "samples")
-            tell("samples", step=event.step)
+            send("samples", step=event.step)
 
 
 def _without_folders(text: str, settings: Settings) -> str:
-    """Files by their names alone: where the studio keeps them is no concern of who reads this."""
+    """The text with file names instead of paths: readers need not know the folders of the studio."""
     for folder in (*settings.images, settings.work):
         text = text.replace(f"{folder}{os.sep}", "")
     return text
 
 
-def _words(error: Exception) -> str:
-    """One line for a person; where it is none of ours, the rest goes to stderr."""
+def _describe(error: Exception) -> str:
+    """One line for a person; the trace of an unexpected error goes to stderr."""
     from lavie.errors import LavieError
 
     if isinstance(error, LavieError):
@@ -173,4 +173,4 @@ def _words(error: Exception) -> str:
 if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
-    os._exit(code)  # nothing is left to be done, and no library's thread may hold it up
+    os._exit(code)  # at once: threads of libraries may not delay the end

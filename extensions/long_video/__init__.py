@@ -1,6 +1,5 @@
-"""Videos of any length from a network that makes a few frames: segment by segment, without seams or drift.
+"""Videos of any length from a network that makes a few frames at a time, without seams or drift.
 
-Read on in this order: `plan`, `resolving`, `extend`, `conditioned`, `corrected`, `codenoise`, `statistics`, `meters`;
-then `reel` and `bridge` for clips that are joined, and `film`, which takes either through all stages. `plan`, `reel`
-and `script` are values and need no torch.
+`plan`, `join_plan` and `script` are values and need no torch. `resolve` fills in open values, `pipeline` runs all
+stages, `strategies` makes the base frames, `metrics` measures seams and drift.
 """

@@ -1,6 +1,6 @@
-"""The base stage of a film as `LongVideoPipeline` sees it: which parts it has, under which keys they are kept, how they are made.
+"""The base frames of a long video: the parts they consist of, the keys of these parts, and how they are made.
 
-`segments.Segments` are made one after the other; `bridges.Bridges` lie between clips that are there.
+`extend.SegmentFrames` makes segments one after the other, `transitions.TransitionFrames` transitions between clips.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from extensions.long_video.plan import CONDITIONED
-from extensions.long_video.strategies.extend import SegmentDone
 from extensions.long_video.strategies.window_model import Model
-from lavie.bundle import EXTENSION
 from lavie.errors import StorageError
 from lavie.events import BASE, Step
 from lavie.latents import Latents
+from lavie.manifest import EXTENSION
 
 
 @dataclass(frozen=True)
 class Part:
-    """A segment or bridge of the base stage, or a window of a later one.
+    """A segment or transition of the base stage, or a window of a later stage.
 
-    stage: "base", "interpolation" or "super_resolution". number: of the segment, bridge or window, from 0. latents:
-    float32 1 C n h w on the CPU; of a segment or bridge its new frames alone, a window whole. facts: how it was made,
-    JSON values. state: what goes on behind a segment needs beside all latents so far, tensors on the CPU; empty but for
-    `codenoise`.
+    Args:
+        stage: "base", "interpolation" or "super_resolution".
+        number: of the segment, transition or window, from 0.
+        latents: float32 1 C n h w on the CPU: only the new frames of a segment or transition, all of a window.
+        facts: how it was made, as JSON values.
+        state: tensors on the CPU that the next segment needs beside all latents so far; only `codenoise` has any.
     """
 
     stage: str
@@ -38,13 +39,13 @@ class Part:
     state: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
 
-Kept = MutableMapping[str, Part]  # key (see `keys`) → part. A key that is missing, or a KeyError, means: make it.
+PartStore = MutableMapping[str, Part]  # key (`cache_keys`) → part; a missing part is made
 
 
-def latents_at(kept: Kept, key: str) -> Tensor:
-    """A part that has been seen there. Raises StorageError where it is gone since."""
+def latents_at(store: PartStore, key: str) -> Tensor:
+    """The latents of a part that was there. Raises StorageError if it is gone."""
     try:
-        return kept[key].latents
+        return store[key].latents
     except KeyError:
         raise StorageError(
             f"part {key[:12]} of the video was there and is gone or damaged: start the job again, it makes that part "
@@ -53,23 +54,22 @@ def latents_at(kept: Kept, key: str) -> Tensor:
 
 
 class WindowParts(MutableMapping):
-    """The windows of a stage by their numbers, kept as parts: latents as a stage gives them, float32 on the CPU as they
-    are read."""
+    """The windows of a stage by number, stored as parts: float32 on the CPU."""
 
-    def __init__(self, kept: Kept, stage: str, keys: Sequence[str]):
-        self._kept, self._stage, self._keys = kept, stage, keys
+    def __init__(self, store: PartStore, stage: str, keys: Sequence[str]) -> None:
+        self._store, self._stage, self._keys = store, stage, keys
 
     def __contains__(self, number: object) -> bool:
-        return self._keys[number] in self._kept
+        return self._keys[number] in self._store
 
     def __getitem__(self, number: int) -> Tensor:
-        return latents_at(self._kept, self._keys[number])
+        return latents_at(self._store, self._keys[number])
 
     def __setitem__(self, number: int, latents: Tensor) -> None:
-        self._kept[self._keys[number]] = Part(self._stage, number, latents.float().cpu())
+        self._store[self._keys[number]] = Part(self._stage, number, latents.float().cpu())
 
     def __delitem__(self, number: int) -> None:
-        del self._kept[self._keys[number]]
+        del self._store[self._keys[number]]
 
     def __iter__(self) -> Iterator[int]:
         return (number for number in range(len(self._keys)) if number in self)
@@ -78,57 +78,80 @@ class WindowParts(MutableMapping):
         return sum(1 for _ in self)
 
 
-# A component of the bundle → the model on its device, for as long as it is needed.
-Opened = Callable[[str], AbstractContextManager[Model]]
+@dataclass(frozen=True)
+class SegmentDone:
+    """A segment or a transition is done. Once stored, it is never made again.
+
+    Args:
+        number: from 0.
+        latents: float32 1 C n h w on the CPU, the new frames as the next segment sees them.
+        facts: how it was made and what was measured, as JSON values.
+        state: see `Part`.
+    """
+
+    number: int
+    latents: Tensor = field(repr=False)
+    facts: dict[str, Any]
+    state: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+
+
+# Opens a component of the bundle on its device for the length of a block.
+OpenModel = Callable[[str], AbstractContextManager[Model]]
 
 
 class Timeline(Protocol):
-    """Where what lies: `plan.Layout` or `join_plan.JoinPlan`. frames: of the whole video."""
+    """The frames of a whole video: `plan.Layout` or `join_plan.JoinPlan`. `frames` is their number."""
 
     frames: int
 
     def joins(self) -> list[int]:
-        """The frames at which the meters look for seams."""
+        """The frames at which `metrics.Meter` looks for seams."""
         ...
 
     def mixture(self, frame: int) -> tuple[str, str, float]:
-        """The prompt that goes, the one that comes, and its weight, 0 … 1, at an absolute frame."""
+        """The old prompt, the new prompt and the new one's weight, 0 … 1, at an absolute frame."""
         ...
 
 
 class BaseFrames(Protocol):
-    """layout: where what lies. network: component of the bundle that makes the parts. opened_by: the one that makes the
-    first clip, where that is another. prompts: that the parts read."""
+    """The base stage as `LongVideoPipeline` runs it.
+
+    Attributes:
+        layout: where each frame comes from.
+        network: the component of the bundle that makes the parts.
+        opening_network: the component that makes the first clip, if it is another one.
+        prompts: of the parts.
+    """
 
     layout: Timeline
     network: str
-    opened_by: str | None
+    opening_network: str | None
     prompts: Sequence[str]
 
-    def keys(self, made_with: str) -> list[str]:
-        """Of the parts that are made, in their order. made_with: see `keys.made_with`, for the base stage."""
+    def keys(self, stage_digest: str) -> list[str]:
+        """The keys of the parts that are made, in order. stage_digest: that of the base stage."""
         ...
 
     def key_at(self, keys: Sequence[str], frame: int) -> str:
-        """What a later stage's window that is shown an absolute frame depends on for it."""
+        """The key that a later stage's window depends on for an absolute frame."""
         ...
 
     def total_steps(self, steps: int) -> int:
-        """How many `Step` events all parts have. steps: of the sampling."""
+        """The number of `Step` events of all parts. steps: of the sampling."""
         ...
 
-    def make(self, opened: Opened, kept: Kept, keys: Sequence[str]) -> Iterator[Step | SegmentDone]:
-        """Make the parts that are not kept, each kept before it is told of. opened: asked for only if one is missing.
+    def make(self, open_model: OpenModel, store: PartStore, keys: Sequence[str]) -> Iterator[Step | SegmentDone]:
+        """Make the missing parts and store each before its event. `SegmentDone.number` counts the parts from 0.
 
-        `SegmentDone.number` counts the parts from 0.
+        open_model: called only if a part is missing.
         """
         ...
 
-    def latents(self, kept: Kept, keys: Sequence[str]) -> Latents:
-        """The whole video's, read from the parts where they are needed."""
+    def latents(self, store: PartStore, keys: Sequence[str]) -> Latents:
+        """The latents of the whole video, read from the parts when needed."""
         ...
 
 
 def network_of(strategy: str) -> str:
-    """The component of a bundle that a strategy works with."""
+    """The component of a bundle that a strategy runs."""
     return EXTENSION if strategy == CONDITIONED else BASE

@@ -1,12 +1,11 @@
-"""Several clips as one video, as values: which clips, and what leads from each to the next. Needs no torch.
+"""Several clips as one video, as values: the clips, and the transition from each to the next. Needs no torch.
 
     plan = JoinPlan((SourceClip("a", 61), SourceClip("b", 16)), (Transition("the sun sets"),), seed=5)
-    reel.pieces()  →  clip 0: frames 0 … 60 · bridge 0: 61 … 68 · clip 1: 69 … 84
+    plan.pieces()  →  clip 0: frames 0 … 60 · transition 0: 61 … 68 · clip 1: 69 … 84
 
-The clips stay as they are, frame for frame; a bridge is new frames between two of them, made by `bridge.bridge` from
-the last frames of one and the first of the other. So no bridge depends on another: a clip that is exchanged makes the
-two beside it anew, a transition only itself. All in latents of the base stage, before interpolation and
-super-resolution, which then go over the whole video at once and leave no seam of their own.
+The clips stay unchanged. `transitions.make_transition` makes the new frames between two clips from the last frames of
+one and the first frames of the other, so transitions do not depend on each other. All this happens in latents of the
+base stage; interpolation and super-resolution then run over the whole video and leave no seams of their own.
 """
 
 from __future__ import annotations
@@ -22,37 +21,47 @@ from lavie.request import MAX_FRAMES
 from lavie.values import MAX_SEED, check, check_kind, check_number, check_prompt, check_whole, from_json, to_json
 
 SCHEMA_VERSION = 1
-BRIDGING = (CONDITIONED, CORRECTED, REPAINT)  # strategies that can be told both ends
-CLIP, BRIDGE = "clip", "bridge"
-MAX_SHOT_FRAMES = 1_000_000
+TRANSITION_STRATEGIES = (CONDITIONED, CORRECTED, REPAINT)  # strategies that can know both ends
+CLIP, TRANSITION = "clip", "bridge"  # "bridge" is part of the seed of a transition's noise
+MAX_CLIP_FRAMES = 1_000_000
 
 
 @dataclass(frozen=True)
 class SourceClip:
-    """A clip of the base stage. name: what whoever keeps it calls it. frames: how many it has; 1 for a picture.
-    prompt: what it shows, for the later stages; empty where nobody knows."""
+    """A clip of the base stage.
+
+    Args:
+        name: the caller's name for it.
+        frames: at least 1; a picture has one.
+        prompt: what it shows, for the later stages; empty if unknown.
+    """
 
     name: str
     frames: int
     prompt: str = ""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_kind("a shot's name", self.name, str)
-        check(self.frames is not None, f"a shot's frames is None: give a whole number from 1 to {MAX_SHOT_FRAMES}")
-        check_whole("a shot's frames", self.frames, 1, MAX_SHOT_FRAMES)
+        check(self.frames is not None, f"a shot's frames is None: give a whole number from 1 to {MAX_CLIP_FRAMES}")
+        check_whole("a shot's frames", self.frames, 1, MAX_CLIP_FRAMES)
         check_prompt("a shot's prompt", self.prompt)
 
 
 @dataclass(frozen=True)
 class Transition:
-    """From one clip to the next. prompt: what happens in between. frames: new ones, 0 for a cut. seed: None for one
-    that follows from the video's."""
+    """The step from one clip to the next.
+
+    Args:
+        prompt: what happens in between.
+        frames: new frames; 0 for a cut.
+        seed: None to derive it from the video's.
+    """
 
     prompt: str
     frames: int = 8
     seed: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_prompt("a transition's prompt", self.prompt)
         check(self.frames is not None, "a transition's frames is None: give 0 for a cut, or more")
         check_whole("a transition's frames", self.frames, 0, MAX_FRAMES)
@@ -64,7 +73,13 @@ class Transition:
 
 @dataclass(frozen=True)
 class Piece:
-    """kind: `CLIP` or `BRIDGE`. number: of the clip, or of the clip before the bridge. frames: absolute numbers."""
+    """A clip or a transition in a video.
+
+    Args:
+        kind: `CLIP` or `TRANSITION`.
+        number: of the clip, or of the clip before the transition.
+        frames: absolute numbers.
+    """
 
     kind: str
     number: int
@@ -73,9 +88,17 @@ class Piece:
 
 @dataclass(frozen=True)
 class JoinPlan:
-    """A whole video. transitions: one between each clip and the next. strategy: one of `BRIDGING`, None for the best
-    that the bundle has networks for (`resolving.resolve_plan`). window: frames the network sees. strength: as in
-    `SegmentPlan`. Raises RequestError on any value outside its limits."""
+    """A whole video of clips.
+
+    Args:
+        shots: the clips; stored by this name.
+        transitions: one between each clip and the next.
+        strategy: one of `TRANSITION_STRATEGIES`; None for the best that the bundle has networks for.
+        window: frames that the network sees at once, 3 … MAX_FRAMES.
+        strength: as in `SegmentPlan`, 0 … 1.
+
+    Raises RequestError for values outside these limits.
+    """
 
     shots: tuple[SourceClip, ...]
     transitions: tuple[Transition, ...]
@@ -85,7 +108,7 @@ class JoinPlan:
     window: int = 16
     strength: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, values, kind in (("shots", self.shots, SourceClip), ("transitions", self.transitions, Transition)):
             whole = isinstance(values, tuple) and all(isinstance(value, kind) for value in values)
             check(whole, f"{name} is no tuple of {name}: give one `{kind.__name__}` for each")
@@ -96,8 +119,10 @@ class JoinPlan:
         )
         check_whole("the video's seed", self.seed, 0, MAX_SEED)
         check_prompt("negative_prompt", self.negative_prompt)
-        known = (None, *BRIDGING)
-        check(self.strategy in known, f"strategy is {self.strategy!r}: choose one of {', '.join(BRIDGING)}")
+        known = (None, *TRANSITION_STRATEGIES)
+        check(
+            self.strategy in known, f"strategy is {self.strategy!r}: choose one of {', '.join(TRANSITION_STRATEGIES)}"
+        )
         check(self.window is not None, f"window is None: give a whole number from 3 to {MAX_FRAMES}")
         check_whole("window", self.window, 3, MAX_FRAMES)
         check(self.strength is not None, "strength is None: give a number from 0 to 1")
@@ -112,49 +137,51 @@ class JoinPlan:
 
     @classmethod
     def from_json(cls, text: str) -> JoinPlan:
-        """The inverse of `to_json`. Raises RequestError for what is none or comes from a newer version."""
+        """The inverse of `to_json`. Raises RequestError for anything else or a newer version."""
         return from_json(cls, text, SCHEMA_VERSION, "a plan of clips")
 
     def seed_of(self, number: int) -> int | None:
-        """Of the bridge behind clip `number`: its own, or one that follows from the video's."""
+        """The seed of the transition after clip `number`: its own, or one derived from the video's."""
         own = self.transitions[number].seed
         return own if own is not None or self.seed is None else (self.seed + number) % (MAX_SEED + 1)
 
     def windows_of(self, number: int) -> int:
-        """How many windows the network makes for the bridge behind clip `number`.
+        """The number of windows that the network makes for the transition after clip `number`.
 
-        `corrected` needs a whole window to measure on: it makes one where neither clip has it.
+        `corrected` needs a whole window to measure on and makes one if neither clip has it.
         """
-        longest = max(shot.frames for shot in self.shots[number : number + 2])
+        longest = max(clip.frames for clip in self.shots[number : number + 2])
         return 2 if self.strategy == CORRECTED and longest < self.window else 1
 
     @cached_property
-    def bridges(self) -> tuple[int, ...]:
-        """The clips that a bridge follows: those whose transition is no cut."""
+    def transition_numbers(self) -> tuple[int, ...]:
+        """The numbers of the transitions that have new frames."""
         return tuple(number for number, transition in enumerate(self.transitions) if transition.frames)
 
     def piece_at(self, frame: int) -> Piece:
-        """The clip or bridge that an absolute frame belongs to."""
+        """The clip or transition that an absolute frame belongs to."""
         return self._pieces[bisect_right(self._begins, frame) - 1]
 
     def prompt_of(self, piece: Piece) -> str:
-        """What a piece shows. A clip of which that is not known reads what leads to it, the first one what follows."""
-        if piece.kind == BRIDGE:
+        """The prompt of a piece. A clip without one takes that of the transition before it, or after it for the first
+        clip.
+        """
+        if piece.kind == TRANSITION:
             return self.transitions[piece.number].prompt
         return self.shots[piece.number].prompt or self.transitions[max(piece.number - 1, 0)].prompt
 
     def mixture(self, frame: int) -> tuple[str, str, float]:
-        """As `Layout.mixture`. No prompt gives way to another: a transition's own says how the one becomes the next."""
+        """See `Layout.mixture`. Prompts are not blended: a transition has a prompt of its own."""
         prompt = self.prompt_of(self.piece_at(frame))
         return prompt, prompt, 1.0
 
     def pieces(self) -> Iterator[Piece]:
-        """Clips and bridges in their order, every frame of the video in one of them."""
+        """Clips and transitions in order; every frame of the video is in one of them."""
         begin = 0
-        for number, shot in enumerate(self.shots):
-            lengths = [(CLIP, shot.frames)]
+        for number, clip in enumerate(self.shots):
+            lengths = [(CLIP, clip.frames)]
             if number < len(self.transitions) and self.transitions[number].frames:
-                lengths.append((BRIDGE, self.transitions[number].frames))
+                lengths.append((TRANSITION, self.transitions[number].frames))
             for kind, frames in lengths:
                 yield Piece(kind, number, range(begin, begin + frames))
                 begin += frames
@@ -169,22 +196,22 @@ class JoinPlan:
 
     @property
     def frames(self) -> int:
-        """Of the whole video."""
+        """The number of frames of the whole video."""
         return self._pieces[-1].frames.stop
 
     def joins(self) -> list[int]:
-        """The first frame of each piece but the first: where the meters look for seams. Cuts are not among them."""
+        """The first frame of each piece but the first, cuts excepted."""
         pairs = itertools.pairwise(self._pieces)
-        return [after.frames.start for before, after in pairs if BRIDGE in (before.kind, after.kind)]
+        return [after.frames.start for before, after in pairs if TRANSITION in (before.kind, after.kind)]
 
 
 def known_frames(before: int, after: int, new: int, window: int) -> tuple[int, int]:
-    """How many of the last frames of one clip and of the first of the next the network is told for `new` in between.
+    """How many last frames of one clip and first frames of the next are known to the network for `new` in between.
 
-    As many as its window has beside the new ones, as even as the clips' lengths allow: with 16 and 8 new ones 4 and 4.
-    Where the clips are shorter, as pictures are, the window is.
+    They fill the window as evenly as the clips' lengths allow: 4 and 4 for 8 new frames in a window of 16. With shorter
+    clips, such as pictures, the window is shorter.
 
-    Raises RequestError where there are more new frames than a window holds with one known at each end.
+    Raises RequestError if `new` frames do not fit into a window with one known frame at each end.
     """
     most = window - 2
     check(

@@ -1,9 +1,9 @@
-"""Seams and drift of a finished video, measured on its frames as they pass: what a person would see, before they do.
+"""Measures seams and drift of a finished video frame by frame. Needs no torch; holds three frames.
 
-A join is looked at by four signals, since each misses what another shows: d the difference of frames, a that of
-differences, m what block matching leaves of d, s a step of colour or contrast. All but s are read against the frames
-near by, and from both sides: a frame that comes twice is a seam too. (Ratios of a whole video, such as the flicker of
-VBench, arXiv 2311.17982, do not see one frame in twelve.) Needs no torch; holds three frames.
+Four signals judge a join, because each misses something: d is the difference of frames, a the difference of
+differences, m what block matching leaves of d, s a step of colour or contrast. d, a and m are compared with the
+frames near by, in both directions, since a repeated frame is a seam too. (Ratios over a whole video, such as the
+flicker of VBench, arXiv 2311.17982, do not see one frame in twelve.)
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ MATCHED_AT = 512  # pixels of the longer side: larger pictures are shrunk for bl
 
 
 def luma(frame: np.ndarray) -> np.ndarray:
-    """uint8 H W 3 → float32 H W in 0 … 255."""
+    """uint8 H W 3 → float32 H W, 0 … 255."""
     return frame.astype(np.float32) @ LUMA
 
 
-def look(frame: np.ndarray, grey: np.ndarray) -> dict[str, float]:
-    """How a frame uint8 H W 3 with luma `grey` looks: mean, RMS contrast, saturation (RMS distance from grey), and
-    sharpness (mean absolute Laplacian)."""
+def measure_look(frame: np.ndarray, grey: np.ndarray) -> dict[str, float]:
+    """Mean, RMS contrast, saturation (RMS distance from grey) and sharpness (mean absolute Laplacian) of a frame.
+
+    frame: uint8 H W 3. grey: its luma.
+    """
     middle = grey[1:-1, 1:-1]
     laplacian = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:] - 4 * middle
     return {
@@ -44,13 +46,13 @@ def mean_colour(frame: np.ndarray) -> np.ndarray:
     return np.concatenate([pixels.mean(0), pixels.std(0)])
 
 
-def matched_difference(before: np.ndarray, after: np.ndarray) -> float:
-    """What is left of the difference of two lumas H W once each block was looked for where it came from.
+def match_blocks(before: np.ndarray, after: np.ndarray) -> float:
+    """The difference of two lumas H W that motion does not explain.
 
-    Mean over blocks of the smallest mean absolute difference within `REACH` pixels: motion is forgiven, a redrawn or
-    missing detail is not.
+    Mean over blocks of the smallest mean absolute difference within `REACH` pixels. It ignores motion but not a redrawn
+    or missing detail.
     """
-    before, after = _shrunk(before), _shrunk(after)
+    before, after = _shrink(before), _shrink(after)
     block = min(BLOCK, *after.shape)
     height, width = (size // block * block for size in after.shape)
     after = after[:height, :width]
@@ -64,8 +66,8 @@ def matched_difference(before: np.ndarray, after: np.ndarray) -> float:
     return float(best.mean())
 
 
-def _shrunk(grey: np.ndarray) -> np.ndarray:
-    """Averaged down by a whole factor until block matching takes no longer than a step of the network."""
+def _shrink(grey: np.ndarray) -> np.ndarray:
+    """Average down by a whole factor, so that block matching takes no longer than a step of the network."""
     factor = -(-max(grey.shape) // MATCHED_AT)
     if factor == 1:
         return grey
@@ -76,8 +78,8 @@ def _shrunk(grey: np.ndarray) -> np.ndarray:
 SCHEMA_VERSION = 1
 SIGNALS = ("d", "a", "m", "s")
 NEAR = 8  # frames to either side that a join is read against
-BEFORE, AFTER = NEAR, NEAR + 3  # frames that all of that takes: a value lies between two or three
-FLOOR = 0.05  # grey levels: nobody sees less, and a still picture has a difference of nothing
+BEFORE, AFTER = NEAR, NEAR + 3  # frames needed for that; a value lies between two or three
+FLOOR = 0.05  # grey levels; invisible, and keeps ratios of still pictures finite
 LOWEST, HIGHEST = 0.5, 1.5  # of the ratios of d, a and m
 COLOUR_RATIO, COLOUR_STEP = 2.5, 0.5  # s must be above both, the second in grey levels over its surroundings
 ENDS = 0.15  # share of the video that drift compares, first to last
@@ -95,7 +97,14 @@ STANDSTILL_CURE = "switch guarding on, or choose an overlap of 1 or 2"
 
 @dataclass(frozen=True)
 class Signal:
-    """value: in grey levels. near: the median near by. ratio: of the two. z: in robust deviations of those near by."""
+    """One signal at a join.
+
+    Args:
+        value: in grey levels.
+        near: the median near by.
+        ratio: value to near.
+        z: the distance from near in robust standard deviations.
+    """
 
     value: float
     near: float
@@ -105,7 +114,13 @@ class Signal:
 
 @dataclass(frozen=True)
 class Join:
-    """segment: the number, from 0, of the one that begins here. frame: its first. d, a, m, s: see the module."""
+    """The signals at a join.
+
+    Args:
+        segment: number, from 0, of the segment that begins here.
+        frame: its first frame.
+        d, a, m, s: see the module.
+    """
 
     segment: int
     frame: int
@@ -116,7 +131,7 @@ class Join:
 
     @property
     def severity(self) -> float:
-        """How much would be seen, by the worst signal: above 1 there is a finding."""
+        """How visible the join is by its worst signal; above 1 there is a finding."""
         stepped = min(self.s.ratio / COLOUR_RATIO, (self.s.value - self.s.near) / COLOUR_STEP)
         jumps = (self.d.ratio, self.a.ratio, self.m.ratio)
         return max(stepped, LOWEST / self.d.ratio, *(ratio / HIGHEST for ratio in jumps))
@@ -124,9 +139,12 @@ class Join:
 
 @dataclass(frozen=True)
 class Drift:
-    """Of one measure. first, last: means over the first and last 15 %. slope: percent of the first segment a segment.
+    """The drift of one measure, in grey levels.
 
-    segments: the mean of each. In grey levels.
+    Args:
+        first, last: means over the first and last 15 % of the video.
+        slope: change per segment in percent of the first segment.
+        segments: the mean of each.
     """
 
     measure: str
@@ -138,7 +156,13 @@ class Drift:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something a person would see. where: a segment's number, from 0; None for the video. cure: what may help."""
+    """Something that a person would see.
+
+    Args:
+        where: number of the segment, from 0; None for the whole video.
+        what: a sentence.
+        cure: what may help.
+    """
 
     where: int | None
     what: str
@@ -147,7 +171,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What the meters say. `findings` is empty for a video without seams or drift."""
+    """The measurements of a video. `findings` is empty if there are neither seams nor drift."""
 
     frames: int
     joins: tuple[Join, ...]
@@ -160,17 +184,17 @@ class Report:
 
     @classmethod
     def from_json(cls, text: str) -> Report:
-        """The inverse of `to_json`. Raises RequestError for what is no report."""
+        """The inverse of `to_json`. Raises RequestError for anything else."""
         return from_json(cls, text, SCHEMA_VERSION, "a report")
 
 
 class Meter:
     """Measures a video frame by frame."""
 
-    def __init__(self, joins: Sequence[int]):
+    def __init__(self, joins: Sequence[int]) -> None:
         """joins: the first frame of each segment but the first, ascending (`plan.Layout.joins`)."""
         self.joins = list(joins)
-        # Signal → the places of its values that look across a join.
+        # Signal → the places of its values that span a join.
         self._touching = {
             name: {join - 1 - back for join in self.joins for back in range(2 if name == "a" else 1)}
             for name in SIGNALS
@@ -181,20 +205,20 @@ class Meter:
         self._colour: np.ndarray | None = None
 
     def add(self, frame: np.ndarray) -> None:
-        """The next frame, uint8 H W 3."""
+        """Add the next frame, uint8 H W 3."""
         grey, mean = luma(frame), mean_colour(frame)
-        self._looks.append(look(frame, grey))
+        self._looks.append(measure_look(frame, grey))
         if self._lumas:
             before = self._lumas[-1]
             self._signals["d"].append(float(np.abs(grey - before).mean()))
-            self._signals["m"].append(matched_difference(before, grey))
+            self._signals["m"].append(match_blocks(before, grey))
             self._signals["s"].append(float(np.abs(mean - self._colour).max()))
         if len(self._lumas) == 2:
             self._signals["a"].append(float(np.abs(grey - 2 * self._lumas[1] + self._lumas[0]).mean()))
         self._lumas, self._colour = [*self._lumas[-1:], grey], mean
 
     def report(self) -> Report:
-        """What was measured so far."""
+        """The measurements so far."""
         joins = tuple(self._join(number, frame) for number, frame in enumerate(self.joins, 1) if self._has(frame))
         drift = tuple(self._drift(measure) for measure in ("luma", *LIMITS)) if self._looks else ()
         findings = [found for join in joins for found in _seam_findings(join)]
@@ -208,7 +232,7 @@ class Meter:
         return Join(segment, frame, **{name: self._signal(name, frame) for name in SIGNALS})
 
     def _signal(self, name: str, frame: int) -> Signal:
-        """A signal at a join beside its median near by. Of `a` two values touch a join: their mean."""
+        """A signal at a join and its median near by. For `a` the mean of the two values that touch the join."""
         values, touching = self._signals[name], self._touching[name]
         here = [
             place for place in ((frame - 2, frame - 1) if name == "a" else (frame - 1,)) if 0 <= place < len(values)
@@ -226,7 +250,7 @@ class Meter:
         values = np.array(self._signals["d"] if measure == "motion" else [look[measure] for look in self._looks])
         values = values if len(values) else np.zeros(1)
         ends = max(1, round(ENDS * len(values)))
-        # A difference belongs to the frame it leads to, so motion's borders lie one place earlier.
+        # A difference belongs to the frame after it, so the borders of motion lie one place earlier.
         borders = [join - (measure == "motion") for join in self.joins if self._has(join)]
         segments = [float(part.mean()) for part in np.split(values, borders) if len(part)]
         slope = float(np.polyfit(range(len(segments)), segments, 1)[0]) if len(segments) > 1 else 0.0
@@ -235,7 +259,7 @@ class Meter:
 
 
 def join_between(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> Join:
-    """The join of frames uint8 H W 3 that lie one behind the other, one at least of each."""
+    """The join between two runs of frames uint8 H W 3, at least one each."""
     meter = Meter([len(before)])
     for frame in (*before, *after):
         meter.add(frame)
@@ -243,7 +267,7 @@ def join_between(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> J
 
 
 def _seam_findings(join: Join) -> list[Finding]:
-    """What is wrong at a join: at most a step of colour, and a jump or a standstill."""
+    """The findings at a join: at most a step of colour, and a jump or a standstill."""
     found = []
     if join.s.ratio > COLOUR_RATIO and join.s.value - join.s.near > COLOUR_STEP:
         cure = "switch anchoring on, or make the segment again with another seed"

@@ -1,7 +1,7 @@
-"""What a long video is to be, as values: its segments, and how one is joined to the next. Needs no torch.
+"""A long video as values: its segments and how each continues the one before. Needs no torch.
 
-A segment is what is rendered, stored, locked and made again as one. Nothing of it depends on segments behind it, so a
-plan can grow while it is rendered, and 4 segments with 4 more are the same video as 8 at once.
+A segment is the unit of rendering, storing and locking. It depends on no later segment, so a plan can grow while it
+is rendered: 4 segments and 4 more are the same video as 8 at once.
 """
 
 from __future__ import annotations
@@ -17,36 +17,44 @@ from lavie.values import MAX_SEED, check, check_kind, check_number, check_prompt
 
 SCHEMA_VERSION = 1
 CONDITIONED, CORRECTED, REPAINT, CODENOISE = STRATEGIES = ("conditioned", "corrected", "repaint", "codenoise")
-OVERLAPS = (1, 2, 4, 8)  # known frames in a window; one leaves a kink of velocity, more than four gain nothing
+OVERLAPS = (1, 2, 4, 8)  # known frames in a window; motion kinks with one, more than four gain nothing
 MAX_SEGMENTS = 1000
-MAX_SEGMENT_FRAMES = 160  # new ones in a segment: it is what a crash may lose
+MAX_SEGMENT_FRAMES = 160  # new ones in a segment, so that a crash loses no more
 MAX_RAMP = 64
-GIVEN_CHANNELS = 9  # of the network that is told known frames: noisy latents, a mask, masked latents
+GIVEN_CHANNELS = 9  # of the extension network: noisy latents, a mask, masked latents
 
 
 def default_strategy(in_channels: int) -> str:
-    """The strategy for a base network with so many input channels."""
+    """The strategy for a base network with `in_channels` input channels."""
     return CONDITIONED if in_channels == GIVEN_CHANNELS else CORRECTED
 
 
-def is_watched(strategy: str | None, asked: bool | None) -> bool:
-    """Whether to anchor, or to guard: as is asked, else where it helps. With `conditioned` there is less drift, and
-    what is made again has joins that nobody sees (`bench.long`). A strategy of None is `conditioned` in most models.
+def resolve_flag(strategy: str | None, asked: bool | None) -> bool:
+    """Whether `anchored` or `guarded` applies: the setting, or the strategy's default if it is None.
+
+    `conditioned` drifts less, and the joins of its second attempts stay invisible (`bench.long_videos`). A strategy of
+    None is `conditioned` in most models.
     """
     return strategy in (None, CONDITIONED) if asked is None else asked
 
 
 @dataclass(frozen=True)
 class Segment:
-    """prompt: what it shows. seed: 0 … 2^53 − 1, None for the video's. frames: how many it adds, None for as many as
-    one window gives. locked: its latents are kept; a change that would make it anew is refused."""
+    """A segment of a plan.
+
+    Args:
+        prompt: what it shows.
+        seed: 0 … 2^53 − 1; None for the video's.
+        frames: new frames; None for those of one window.
+        locked: keep its latents and refuse changes that would make it again.
+    """
 
     prompt: str
     seed: int | None = None
     frames: int | None = None
     locked: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_prompt("a segment's prompt", self.prompt)
         check(bool(self.prompt.strip()), "a segment's prompt is empty: say what it should show")
         check_whole("a segment's seed", self.seed, 0, MAX_SEED)
@@ -56,18 +64,20 @@ class Segment:
 
 @dataclass(frozen=True)
 class SegmentPlan:
-    """A whole video.
+    """A whole video of segments.
 
-    strategy: one of `STRATEGIES`, None for the best that the bundle has networks for (`resolving.resolve_plan`).
-    overlap: known frames a window begins with, one of `OVERLAPS`. ramp: new frames over which a prompt gives way to the
-    next, 0 for at once. window: frames the network sees. anchored: hold contrast and brightness at the first clip's
-    (`statistics.anchored`). guarded: make a segment again that stands still or whose join would be seen. Both None for
-    where they help (`is_watched`).
-    strength: 0 … 1 of the correction of `corrected` (`corrected.KnownFrames`). opening: of `conditioned`, the guidance
-    of the base network, which makes the first clip of a video that continues nothing; None where the network that is
-    told known frames makes it too.
+    Args:
+        strategy: one of `STRATEGIES`; None for the best that the bundle has networks for (`resolve.resolve_plan`).
+        overlap: known frames at the start of a window, one of `OVERLAPS`.
+        ramp: new frames over which a prompt is blended into the next, 0 … 64.
+        window: frames that the network sees at once.
+        anchored: keep contrast and brightness near those of the first clip (`chain.anchor`).
+        guarded: make a segment again that stands still or has a visible join. None for both: see `resolve_flag`.
+        strength: of the correction of `corrected`, 0 … 1 (`corrected.KnownFrames`).
+        opening: guidance of the base network that makes the first clip of a `conditioned` video from nothing; None if
+            the extension network makes it too.
 
-    Raises RequestError on any value outside its limits.
+    Raises RequestError for values outside these limits.
     """
 
     segments: tuple[Segment, ...]
@@ -82,7 +92,7 @@ class SegmentPlan:
     strength: float = 1.0
     opening: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         whole = isinstance(self.segments, tuple) and all(isinstance(segment, Segment) for segment in self.segments)
         check(whole, "segments is no tuple of segments: give one `Segment` for each")
         count = len(self.segments)
@@ -111,21 +121,21 @@ class SegmentPlan:
 
     @classmethod
     def from_json(cls, text: str) -> SegmentPlan:
-        """The inverse of `to_json`. Raises RequestError for what is no plan or comes from a newer version."""
+        """The inverse of `to_json`. Raises RequestError for anything else or a newer version."""
         return from_json(cls, text, SCHEMA_VERSION, "a plan of segments")
 
     def seed_of(self, number: int) -> int | None:
-        """A segment's own seed, or the video's. Noise is keyed by the absolute frame, so segments may share one."""
+        """A segment's own seed, or the video's. Segments may share one: noise depends on the absolute frame."""
         own = self.segments[number].seed
         return self.seed if own is None else own
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which absolute frames each segment of a plan covers, behind `start` frames that are there already.
+    """The absolute frames of each segment of a plan, after `start` frames that exist already.
 
-    From nothing the first segment is a whole window; a later one adds what a window has beside its overlap: with 16
-    and 4 the segments begin at 0, 16, 28, 40 …
+    The first segment from nothing is a whole window; a later one adds a window without its overlap: with 16 and 4 the
+    segments begin at 0, 16, 28, 40 …
     """
 
     plan: SegmentPlan
@@ -140,7 +150,7 @@ class Layout:
 
     @property
     def frames(self) -> int:
-        """Of the whole video, those that were there included."""
+        """The number of frames of the whole video, including those before the plan."""
         return self._ends[-1]
 
     def frames_of(self, number: int) -> range:
@@ -148,15 +158,15 @@ class Layout:
         return range(self._ends[number], self._ends[number + 1])
 
     def segment_at(self, frame: int) -> int:
-        """The segment that an absolute frame belongs to; a frame before the first one reads the first one's prompt."""
+        """The segment of an absolute frame. Frames before the first segment count as part of it."""
         return min(max(bisect_right(self._ends, frame) - 1, 0), len(self.plan.segments) - 1)
 
     def joins(self) -> list[int]:
-        """The first new frame of each segment that continues something: where the meters look for seams."""
+        """The first new frame of each segment that continues something."""
         return [frame for frame in self._ends[:-1] if frame]
 
     def mixture(self, frame: int) -> tuple[str, str, float]:
-        """The prompt that goes, the one that comes, and its weight, 0 … 1, at an absolute frame."""
+        """The old prompt, the new prompt and the new one's weight, 0 … 1, at an absolute frame."""
         plan, number = self.plan, self.segment_at(frame)
         old, new = (plan.segments[place].prompt for place in (max(number - 1, 0), number))
         frames = self.frames_of(number)
@@ -165,13 +175,13 @@ class Layout:
         return old, new, weight
 
     def windows_of(self, number: int) -> int:
-        """How many windows the network makes for a segment."""
+        """The number of windows that the network makes for a segment."""
         return len(list(self.windows(number)))
 
     def windows(self, number: int, overlap: int | None = None) -> Iterator[tuple[range, int]]:
-        """Of each window of a segment: the absolute frames that the network sees, and how many of them are known.
+        """For each window of a segment, the absolute frames that the network sees and the number of known ones.
 
-        overlap: known frames, where fewer than the plan's are wanted.
+        overlap: known frames, if fewer than the plan's.
         """
         plan, new = self.plan, self.frames_of(number)
         begin = new.start
@@ -181,18 +191,18 @@ class Layout:
             begin += plan.window - known
 
 
-def stale(made: SegmentPlan, now: SegmentPlan) -> tuple[int, ...]:
-    """The segments of `now` that must be made anew where those of `made` are there.
+def outdated_segments(made: SegmentPlan, now: SegmentPlan) -> tuple[int, ...]:
+    """The segments of `now` that must be made again where those of `made` are stored.
 
-    A segment stands on all before it: the first that differs and everything behind it. With `codenoise` every frame
-    stands on every other: all or none. Raises RequestError where a locked segment is among them.
+    These are the first that differs and all after it; with `codenoise` all or none. Raises RequestError if one is
+    locked.
     """
     same = replace(made, segments=now.segments, seed=now.seed) == now
     count = min(len(made.segments), len(now.segments)) if same else 0
-    kept = next((number for number in range(count) if _key(made, number) != _key(now, number)), count)
-    if now.strategy == CODENOISE and not (kept == len(made.segments) == len(now.segments) and made.seed == now.seed):
-        kept = 0
-    numbers = tuple(range(kept, len(now.segments)))
+    first = next((number for number in range(count) if _segment_key(made, number) != _segment_key(now, number)), count)
+    if now.strategy == CODENOISE and not (first == len(made.segments) == len(now.segments) and made.seed == now.seed):
+        first = 0
+    numbers = tuple(range(first, len(now.segments)))
     locked = [number for number in numbers if now.segments[number].locked]
     check(
         not locked,
@@ -202,7 +212,7 @@ def stale(made: SegmentPlan, now: SegmentPlan) -> tuple[int, ...]:
     return numbers
 
 
-def _key(plan: SegmentPlan, number: int) -> tuple:
-    """What decides a segment beside those before it. Its lock does not."""
+def _segment_key(plan: SegmentPlan, number: int) -> tuple[str, int | None, int | None]:
+    """What decides a segment beside the segments before it."""
     segment = plan.segments[number]
     return segment.prompt, plan.seed_of(number), segment.frames

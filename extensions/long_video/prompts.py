@@ -1,4 +1,4 @@
-"""Which prompt each frame reads: one embedding a frame, blended where a prompt gives way to the next."""
+"""The prompt embeddings of each frame, blended where a prompt changes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from extensions.long_video.join_plan import JoinPlan
 from extensions.long_video.plan import Layout
 from lavie.text import unconditional_first
 
-KEPT = 8  # embeddings at a time: a window sees two or three prompts, a plan may have a thousand
+CACHED_PROMPTS = 8  # embeddings at a time: a window sees two or three prompts, a plan has up to a thousand
 
 
 class PromptTable:
     """The prompts of a plan as the network reads them.
 
-    A new prompt comes in over the first `ramp` new frames of its segment. (The usual ramp is centred on the border. It
-    would change the end of a segment that is made already, or locked, with the prompt of one behind it.)
+    A new prompt fades in over the first `ramp` new frames of its segment. A ramp centred on the border would change the
+    end of the segment before it, which may be stored or locked.
     """
 
     def __init__(
@@ -29,27 +29,31 @@ class PromptTable:
         guidance: float,
         negative: str | None = None,
         suffix: str = "",
-    ):
-        """embed: as of a `model.Model`. guidance: 1 needs no negative prompt. negative: None for the layout's plan's.
-        suffix: of all prompts, as a later stage reads them."""
+    ) -> None:
+        """Args:
+        embed: see `window_model.Model`.
+        guidance: 1 needs no negative prompt.
+        negative: None for the plan's.
+        suffix: appended to each prompt.
+        """
         self.layout, self.guidance, self.suffix = layout, guidance, suffix
         self.negative = layout.plan.negative_prompt if negative is None else negative
-        self._embed = lru_cache(KEPT)(embed)
-        self.whole = lru_cache(KEPT)(self._whole)  # a prompt → its text for a window of which every frame reads it
+        self._embed = lru_cache(CACHED_PROMPTS)(embed)
+        self.whole = lru_cache(CACHED_PROMPTS)(self._whole)  # the text of a window whose frames share a prompt
 
     def text(self, frames: Sequence[int]) -> Tensor:
-        """2 L C, the negative prompt first, where all frames read one prompt; else 2 F L C. One half at guidance 1."""
+        """2 L C with the negative prompt first if all frames share a prompt, else 2 F L C. One half at guidance 1."""
         mixtures = [self._mixture(frame) for frame in frames]
         prompts = {new for _, new, _ in mixtures}
         if len(prompts) == 1 and all(weight == 1 for *_, weight in mixtures):
             return self.whole(*prompts)
         read = [blend(self._embed(old), self._embed(new), weight) for old, new, weight in mixtures]
-        if all(torch.equal(one, read[0]) for one in read[1:]):  # texts that differ in nothing that the network reads
+        if all(torch.equal(one, read[0]) for one in read[1:]):  # the network reads both prompts alike
             return self.whole(mixtures[0][1])
         return self._with_negative(torch.stack(read, dim=1))
 
     def free(self, prompt: str, frames: int) -> Tensor:
-        """The text of a clip that continues nothing, as the base stage reads it: 2 L C or 2 F L C."""
+        """The text of a clip that continues nothing: 2 L C or 2 F L C."""
         return self._with_negative(self._embed(prompt + self.suffix, frames), frames)
 
     def _whole(self, prompt: str) -> Tensor:
@@ -64,13 +68,13 @@ class PromptTable:
         return unconditional_first(negative.expand_as(conditional), conditional)
 
     def _mixture(self, frame: int) -> tuple[str, str, float]:
-        """That of the layout, with the suffix."""
+        """The layout's mixture with the suffix."""
         old, new, weight = self.layout.mixture(frame)
         return old + self.suffix, new + self.suffix, weight
 
 
 def blend(old: Tensor, new: Tensor, weight: float) -> Tensor:
-    """Embeddings … L C between two, each token as long as the tokens it lies between (a straight line is shorter)."""
+    """Interpolate embeddings … L C and keep each token's length between those of its ends."""
     if weight == 1.0:
         return new
     straight = torch.lerp(old, new, weight)

@@ -1,4 +1,4 @@
-"""What a request and a plan leave open, decided: by a bundle's networks and what it says of them. Runs no network."""
+"""Fills in what a request and a plan leave open, from a bundle's networks and their defaults. Runs no network."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from dataclasses import replace
 
 from extensions.long_video.base_frames import network_of
 from extensions.long_video.join_plan import JoinPlan
-from extensions.long_video.plan import CONDITIONED, OVERLAPS, Segment, SegmentPlan, default_strategy, is_watched
-from lavie.bundle import EXTENSION, Bundle
+from extensions.long_video.plan import CONDITIONED, OVERLAPS, Segment, SegmentPlan, default_strategy, resolve_flag
+from lavie.bundle import Bundle
 from lavie.cascade import Cascade
 from lavie.errors import RequestError
 from lavie.events import BASE
+from lavie.manifest import EXTENSION
 from lavie.request import Request
 
 
 def resolve(cascade: Cascade, request: Request, plan: SegmentPlan | JoinPlan) -> tuple[Request, SegmentPlan | JoinPlan]:
-    """Both with every value decided; the sampling is that of the network which the plan's strategy needs.
+    """Both with every value decided. The sampling is that of the network that the plan's strategy uses.
 
-    A video of segments that the conditioned network makes opens with a clip of the base network: with the guidance
-    that is asked for, else with that network's own.
+    A `conditioned` video opens with a clip of the base network, with the requested guidance or that network's default.
 
-    Raises as `Cascade.resolve` and `resolve_plan` do.
+    Raises as `Cascade.resolve` and `resolve_plan`.
     """
     asked, strategy = request.base.guidance, _strategy(cascade.bundle, plan.strategy)
     request = cascade.resolve(request, network=network_of(strategy))
@@ -34,17 +34,17 @@ def resolve(cascade: Cascade, request: Request, plan: SegmentPlan | JoinPlan) ->
 def resolve_plan(
     cascade: Cascade, request: Request, plan: SegmentPlan | JoinPlan | None = None
 ) -> SegmentPlan | JoinPlan:
-    """The plan with every value decided. Resolving it once more changes nothing.
+    """The plan with every value decided. Resolving it again changes nothing.
 
-    A strategy of None becomes `conditioned` where the bundle has such a network, else `corrected`; a seed of None is
-    the request's, and so is the negative prompt; the window is the request's frames, the overlap at most half of it;
-    it is anchored and guarded where that helps. Without a plan it is one segment of the request's prompt.
+    The strategy becomes `conditioned` if the bundle has such a network, else `corrected`; seed and negative prompt come
+    from the request, the window is its number of frames, the overlap at most half of it. Without a plan there is one
+    segment with the request's prompt.
 
     Args:
         request: resolved.
 
-    Raises RequestError for a request of one frame, and for a transition that is longer than the window has room for;
-    BundleError for a strategy whose network is missing.
+    Raises RequestError for a request of one frame and for a transition longer than the window allows, BundleError for a
+    strategy whose network is missing.
     """
     window = request.frames
     if window < 2:
@@ -59,12 +59,12 @@ def resolve_plan(
     if isinstance(plan, JoinPlan):
         return replace(plan, **decided)
     overlap = max(overlap for overlap in OVERLAPS if overlap <= min(plan.overlap, window // 2))
-    watched = {name: is_watched(decided["strategy"], getattr(plan, name)) for name in ("anchored", "guarded")}
+    watched = {name: resolve_flag(decided["strategy"], getattr(plan, name)) for name in ("anchored", "guarded")}
     return replace(plan, **decided, **watched, overlap=overlap)
 
 
 def _strategy(bundle: Bundle, asked: str | None) -> str:
-    """What is asked for, or the best that the bundle has a network for."""
+    """The requested strategy, or the best that the bundle has a network for."""
     strategy = asked
     if strategy is None:
         network = BASE if bundle.missing(EXTENSION) else EXTENSION

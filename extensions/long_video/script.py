@@ -1,4 +1,4 @@
-"""A pasted script → segments: one line a segment, or lines with times that are snapped to segments. Needs no torch."""
+"""Reads a script of segments: one prompt a line, or lines with times that are rounded to segments. Needs no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TIMED = re.compile(rf"\s*{_TIME}\s*[-–]\s*{_TIME}\s*:\s+(.*\S)\s*$")
 
 @dataclass(frozen=True)
 class Script:
-    """segments: what the script asks for. said: what its times became, sentences for a person."""
+    """The segments of a script, and sentences that tell a person how times were rounded."""
 
     segments: tuple[Segment, ...]
     said: tuple[str, ...] = ()
@@ -24,34 +24,35 @@ def parse_script(text: str, fps: float, window: int = 16, overlap: int = 4, star
     """Read a script.
 
     Args:
-        text: a segment's prompt a line, or `0s-2s: prompt` in every line (`0:30-1:05: prompt` for minutes); blank
-            lines are skipped.
-        fps: of the base stage, to find the frame of a time.
-        window, overlap: of the plan. start: frames that are there already; times count from behind them.
+        text: one prompt a line, or `0s-2s: prompt` in every line (`0:30-1:05: prompt` with minutes). Blank lines are
+            skipped.
+        fps: of the base stage.
+        window, overlap: of the plan.
+        start: frames that exist already; times count from the frame after them.
 
-    Raises RequestError with the line and the way out.
+    Raises RequestError that names the line.
     """
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
         raise RequestError("the script is empty: write one line for each segment")
     timed = [(number, line, _TIMED.match(line)) for number, line in lines]
     if not any(match for *_, match in timed):
-        return Script(_limited([Segment(line) for _, line in lines]))
+        return Script(_check_count([Segment(line) for _, line in lines]))
     for number, line, match in timed:
         if match is None:
             raise RequestError(f"line {number} has no times, others have: write `0s-2s: …` before {short(line)} too")
     first = window - (overlap if start else 0)
-    return _snapped([(number, *match.groups()) for number, _, match in timed], fps, first, window - overlap)
+    return _snap([(number, *match.groups()) for number, _, match in timed], fps, first, window - overlap)
 
 
-def _snapped(lines: list[tuple[int, str, str, str]], fps: float, first: int, more: int) -> Script:
-    """Each span ends at the border of a segment that is nearest; the next goes on from there.
+def _snap(lines: list[tuple[int, str, str, str]], fps: float, first: int, more: int) -> Script:
+    """Round the end of each span to the nearest border of segments.
 
-    first, more: frames of the first and of each further segment.
+    first, more: frames of the first segment and of each other one.
     """
     segments, said, count, before = [], [], 0, 0.0
     for number, begin, end, prompt in lines:
-        begins, ends = _seconds(begin), _seconds(end)
+        begins, ends = _parse_seconds(begin), _parse_seconds(end)
         if ends <= begins:
             raise RequestError(f"line {number} ends at {end} and begins at {begin}: give a later end")
         if begins < before:
@@ -65,7 +66,7 @@ def _snapped(lines: list[tuple[int, str, str, str]], fps: float, first: int, mor
             which = f"segment {wanted}" if wanted == count + 1 else f"segments {count + 1} to {wanted}"
             said.append(f"line {number}: {begins:g}–{ends:g} s became {span[0] / fps:g}–{span[1] / fps:g} s, {which}")
         count, before = wanted, ends
-    return Script(_limited(segments), tuple(said))
+    return Script(_check_count(segments), tuple(said))
 
 
 def _border(count: int, first: int, more: int) -> int:
@@ -73,13 +74,13 @@ def _border(count: int, first: int, more: int) -> int:
     return first + (count - 1) * more if count else 0
 
 
-def _seconds(time: str) -> float:
-    """`1.5` or `0:30`."""
+def _parse_seconds(time: str) -> float:
+    """Reads `1.5` or `0:30`."""
     minutes, _, seconds = time.rpartition(":")
     return 60 * float(minutes or 0) + float(seconds)
 
 
-def _limited(segments: list[Segment]) -> tuple[Segment, ...]:
+def _check_count(segments: list[Segment]) -> tuple[Segment, ...]:
     if len(segments) > MAX_SEGMENTS:
         raise RequestError(f"the script has {len(segments)} segments: shorten it to {MAX_SEGMENTS}")
     return tuple(segments)

@@ -1,6 +1,5 @@
-"""Adapters: community LoRA files understood, put on the networks beside their weights, taken off, baked, written.
+"""LoRA adapters and textual inversions: read, attached to networks beside their weights, baked, trained and written.
 
-Read on in this order: `adapter` and `tags` (values and prompts), `card`, `inspection` and `keep` (a file let in),
-`header`, `formats`, `names`, `changes`, `read` (how it is read), `apply`, `embeddings`, `bake`, `export`. All but
-`inspection`, `keep`, `changes` and those behind it need no torch. `training` makes adapters from media.
+`adapter` and `tags` are values, `files` reads and writes files, `deltas` and `hooks` change layers, `cascade` renders
+with adapters, `training` makes new ones.
 """

@@ -1,4 +1,4 @@
-"""An adapter as a value: which file, and how strongly. Needs no torch."""
+"""An adapter as a value, and the card of its file. Needs no torch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,60 @@ from dataclasses import dataclass
 from extensions.lora.names import UNET
 from lavie.values import check, check_kind, check_number, from_json, to_json
 
+LISTED = 20  # of unmatched names, of tags: as many as a card shows
+
+
+@dataclass(frozen=True)
+class AdapterCard:
+    """What an adapter's file says about itself. All texts are untrusted: escape them before showing them.
+
+    Args:
+        sha256, size: of the file; size in bytes.
+        family: the file format.
+        base_model: the model it was made for, in words.
+        unet_layers, text_layers: number of layers that it changes.
+        unmatched: number of layers in the file that the networks lack; `unmatched_names` has the first of them.
+        ranks, alphas: all that occur.
+        vectors: of a textual inversion, else 0.
+        trigger_words: what its maker says to write in the prompt.
+        tags: the most frequent words of its training captions.
+        preferred_weight: as its maker or owner recommends.
+        preview: path of a picture beside the file.
+        notes: parts of the metadata that could not be read.
+    """
+
+    sha256: str
+    size: int
+    name: str
+    family: str
+    base_model: str
+    unet_layers: int = 0
+    text_layers: int = 0
+    unmatched: int = 0
+    unmatched_names: tuple[str, ...] = ()
+    ranks: tuple[int, ...] = ()
+    alphas: tuple[float, ...] = ()
+    vectors: int = 0
+    title: str = ""
+    trigger_words: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    preferred_weight: float | None = None
+    description: str = ""
+    author: str = ""
+    licence: str = ""
+    preview: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """One line of JSON with the schema's version."""
+        return to_json(self, SCHEMA_VERSION)
+
+    @classmethod
+    def from_json(cls, text: str) -> AdapterCard:
+        """The inverse of `to_json`. Raises RequestError for anything else or a newer version."""
+        return from_json(cls, text, SCHEMA_VERSION, "an adapter's card")
+
+
 SCHEMA_VERSION = 1
 MAX_WEIGHT = 2.0
 MAX_NAME = 200  # characters
@@ -18,12 +72,15 @@ _UNSAFE = re.compile(r"[^\w.\- ]")  # in prompts, in paths and on pages
 
 @dataclass(frozen=True)
 class Adapter:
-    """sha256: of the file, which names it whatever it is called. name: as prompts call it, see `safe_name`.
+    """An adapter and its strength.
 
-    weight: −2 … 2, of what it changes in the UNet; negative is the opposite, 0 is off. text_weight: the same for the
-    text encoder, None for `weight`.
+    Args:
+        sha256: of the file, which identifies it.
+        name: as prompts call it, see `safe_name`.
+        weight: in the UNet, −2 … 2; negative is the opposite, 0 is off.
+        text_weight: in the text encoder, −2 … 2; None for `weight`.
 
-    Raises RequestError on any value outside its limits.
+    Raises RequestError for values outside these limits.
     """
 
     sha256: str
@@ -31,7 +88,7 @@ class Adapter:
     weight: float = 1.0
     text_weight: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_kind("an adapter's sha256", self.sha256, str)
         check(bool(_HASH.fullmatch(self.sha256)), f"sha256 is {self.sha256[:80]!r}: give 64 digits, 0 to f")
         check_kind("an adapter's name", self.name, str)
@@ -52,17 +109,17 @@ class Adapter:
 
     @classmethod
     def from_json(cls, text: str) -> Adapter:
-        """The inverse of `to_json`. Raises RequestError for what is no adapter or comes from a newer version."""
+        """The inverse of `to_json`. Raises RequestError for anything else or a newer version."""
         return from_json(cls, text, SCHEMA_VERSION, "an adapter")
 
 
 def safe_name(text: str) -> str:
-    """A name for prompts, paths and pages, made from a file's or a title."""
+    """A name for prompts, paths and pages, made from a file name or a title."""
     return _UNSAFE.sub("_", text).strip(" .")[:MAX_NAME].rstrip(" .")
 
 
 def check_different(adapters: Sequence[Adapter]) -> None:
-    """Raises RequestError where one file is asked for twice: which of the weights is meant?"""
+    """Raises RequestError if the same file occurs twice."""
     seen = set()
     for adapter in adapters:
         twice = f"the adapter {adapter.name!r} is asked for twice: keep one, with the weight you want"

@@ -1,4 +1,4 @@
-"""Adapters merged into the weights of a new bundle, which then needs no adapter. The source stays as it is."""
+"""Merges adapters into the weights of a new bundle, which then needs no adapter. The source stays unchanged."""
 
 from __future__ import annotations
 
@@ -14,27 +14,29 @@ from extensions.lora.deltas import LayerDelta
 from extensions.lora.files.read import AdapterDeltas
 from extensions.lora.hooks import AdapterHooks
 from extensions.lora.names import TEXT, UNET
-from lavie.bundle import EXTENSION, MANIFEST, TEXT_ENCODER, Bundle
+from lavie.bundle import Bundle
 from lavie.errors import AdapterError, LavieError
 from lavie.events import BASE
+from lavie.manifest import EXTENSION, MANIFEST, TEXT_ENCODER
 from lavie.training.assemble import check_output, write_changed
+from lavie.values import parse_object
 
-PARTS_OF = {BASE: UNET, EXTENSION: UNET, TEXT_ENCODER: TEXT}  # components that adapters change
+PARTS_OF = {BASE: UNET, EXTENSION: UNET, TEXT_ENCODER: TEXT}  # components that adapters delta
 
 
 def bake(
-    source: Path | str, adapters: Sequence[Adapter], changes: Callable[[Adapter], AdapterDeltas], out: Path | str
+    source: Path | str, adapters: Sequence[Adapter], deltas: Callable[[Adapter], AdapterDeltas], out: Path | str
 ) -> Path:
-    """Write a bundle whose base network (and extension network, and text encoder) has the adapters merged in.
+    """Write a bundle with the adapters merged into its base network, extension network and text encoder.
 
-    The sum is taken in float64 and rounded once, to the float16 of a bundle. The whole manifest is kept, with the
-    adapters and their weights in it under `adapters`.
+    The sum is taken in float64 and rounded once, to the float16 of a bundle. The manifest is kept and lists the
+    adapters with their weights under `adapters`.
 
     Args:
-        changes: reads an adapter's file for the networks of `source`, as in `apply.put_on`.
-        out: a new folder, or a bundle that is replaced once the new one is whole.
+        deltas: reads an adapter's file for the networks of `source`, as in `hooks.set_adapters`.
+        out: a new folder, or a bundle to replace once the new one is complete.
 
-    Raises AdapterError where nothing is merged or `out` cannot be written, BundleError for a damaged source.
+    Raises AdapterError if nothing is merged or `out` cannot be written, BundleError for a damaged source.
     """
     source, out = Path(source), Path(out)
     check_different(adapters)
@@ -45,7 +47,7 @@ def bake(
         raise AdapterError(
             f"{out} is the bundle to start from, or is there and no bundle: give a new folder for the result"
         ) from None
-    read = [(adapter, changes(adapter)) for adapter in adapters]
+    read = [(adapter, deltas(adapter)) for adapter in adapters]
     components = {}
     for name, part in PARTS_OF.items():
         weighed = [(found.of(part), adapter.weight_of(part)) for adapter, found in read]
@@ -53,7 +55,7 @@ def bake(
             components[name] = merge(bundle.load(name, torch.float64), weighed)
     if not components:
         raise AdapterError("the adapters change nothing at these weights: give one a weight other than 0")
-    manifest = json.loads((source / MANIFEST).read_text(encoding="utf-8"))
+    manifest = parse_object((source / MANIFEST).read_text(encoding="utf-8"))
     manifest["adapters"] = [json.loads(adapter.to_json()) for adapter in adapters]
     try:
         write_changed(out, source, components, manifest)
@@ -65,15 +67,15 @@ def bake(
 
 @torch.no_grad()
 def merge(network: nn.Module, weighed: Iterable[tuple[dict[str, LayerDelta], float]]) -> nn.Module:
-    """Add changes, each with its weight, to the weights of a network, in the network's number type and in place.
+    """Add weighted deltas to the weights of a network, in place and in its number type.
 
-    Raises AdapterError for a change that no layer has room for, see `AdapterHooks.check`.
+    Raises AdapterError for a delta that fits no layer, see `AdapterHooks.check`.
     """
     checked = AdapterHooks(network)
     layers = dict(network.named_modules())
-    for changes, weight in weighed:
-        checked.check(changes)
-        for name, change in changes.items():
+    for deltas, weight in weighed:
+        checked.check(deltas)
+        for name, delta in deltas.items():
             target = layers[name].weight
-            target[:, : change.shape[1]] += weight * change.delta(target.dtype).to(target.device)
+            target[:, : delta.shape[1]] += weight * delta.delta(target.dtype).to(target.device)
     return network

@@ -1,8 +1,8 @@
-"""What an adapter does to one layer: a change of its weight, kept in factors.
+"""The change of one layer's weight by an adapter, kept in factors.
 
-The change is scale × product(factors), with scale = alpha / rank. The scale stays a number beside the factors and is
-applied between them: baked into one of them in half precision, alpha 1 at rank 128 would fall among the numbers that
-have few digits left, and applied to the product, a very small one would come too late for the largest number there is.
+The delta is scale × product(factors) with scale = alpha / rank. The scale is applied between the factors: multiplied
+into one of them in half precision, alpha 1 at rank 128 would lose digits; multiplied with the product, a small scale
+would come after an overflow.
 
 Sources: LoRA (Hu et al., arXiv 2106.09685), LoHa (FedPara, arXiv 2108.06098), LoKr and Tucker cores (LyCORIS,
 arXiv 2309.14859).
@@ -18,13 +18,15 @@ from torch import Tensor, nn
 
 
 class LayerDelta:
-    """The base of the three kinds. Factors may need gradients: an adapter that is trained is the same object.
+    """The base of the three kinds. In training the factors need gradients.
 
-    alpha, rank: their ratio is the scale; a rank of None is a scale of 1. shape: of the layer's weight, out in or
-    out in k k. factors: by the roles of `formats`.
+    Args:
+        alpha, rank: their ratio is the scale; with a rank of None it is 1.
+        shape: of the layer's weight, out in or out in k k.
+        factors: by the roles of `formats`.
     """
 
-    def __init__(self, alpha: float, rank: int | None, shape: tuple[int, ...], factors: dict[str, Tensor]):
+    def __init__(self, alpha: float, rank: int | None, shape: tuple[int, ...], factors: dict[str, Tensor]) -> None:
         self.alpha, self.rank, self.shape, self.factors = alpha, rank, shape, factors
 
     @property
@@ -32,17 +34,17 @@ class LayerDelta:
         return 1.0 if self.rank is None else self.alpha / self.rank
 
     def delta(self, dtype: torch.dtype) -> Tensor:
-        """The change of the weight, scale included, in its shape, computed in `dtype`."""
+        """The change of the weight in its shape, scale included, computed in `dtype`."""
         factors = {role: factor.to(dtype) for role, factor in self.factors.items()}
         return self.scale * self._product(factors).reshape(self.shape)
 
-    def of(self, layer: nn.Module, x: Tensor) -> Tensor:
-        """What the layer's output changes by for the input x, in the number type of x."""
+    def apply(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """The change of the layer's output for the input x, in the number type of x."""
         product = self._product({role: factor.to(x.device, torch.float32) for role, factor in self.factors.items()})
         return _run(layer, x, (self.scale * product).reshape(self.shape).to(x.dtype))
 
-    def move(self, function: Callable[[Tensor], Tensor]) -> None:
-        """Put `function` of each factor in its place, such as a move to another device."""
+    def map_factors(self, function: Callable[[Tensor], Tensor]) -> None:
+        """Replace each factor by `function` of it, such as a move to another device."""
         self.factors = {role: function(factor) for role, factor in self.factors.items()}
 
     def _product(self, factors: dict[str, Tensor]) -> Tensor:
@@ -52,19 +54,19 @@ class LayerDelta:
 class LowRank(LayerDelta):
     """up · down. `down` is r in, or r in k k with the layer's kernel; `up` is out r."""
 
-    def __init__(self, alpha: float, down: Tensor, up: Tensor):
+    def __init__(self, alpha: float, down: Tensor, up: Tensor) -> None:
         super().__init__(alpha, len(down), (len(up), *down.shape[1:]), {"down": down, "up": up})
 
     @classmethod
-    def read(cls, alpha: float, shape: tuple[int, ...], factors: dict[str, Tensor]) -> LowRank:
-        """From factors as files have them: a 1×1 kernel there or not, and a Tucker core, which is put into `down`."""
+    def from_factors(cls, alpha: float, shape: tuple[int, ...], factors: dict[str, Tensor]) -> LowRank:
+        """Build it from a file's factors: with or without a 1×1 kernel; a Tucker core is multiplied into `down`."""
         down, up, mid = factors["down"], factors["up"], factors.get("mid")
         if mid is not None:  # r s k k · s in
             down = torch.einsum("rskl,si->rikl", mid.float(), down.flatten(1).float())
         return cls(alpha, down.reshape(len(down), *shape[1:]), up.flatten(1))
 
-    def of(self, layer: nn.Module, x: Tensor) -> Tensor:
-        """As in `LayerDelta.of`, through the narrow middle: the product is never made."""
+    def apply(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """See `LayerDelta.apply`. Goes through the narrow middle and never computes the product."""
         narrow, up = self.scale * _run(layer, x, self.factors["down"].to(x)), self.factors["up"].to(x)
         return F.linear(narrow, up) if isinstance(layer, nn.Linear) else F.conv2d(narrow, up[:, :, None, None])
 
@@ -86,7 +88,7 @@ class Hadamard(LayerDelta):
 
 
 class Kronecker(LayerDelta):
-    """LoKr: the Kronecker product of a small matrix and a larger one, each whole or itself a product."""
+    """LoKr: the Kronecker product of a small and a large matrix, each whole or a product."""
 
     def _product(self, factors: dict[str, Tensor]) -> Tensor:
         small, large = (self._factor(factors, number) for number in (1, 2))
@@ -109,7 +111,7 @@ def _tucker(core: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _run(layer: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
-    """The layer's own operation with another weight and no bias, on as many channels as the weight is for."""
+    """The layer's own operation with another weight and no bias, on as many channels as the weight has."""
     if isinstance(layer, nn.Linear):
         return F.linear(x, weight)
     return F.conv2d(x[:, : weight.shape[1]], weight, None, layer.stride, layer.padding, layer.dilation)

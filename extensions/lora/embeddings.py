@@ -1,5 +1,6 @@
-"""Textual inversions: words with vectors of their own (Gal et al., arXiv 2208.01618), known for as long as a block
-lasts. The tokenizer in use is a copy, the text model's table of embeddings is not touched.
+"""Textual inversions: words with vectors of their own (Gal et al., arXiv 2208.01618), known within a block.
+
+The tokenizer in use is a copy, and the text model's table of embeddings stays unchanged.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from tokenizers import AddedToken
@@ -21,7 +23,7 @@ _WORD = re.compile(r"[^\s<>:,]+|<[^\s<>:,]+>")
 
 
 def spell(prompt: str, words: Mapping[str, Tensor]) -> str:
-    """The prompt with a token for every vector of the words in it: `toy` of two vectors becomes `toy toy_1`."""
+    """The prompt with one token for each vector of a word: `toy` with two vectors becomes `toy toy_1`."""
     for word in sorted(words, key=len, reverse=True):
         whole = rf"(?<!\w){re.escape(word)}(?!\w)"
         prompt = re.sub(whole, lambda _, word=word: " ".join(_tokens(word, words[word])), prompt)
@@ -29,22 +31,22 @@ def spell(prompt: str, words: Mapping[str, Tensor]) -> str:
 
 
 @contextmanager
-def known_words(encoder: TextEncoder, model: nn.Module, words: Mapping[str, Tensor]) -> Iterator[None]:
+def extend_vocabulary(encoder: TextEncoder, model: nn.Module, words: Mapping[str, Tensor]) -> Iterator[None]:
     """Let an encoder and its text model read words by vectors of their own.
 
     Args:
-        encoder: its tokenizer is another one inside the block.
-        model: the CLIP text model, on any device, offloaded or not.
-        words: word → N C, as `read.read_embedding` gives them. Prompts must be spelled out (`spell`). Vectors may need
-            gradients: they are looked up at each call.
+        encoder: gets another tokenizer within the block.
+        model: the CLIP text model on any device, offloaded or not.
+        words: word → N C, see `read.read_embedding`. Prompts must pass through `spell`. The vectors may need gradients
+            and are looked up at each call.
 
-    Raises RequestError for a word that cannot be one, or that the tokenizer has in its vocabulary already.
+    Raises RequestError for a word that is malformed or already in the vocabulary.
     """
     tokenizer, plain = copy.deepcopy(encoder.tokenizer), encoder.tokenizer
     added = [_add(tokenizer, token) for word, rows in words.items() for token in _tokens(word, rows)]
     table = model.get_input_embeddings()
     numbers = torch.tensor(added, dtype=torch.long)
-    seen = threading.local()  # the ids of the call that is on its way, in each thread that calls
+    seen = threading.local()  # the ids of the current call, per thread
 
     def hide(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
         seen.ids = inputs[0]
@@ -70,8 +72,8 @@ def _tokens(word: str, rows: Tensor) -> list[str]:
     return [word, *(f"{word}_{number}" for number in range(1, len(rows)))]
 
 
-def _add(tokenizer, token: str) -> int:
-    """The number of a new token."""
+def _add(tokenizer: Any, token: str) -> int:
+    """Add a token and return its number."""
     if not _WORD.fullmatch(token):
         raise RequestError(f"an embedding is called {short(token)}: give a word without spaces, commas and colons")
     if token in tokenizer.get_vocab():

@@ -1,10 +1,10 @@
-"""Adapters on a network, beside its weights: any number at once, weighed anew at any time, taken off without a trace.
+"""Attaches adapters to a network beside its weights: any number at once, with weights that may change at any time.
 
-The branches are our own hooks instead of peft's layers: peft renames the network's parameters, which the layer-by-layer
-offloading of `lavie.residency` cannot follow, and its loaders are wrong about mixed alphas, its hot swap about names.
-A hook only ever adds to an output, so weight 0 and no adapter are the same bits, and LoRA, LoHa and LoKr share a layer.
+Hooks replace peft's layers here: peft renames the network's parameters, which breaks the layer-by-layer offloading of
+`lavie.residency`, and mishandles mixed alphas. A hook only adds to an output, so weight 0 gives the bits of the plain
+network, and LoRA, LoHa and LoKr may share a layer.
 
-A `lavie.layers.TextContext` keeps keys and values: where weights change, make a new one, as `sampling.Guided` does.
+A `lavie.layers.TextContext` caches keys and values: make a new one when weights change, as `sampling.Guided` does.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,118 +22,118 @@ from extensions.lora.deltas import LayerDelta
 from extensions.lora.files.read import AdapterDeltas
 from lavie.errors import AdapterError
 
-_NAME = "adapter_rack"  # under which a network keeps its rack
+_NAME = "adapter_hooks"  # under which a network keeps its hooks
 
 
 def set_adapters(
-    network: nn.Module, part: str, adapters: Sequence[Adapter], changes: Callable[[Adapter], AdapterDeltas]
+    network: nn.Module, part: str, adapters: Sequence[Adapter], deltas: Callable[[Adapter], AdapterDeltas]
 ) -> None:
-    """Let `network` carry exactly these adapters at these weights. What it carries already is weighed, not read again.
+    """Attach exactly these adapters with these weights. Adapters that are attached already are not read again.
 
     Args:
-        network: a base UNet or its companion, or a text encoder; on any device, offloaded or not.
-        part: `names.UNET` or `names.TEXT`, says which changes and which weight of an adapter are meant.
-        changes: reads an adapter's file, such as `read_deltas` on the file of its sha256. It is called for adapters
-            that are new on this network and have a weight.
+        network: a base UNet, an extension network or a text encoder, on any device, offloaded or not.
+        part: `names.UNET` or `names.TEXT`; selects the deltas and weights of the adapters.
+        deltas: reads an adapter's file, such as `read_deltas`. It is called for new adapters with a weight other than
+        0.
 
-    Raises RequestError for an adapter that is asked for twice, AdapterError where a change fits no layer; the network
-    carries what it did before then.
+    Raises RequestError for an adapter that occurs twice, AdapterError for a delta that fits no layer; the network then
+    stays as it was.
     """
     check_different(adapters)
-    rack = hooks_of(network)
+    hooks = hooks_of(network)
     weights = {adapter.sha256: adapter.weight_of(part) for adapter in adapters}
-    new = [adapter for adapter in adapters if adapter.sha256 not in rack.weights and weights[adapter.sha256]]
-    read = {adapter.sha256: changes(adapter).of(part) for adapter in new}
-    for found in read.values():  # all of them before any is hung up
-        rack.check(found)
+    new = [adapter for adapter in adapters if adapter.sha256 not in hooks.weights and weights[adapter.sha256]]
+    read = {adapter.sha256: deltas(adapter).of(part) for adapter in new}
+    for found in read.values():  # check all before any is added
+        hooks.check(found)
     for key, found in read.items():
-        rack.hold(key, found)
-    for key in rack.weights.keys() - weights.keys():
-        rack.release(key)
-    rack.weights.update({key: weight for key, weight in weights.items() if key in rack.weights})
+        hooks.add(key, found)
+    for key in hooks.weights.keys() - weights.keys():
+        hooks.remove(key)
+    hooks.weights.update({key: weight for key, weight in weights.items() if key in hooks.weights})
 
 
 def remove_adapters(network: nn.Module) -> None:
     """Remove all adapters and every trace of them."""
-    rack = hooks_of(network)
-    for key in list(rack.weights):
-        rack.release(key)
+    hooks = hooks_of(network)
+    for key in list(hooks.weights):
+        hooks.remove(key)
     del network._modules[_NAME]
 
 
 def hooks_of(network: nn.Module) -> AdapterHooks:
-    """The rack of a network, hung there if it has none."""
+    """The hooks of a network, created if it has none."""
     if _NAME not in network._modules:
         network.add_module(_NAME, AdapterHooks(network))
     return network._modules[_NAME]
 
 
 class AdapterHooks(nn.Module):
-    """What adapters add to the layers of one network.
+    """The adapters of one network.
 
-    It is a module so that it moves with the network, and has no parameters so that the network's own stay as they are:
-    their names, its state, and what accelerate looks at to offload layer by layer.
+    It is a module so that it moves with the network. It has no parameters, so the network's parameter names and state
+    stay as they are, also for accelerate's layer-by-layer offloading.
     """
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.weights: dict[str, float] = {}  # by the adapter's key; changing one takes effect at the next call
-        self._changes: dict[str, dict[str, LayerDelta]] = {}  # layer → key → change
+        self.weights: dict[str, float] = {}  # by adapter; changes take effect at the next call
+        self._deltas: dict[str, dict[str, LayerDelta]] = {}  # layer → key → delta
         self._hooks: dict[str, torch.utils.hooks.RemovableHandle] = {}
         self._layers = dict(network.named_modules())
 
-    def check(self, changes: Mapping[str, LayerDelta]) -> None:
-        """Raises AdapterError for a change that no layer of the network has room for.
+    def check(self, deltas: Mapping[str, LayerDelta]) -> None:
+        """Raises AdapterError for a delta that fits no layer of the network.
 
-        A convolution may read more channels than the change is for: the network that is told known frames reads them
-        behind the noisy latents, which are all that the base network's first layer knows.
+        A convolution may have more input channels than the delta: the extension network reads the known frames'
+        channels after the noisy latents.
         """
-        for name, change in changes.items():
+        for name, delta in deltas.items():
             layer = self._layers.get(name)
             out, into, *kernel = layer.weight.shape if isinstance(layer, (nn.Linear, nn.Conv2d)) else (0, 0)
-            wider = isinstance(layer, nn.Conv2d) and change.shape[1] < into
-            if tuple(change.shape) != (out, change.shape[1] if wider else into, *kernel):
+            wider = isinstance(layer, nn.Conv2d) and delta.shape[1] < into
+            if tuple(delta.shape) != (out, delta.shape[1] if wider else into, *kernel):
                 raise AdapterError(
-                    f"the network has no layer {name!r} of shape {list(change.shape)}: give changes read for it"
+                    f"the network has no layer {name!r} of shape {list(delta.shape)}: give changes read for it"
                 )
 
-    def hold(self, key: str, changes: Mapping[str, LayerDelta], weight: float = 1.0) -> None:
-        """Add an adapter. changes: by the layers' names. Factors that need no gradient take the layer's number type."""
-        self.check(changes)
+    def add(self, key: str, deltas: Mapping[str, LayerDelta], weight: float = 1.0) -> None:
+        """Add an adapter. deltas: by layer name. Factors without gradients take the layer's number type."""
+        self.check(deltas)
         self.weights[key] = weight
-        for name, change in changes.items():
+        for name, delta in deltas.items():
             layer = self._layers[name]
-            held = copy.copy(change)  # the caller may put the same one on another network, or bake it
-            held.move(partial(_like, layer.weight))
-            self._changes.setdefault(name, {})[key] = held
+            held = copy.copy(delta)  # the caller may use the same one elsewhere
+            held.map_factors(partial(_match_layer, layer.weight))
+            self._deltas.setdefault(name, {})[key] = held
             if name not in self._hooks:
-                self._hooks[name] = layer.register_forward_hook(partial(self._add, self._changes[name]))
+                self._hooks[name] = layer.register_forward_hook(partial(self._add, self._deltas[name]))
 
-    def release(self, key: str) -> None:
-        """Take an adapter away; layers that no other changes lose their hook."""
+    def remove(self, key: str) -> None:
+        """Remove an adapter, and the hooks of layers that no other adapter changes."""
         del self.weights[key]
-        for name, changes in list(self._changes.items()):
-            changes.pop(key, None)
-            if not changes:
-                del self._changes[name]
+        for name, deltas in list(self._deltas.items()):
+            deltas.pop(key, None)
+            if not deltas:
+                del self._deltas[name]
                 self._hooks.pop(name).remove()
 
-    def _add(self, changes: dict[str, LayerDelta], layer: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
-        for key in sorted(changes):  # sums are rounded: their order must not tell which adapter came first
+    def _add(self, deltas: dict[str, LayerDelta], layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        for key in sorted(deltas):  # rounding must not depend on the order of adapters
             if weight := self.weights[key]:
-                output = torch.add(output, changes[key].of(layer, inputs[0]), alpha=weight)
+                output = torch.add(output, deltas[key].apply(layer, inputs[0]), alpha=weight)
         return output
 
     def _apply(self, function: Callable[[Tensor], Tensor], recurse: bool = True) -> AdapterHooks:
-        """What `network.to(…)` does to each tensor."""
-        for changes in self._changes.values():
-            for change in changes.values():
-                change.move(function)
+        """What `network.to(…)` calls for each tensor."""
+        for deltas in self._deltas.values():
+            for delta in deltas.values():
+                delta.map_factors(function)
         return super()._apply(function, recurse)
 
 
-def _like(weight: Tensor, factor: Tensor) -> Tensor:
-    """A factor in the number type and on the device of the layer's weight; an offloaded weight is on no real device."""
+def _match_layer(weight: Tensor, factor: Tensor) -> Tensor:
+    """A factor in the number type and on the device of a layer's weight; offloaded weights are on the meta device."""
     if factor.requires_grad:
         return factor
     device = factor.device if weight.is_meta else weight.device

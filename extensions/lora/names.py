@@ -1,7 +1,7 @@
-"""Which layers of the networks an adapter may change, and every way in which files call them. Needs no torch.
+"""The layers that an adapter may change, and all names that files give them. Needs no torch.
 
-The table is made from the network's own names, so nothing is guessed back from a flattened name: of the paths of SD 1
-and LaVie no two are alike once their dots are underscores.
+The table of names is built from the network's own names, so no flattened name has to be guessed back: no two paths of
+SD 1 and LaVie are alike with underscores in place of dots.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _OLD_TEXT = {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v", "out_proj": "
 
 @dataclass(frozen=True)
 class Targets:
-    """The layers of a UNet and of a text encoder that adapters may change: linear ones and 2-D convolutions."""
+    """The layers of a UNet and a text encoder that adapters may change: linear ones and 2-D convolutions."""
 
     unet: Shapes = field(default_factory=dict)
     text: Shapes = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Targets:
         return self.unet if part == UNET else self.text
 
     def find(self, name: str) -> tuple[str, str] | None:
-        """The part and the layer that a file means by `name`; None where the networks have no such layer."""
+        """The part and layer that a file calls `name`; None if the networks have no such layer."""
         return self._table.get(name)
 
     @property
@@ -51,14 +51,14 @@ class Targets:
 
 
 def kohya_name(part: str, layer: str) -> str:
-    """What kohya-ss calls a layer, the form that most tools read."""
+    """kohya-ss' name of a layer, which most tools read."""
     if part == UNET:
         return _FLAT_UNET[0] + flat(layer)
     return _FLAT_TEXT[0] + flat(_TEXT_ROOT + layer.removeprefix(_TEXT_ROOT))
 
 
 def flat(name: str) -> str:
-    """A path as kohya-ss writes it."""
+    """A path with underscores, as kohya-ss writes it."""
     return name.replace(".", "_")
 
 

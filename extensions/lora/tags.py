@@ -1,8 +1,8 @@
-"""Adapters asked for inside a prompt, as AUTOMATIC1111's web UI writes them. Needs no torch.
+"""Adapter tags in prompts, in the syntax of AUTOMATIC1111's web UI. Needs no torch.
 
     <lora:name>  <lora:name:0.8>  <lora:name:TEXT:UNET>  <lora:name:te=0.5:unet=0.8>
 
-Other tags, such as `<hypernet:…>`, and whatever else stands between angle brackets stay in the text.
+Other tags, such as `<hypernet:…>`, stay in the text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TEXT, _UNET, _RANK = "te", "unet", "dyn"
 
 @dataclass(frozen=True)
 class TagWeights:
-    """An adapter by the name that a prompt gives it. text_weight: None for `weight`, as in `Adapter`."""
+    """The name and weights in a tag. text_weight: None for `weight`, as in `Adapter`."""
 
     name: str
     weight: float = 1.0
@@ -31,16 +31,16 @@ class TagWeights:
 
 
 def take_tags(prompt: str) -> tuple[str, tuple[TagWeights, ...]]:
-    """The prompt without its tags, and the adapters they ask for, in their order.
+    """The prompt without its tags, and the tags in order. A prompt without tags is returned unchanged.
 
-    A prompt without tags comes back as it is. Raises RequestError for a tag whose weights cannot be read.
+    Raises RequestError for a tag whose weights cannot be read.
     """
     asked = tuple(_read(match[0], match[1]) for match in TAG.finditer(prompt))
     return (_GAP.sub(" ", TAG.sub(" ", prompt)).strip(), asked) if asked else (prompt, ())
 
 
 def with_tags(prompt: str, adapters: Sequence[Adapter]) -> str:
-    """The prompt behind a tag for each adapter that it has none for: what `take_tags` takes out again."""
+    """The prompt after a tag for each adapter that it does not name yet; the inverse of `take_tags`."""
     there = {asked.name for asked in take_tags(prompt)[1]}
     return " ".join([*(_tag(adapter) for adapter in adapters if adapter.name not in there), prompt])
 
@@ -52,9 +52,9 @@ def _tag(adapter: Adapter) -> str:
 
 
 def find_adapters(asked: Sequence[TagWeights], known: Mapping[str, str]) -> tuple[Adapter, ...]:
-    """The adapters that were asked for by name. known: names → sha256; case does not matter where one name fits.
+    """The adapters that tags name. known: name → sha256; case is ignored where only one name fits.
 
-    Raises RequestError for a name that is not known, with the nearest ones, and for one that is asked for twice.
+    Raises RequestError for an unknown name, listing the nearest, and for one that occurs twice.
     """
     adapters = tuple(Adapter(*_known(one.name, known), one.weight, one.text_weight) for one in asked)
     check_different(adapters)

@@ -1,7 +1,8 @@
-"""The published weights of the LaVie family → a bundle, and a bundle compared with what was written. No network.
+"""Converts the published weights of the LaVie family to a bundle, and compares a bundle with its record. Uses no
+network.
 
-A `.pt` file is a pickle in a zip: a program. It is looked at without being run (`archive`, `pickles`), opened by torch
-in a process of its own that has no network and little memory (`child`, `isolation`), and written on tensor by tensor
-(`streaming`). `facts` and `layout` say what was published, `convert` makes a bundle of it, `record` keeps what was
-made, `verify` compares. This module imports none of them: the process needs neither diffusers nor transformers.
+A `.pt` file is a pickle in a zip, that is, a program. `archive` inspects it without running it. `child` opens it in a
+process without network and with little memory (`isolation`) and writes it tensor by tensor. `facts` and `layout`
+describe what was published, `convert` makes a bundle, `verify` compares. This module imports none of them, so that the
+process needs neither diffusers nor transformers.
 """

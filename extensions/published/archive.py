@@ -1,7 +1,7 @@
-"""The zip that `torch.save` writes, looked at before torch opens it. Needs no torch.
+"""Inspects the zip that `torch.save` writes before torch opens it. Needs no torch.
 
-torch packs nothing: each entry is stored as it is, one behind the other. So anything packed, overlapping, of a name of
-its own, or larger than the file is none of its work: a bomb, a script, or damage.
+torch stores each entry unpacked, one after the other. Packed or overlapping entries, unknown names and sizes beyond the
+file's own are a bomb, a script or damage.
 """
 
 from __future__ import annotations
@@ -36,19 +36,24 @@ _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _VALUES = ("BINUNICODE", "SHORT_BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT")
 _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _CODE = ("GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID")
-WRAPPERS = ("ema", "state_dict")  # under which weights lie, where they do not lie at the top
+WRAPPERS = ("ema", "state_dict")  # keys under which weights may lie
 
 
 @dataclass(frozen=True)
 class Global:
-    """A name in a pickle, as text: what it stands for is never looked up."""
+    """A name in a pickle, as text; it is never looked up."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Storage:
-    """A block of numbers. key: its entry in the archive. size: how many numbers it is said to hold."""
+    """A block of numbers.
+
+    Args:
+        key: its entry in the archive.
+        size: the number of numbers it claims to hold.
+    """
 
     kind: str
     key: str
@@ -56,8 +61,8 @@ class Storage:
 
 
 @dataclass(frozen=True)
-class Described:
-    """A tensor. start: number of the storage at which it begins."""
+class TensorInfo:
+    """A tensor. start: its first number in the storage."""
 
     storage: Storage
     start: int
@@ -66,32 +71,35 @@ class Described:
 
     @property
     def dtype(self) -> str:
-        """As safetensors names it."""
+        """The number type as safetensors names it."""
         return STORAGES[self.storage.kind][0]
 
 
-def weights_in(path: Path, archive: Archive) -> tuple[str | None, dict[str, Described]]:
-    """Where the weights lie (None: at the top) and what they are, each inside its storage. Raises BundleError."""
+def find_weights(path: Path, archive: Archive) -> tuple[str | None, dict[str, TensorInfo]]:
+    """The key under which the weights lie (None: at the top), and the weights, each within its storage.
+
+    Raises BundleError for anything else.
+    """
     try:
         content = _follow(path, archive.pickle)
     except BundleError:
         raise
-    except Exception as error:  # whatever a stack machine can be made to stumble over
+    except Exception as error:  # a malformed pickle may raise anything
         said = short(str(error) or type(error).__name__)
         raise BundleError(f"{path.name} holds no readable table of tensors ({said}): {FETCH_AGAIN}") from None
     wrapper = next(
         (name for name in WRAPPERS if isinstance(content, dict) and isinstance(content.get(name), dict)), None
     )
     weights = content[wrapper] if wrapper else content
-    if not isinstance(weights, dict) or not weights or not all(isinstance(v, Described) for v in weights.values()):
+    if not isinstance(weights, dict) or not weights or not all(isinstance(v, TensorInfo) for v in weights.values()):
         raise BundleError(f"{path.name} holds something else than weights: give a file of weights, as published")
     for name, tensor in weights.items():
         _check_inside(path, name, tensor, archive)
     return wrapper, weights
 
 
-def _check_inside(path: Path, name: str, tensor: Described, archive: Archive) -> None:
-    """A tensor must have all its numbers in the file: strides may repeat few numbers as endlessly many."""
+def _check_inside(path: Path, name: str, tensor: TensorInfo, archive: Archive) -> None:
+    """All numbers of a tensor must be in the file: strides may repeat few numbers endlessly."""
     storage = tensor.storage
     stored = archive.storages.get(storage.key)
     if stored != storage.size * STORAGES[storage.kind][1]:
@@ -134,7 +142,7 @@ def _follow(path: Path, pickle: bytes) -> Any:
 
 
 def _step(path: Path, name: str, argument: Any, stack: list[Any]) -> None:
-    """One instruction that needs neither marks nor the memo."""
+    """Run one instruction that needs neither marks nor the memo."""
     if name in _CONSTANTS:
         stack.append(_CONSTANTS[name])
     elif name in _VALUES:
@@ -150,14 +158,14 @@ def _step(path: Path, name: str, argument: Any, stack: list[Any]) -> None:
         stack.append(_storage(stack.pop()))
     elif name == "REDUCE":
         arguments, called = stack.pop(), stack.pop()
-        stack.append(_called(called, arguments))
+        stack.append(_call(called, arguments))
     elif name in ("SETITEM", "APPEND"):
         count = 2 if name == "SETITEM" else 1
         items = stack[-count:]
         del stack[-count:]
         _add(f"{name}S", stack, items)
     elif name == "BUILD":
-        stack.pop()  # notes that modules leave on their dicts; nothing reads them here
+        stack.pop()  # attributes that modules leave on their dicts
     else:
         named = f"names {short(argument.replace(' ', '.'))}" if name in ("GLOBAL", "INST") else f"uses {name}"
         why = "which can run code" if name in _CODE else "which no table of tensors needs"
@@ -186,7 +194,7 @@ def _storage(described: Any) -> Storage:
     return Storage(named.name, key, size)
 
 
-def _called(called: Any, arguments: Any) -> Any:
+def _call(called: Any, arguments: Any) -> Any:
     if called == Global(_DICT) and arguments == ():
         return {}
     if called == Global(_PARAMETER):
@@ -196,7 +204,7 @@ def _called(called: Any, arguments: Any) -> Any:
     storage, start, shape, stride = arguments[:4]
     if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in (start, *shape, *stride)):
         raise ValueError("a tensor without a storage or a shape")
-    return Described(storage, start, tuple(shape), tuple(stride))
+    return TensorInfo(storage, start, tuple(shape), tuple(stride))
 
 
 MAX_ENTRIES = 20_000  # LaVie's largest has 1 163
@@ -212,14 +220,17 @@ FETCH_AGAIN = "get the file again from where it came"
 
 @dataclass(frozen=True)
 class Archive:
-    """pickle: what names the tensors. storages: key → bytes of each block of numbers."""
+    """Args:
+    pickle: names the tensors.
+    storages: key → bytes of each block of numbers.
+    """
 
     pickle: bytes
     storages: dict[str, int]
 
 
 def read_archive(path: Path) -> Archive:
-    """The pickle and the sizes, with nothing run or unpacked. Raises BundleError for what torch did not write."""
+    """The pickle and the sizes; nothing is run or unpacked. Raises BundleError for archives not written by torch."""
     with path.open("rb") as stream:
         if stream.read(len(_START)) != _START:
             raise BundleError(
@@ -228,7 +239,7 @@ def read_archive(path: Path) -> Archive:
             )
     try:
         with zipfile.ZipFile(path) as file:
-            entries = _checked(path, file)
+            entries = _check_entries(path, file)
             pickle = file.read(entries["data.pkl"])
             order = file.read(entries["byteorder"]) if "byteorder" in entries else b"little"
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
@@ -239,7 +250,7 @@ def read_archive(path: Path) -> Archive:
     return Archive(pickle, storages)
 
 
-def _checked(path: Path, file: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+def _check_entries(path: Path, file: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     """Entries by their name below the archive's one folder."""
     found = file.infolist()
     if len(found) > MAX_ENTRIES:
@@ -267,7 +278,7 @@ def _checked(path: Path, file: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 
 def _check_places(path: Path, found: list[zipfile.ZipInfo], end: int) -> None:
-    """Nothing before the first entry, and none over another: what Python reads here is what torch reads later."""
+    """No bytes before the first entry and no overlaps, so that Python and torch read the same."""
     expected = 0
     for entry in sorted(found, key=lambda entry: entry.header_offset):
         if entry.header_offset < expected or (expected == 0 and entry.header_offset != 0):

@@ -1,24 +1,106 @@
 """The process that opens published files: `python -m extensions.published.child`.
 
-It reads one JSON object on stdin, `{"tasks": [...]}` with what `run_task` takes, and writes one a line on stdout:
-`{"done": bytes}` on the way, `{"file": {...}}` for each task, `{"peak": bytes}` at the end, or `{"error": text}`.
+It reads one JSON object from stdin, `{"tasks": [...]}` with the arguments of `run_task`, and writes one a line to
+stdout: `{"done": bytes}` for progress, `{"file": {...}}` for each task, `{"peak": bytes}` at the end, or
+`{"error": text}`. Tensors are written to safetensors files one at a time, so memory holds the largest tensor, not all.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
+import os
 import sys
 import typing
 from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
-from extensions.published.archive import FETCH_AGAIN, read_archive, weights_in
+import torch
+
+from extensions.published.archive import FETCH_AGAIN, find_weights, read_archive
 from extensions.published.isolation import leave_network, limit_memory, peak_memory, refuse_programs
 from lavie.errors import BundleError, LavieError, short
 from lavie.files import file_hash
 
 if typing.TYPE_CHECKING:
     import torch
+
+
+DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
+SHOW_BYTES = 32 * 2**20  # bytes between two reports
+_ALIGNMENT = 8  # of the start of the numbers, for memory mapping
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A tensor to write. dtype: one of `DTYPES`."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Its size in the file."""
+        return math.prod(self.shape) * DTYPES[self.dtype].itemsize
+
+
+def write_streamed(
+    path: Path,
+    wanted: Mapping[str, Wanted],
+    tensor_of: Callable[[str], torch.Tensor],
+    show: Callable[[int], None],
+) -> str:
+    """Write a safetensors file, sync it to disk and return its sha256.
+
+    Args:
+        tensor_of: name → tensor of the wanted shape.
+        show: called now and then with the bytes of numbers written so far.
+
+    Raises BundleError for numbers that the number type cannot hold.
+    """
+    # The widest numbers come first, so that each tensor is aligned to its number size.
+    names = sorted(wanted, key=lambda name: (-DTYPES[wanted[name].dtype].itemsize, name))
+    digest, done, shown = hashlib.sha256(), 0, 0
+    with path.open("wb") as file:
+        _write(file, digest, _header(names, wanted))
+        for name in names:
+            _write(file, digest, _bytes(name, tensor_of(name), wanted[name]))
+            done += wanted[name].bytes
+            if done - shown >= SHOW_BYTES or name == names[-1]:
+                show(done)
+                shown = done
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest()
+
+
+def _header(names: list[str], wanted: Mapping[str, Wanted]) -> bytes:
+    described, start = {"__metadata__": {"format": "pt"}}, 0
+    for name in names:
+        end = start + wanted[name].bytes
+        described[name] = {"dtype": wanted[name].dtype, "shape": wanted[name].shape, "data_offsets": [start, end]}
+        start = end
+    text = json.dumps(described, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _bytes(name: str, tensor: torch.Tensor, wanted: Wanted) -> memoryview:
+    converted = tensor.detach().to(DTYPES[wanted.dtype]).contiguous().reshape(-1)
+    if not torch.isfinite(converted).all():
+        raise BundleError(
+            f"{name} holds numbers that are none, or too large for {wanted.dtype}: convert with --dtype bf16, or get "
+            "the file again if that says the same"
+        )
+    return memoryview(converted.view(torch.uint8).numpy())
+
+
+def _write(file: BinaryIO, digest: Any, content: bytes | memoryview) -> None:
+    file.write(content)
+    digest.update(content)
 
 
 _TEXT_PREFIX = "text_model."
@@ -28,9 +110,9 @@ _COMPANIONS = ("vae", "text_encoder")  # with these a component's name ends, whi
 
 
 def our_name(component: str, name: str, expected: Container[str]) -> str | None:
-    """The name that a tensor has in our bundle; None for one that is not needed there.
+    """The name of a tensor in our bundle; None if it is not needed there.
 
-    expected: the names that the component has now. The networks of the cascade are called as they were published.
+    expected: the names that the component has now. Networks of the cascade keep their published names.
     """
     if name in expected or not component.endswith(_COMPANIONS):
         return name
@@ -49,25 +131,25 @@ Source = tuple[Shapes, typing.Callable[[], Mapping[str, "torch.Tensor"]]]
 
 
 def main() -> None:
-    """Work off what stdin asks for. Every end is told on stdout."""
+    """Run the tasks on stdin and report every outcome on stdout."""
     leave_network()
     asked = json.loads(sys.stdin.read())
     try:
         _work(asked["tasks"])
     except LavieError as error:
-        _tell(error=str(error))
+        _send(error=str(error))
     except MemoryError:
-        _tell(error="the weights take more memory than such files do, and were not opened: get them again")
+        _send(error="the weights take more memory than such files do, and were not opened: get them again")
     except OSError as error:
-        _tell(
+        _send(
             error=f"the weights cannot be converted ({error.strerror or error}): free some space, or convert elsewhere"
         )
 
 
-def _work(tasks: list[dict]) -> None:
+def _work(tasks: list[dict[str, Any]]) -> None:
     import torch
 
-    from extensions.published import streaming  # noqa: F401  # imported before memory is limited
+    pass  # imported before memory is limited
 
     torch.set_grad_enabled(False)
     limit_memory(max(Path(task["source"]).stat().st_size for task in tasks))
@@ -77,43 +159,45 @@ def _work(tasks: list[dict]) -> None:
     def show(written: int) -> None:
         nonlocal done
         done = before + written
-        _tell(done=done)
+        _send(done=done)
 
     for task in tasks:
-        _tell(file=run_task(**task, show=show))
+        _send(file=run_task(**task, show=show))
         before = done
-    _tell(peak=peak_memory())
+    _send(peak=peak_memory())
 
 
 def run_task(
     component: str,
     source: str,
     target: str,
-    wanted: dict[str, list],
+    wanted: dict[str, list[Any]],
     expected_hash: str | None,
     show: Callable[[int], None],
-) -> dict:
+) -> dict[str, Any]:
     """Convert one file.
 
     Args:
         source, target: paths of the published file and of the safetensors file to write.
-        wanted: name → number type and shape, as `streaming.Wanted`, of every tensor.
-        expected_hash: sha256 that the source has to have; None where that is not known.
-        show: takes the bytes of numbers written of this file.
+        wanted: name → number type and shape of every tensor, as in `Wanted`.
+        expected_hash: sha256 of the source; None if unknown.
+        show: called with the bytes of this file written so far.
 
     Returns:
-        sha256 and size of both files. Raises BundleError.
+        sha256 and size of both files.
+
+    Raises BundleError for other files than expected.
     """
-    from extensions.published.streaming import Wanted, write_streamed
+    pass
 
     path = Path(source)
     source_hash = file_hash(path)
     if expected_hash not in (None, source_hash):
         raise BundleError(f"{path.name} is not what was downloaded, its checksum differs: {FETCH_AGAIN}")
     expected = {name: Wanted(dtype, tuple(shape)) for name, (dtype, shape) in wanted.items()}
-    shapes, opened = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
-    names = _matched(path, component, shapes, {name: tensor.shape for name, tensor in expected.items()})
-    tensors = opened()
+    shapes, open_weights = _open_safetensors(path) if path.suffix == ".safetensors" else _open_pickle(path)
+    names = _match_names(path, component, shapes, {name: tensor.shape for name, tensor in expected.items()})
+    tensors = open_weights()
     written = write_streamed(Path(target), expected, lambda name: tensors[names[name]], show)
     return {
         "component": component,
@@ -124,11 +208,11 @@ def run_task(
     }
 
 
-def _pickled(path: Path) -> Source:
-    """What a `.pt` or `.bin` says it holds, and how to open it."""
-    wrapper, described = weights_in(path, read_archive(path))
+def _open_pickle(path: Path) -> Source:
+    """The shapes in a `.pt` or `.bin`, and a function that opens it."""
+    wrapper, described = find_weights(path, read_archive(path))
 
-    def opened() -> Mapping[str, torch.Tensor]:
+    def open_weights() -> Mapping[str, torch.Tensor]:
         import torch
 
         try:
@@ -144,26 +228,26 @@ def _pickled(path: Path) -> Source:
                 raise BundleError(f"{path.name}: {short(name)} is not what it was said to be: {FETCH_AGAIN}")
         return weights
 
-    return {name: (tensor.dtype, tensor.shape) for name, tensor in described.items()}, opened
+    return {name: (tensor.dtype, tensor.shape) for name, tensor in described.items()}, open_weights
 
 
 class _Mapped(Mapping):
-    """The tensors of an open safetensors file, each read when it is asked for."""
+    """The tensors of an open safetensors file, each read when needed."""
 
-    def __init__(self, file):
+    def __init__(self, file: Any) -> None:
         self._file = file
 
     def __getitem__(self, name: str) -> torch.Tensor:
         return self._file.get_tensor(name)
 
-    def __iter__(self):
+    def __iter__(self) -> typing.Iterator[str]:
         return iter(self._file.keys())
 
     def __len__(self) -> int:
         return len(self._file.keys())
 
 
-def _safetensors(path: Path) -> Source:
+def _open_safetensors(path: Path) -> Source:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -176,8 +260,8 @@ def _safetensors(path: Path) -> Source:
     return shapes, lambda: _Mapped(file)
 
 
-def _matched(path: Path, component: str, found: Shapes, expected: dict[str, tuple[int, ...]]) -> dict[str, str]:
-    """Our name → theirs, of every tensor. Raises BundleError where names or shapes are not those of the network."""
+def _match_names(path: Path, component: str, found: Shapes, expected: dict[str, tuple[int, ...]]) -> dict[str, str]:
+    """Our name → the published name of every tensor. Raises BundleError for the names or shapes of another network."""
     theirs = {ours: name for name in found if (ours := our_name(component, name, expected)) is not None}
     other = f"these are weights of another model, or part of them: {FETCH_AGAIN}"
     if absent := sorted(expected.keys() - theirs.keys()):
@@ -196,7 +280,7 @@ def _matched(path: Path, component: str, found: Shapes, expected: dict[str, tupl
     return theirs
 
 
-def _tell(**message) -> None:
+def _send(**message: Any) -> None:
     print(json.dumps(message), flush=True)
 
 

@@ -1,35 +1,71 @@
-"""A folder of published files → a bundle, which appears whole or not at all. Says how far it is; knows no command line.
+"""Converts a folder of published files to a bundle, which appears complete or not at all.
 
-The published files are opened in a process of their own; this one prepares what it is to write and publishes it.
+A process of its own opens the published files (`child`); this one prepares its tasks and publishes the result.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from extensions.published.facts import PUBLISHED, Published
-from extensions.published.launch import in_child
+from extensions.published.isolation import OFFLINE
 from extensions.published.layout import MERGES, VOCABULARY, Found, recognise
-from lavie.bundle import (
-    EXTENSION,
-    FORMAT,
-    MANIFEST,
-    NETWORK_FILE,
-    TEXT_FILE,
-    Bundle,
-    stored_type,
-)
+from lavie.bundle import Bundle, stored_type
 from lavie.errors import BundleError, short
 from lavie.events import STAGES, Notice
 from lavie.files import Kept, file_hash, read_record, sync, write_json, write_record
+from lavie.manifest import EXTENSION, FORMAT, MANIFEST, NETWORK_FILE, TEXT_FILE
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, "-m", "extensions.published.child"]
+
+
+def run_child(tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Run `tasks` in a process (see `child`) and yield its messages. The process ends with this generator.
+
+    Raises BundleError with the process's error or exit status.
+    """
+    environment = {**os.environ, **OFFLINE, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    with tempfile.TemporaryFile() as complaints:
+        process = subprocess.Popen(
+            COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True, env=environment
+        )
+        try:
+            with process.stdin:
+                process.stdin.write(json.dumps({"tasks": tasks}))
+            for line in process.stdout:
+                message = json.loads(line)
+                if "error" in message:
+                    raise BundleError(message["error"])
+                yield message
+            if code := process.wait():
+                raise _child_error(code, complaints)
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+def _child_error(code: int, complaints: IO[bytes]) -> BundleError:
+    complaints.seek(0)
+    said = complaints.read().decode(errors="replace").strip().splitlines() or [f"exit code {code}"]
+    return BundleError(
+        f"the process that opens the weights ended before its work was done ({short(said[-1])}): close what else needs "
+        "memory and try again"
+    )
+
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 _NAMES = {torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32"}  # as safetensors has them
@@ -38,7 +74,7 @@ _MAX_VOCABULARY = 16 * 2**20  # bytes of a tokenizer's file; CLIP's have 1 MB an
 
 @dataclass(frozen=True)
 class Converting:
-    """How far it is, in bytes of the bundle. component: the one being written, or about to be."""
+    """Progress in bytes of the bundle. component: the current or next one."""
 
     component: str
     done: int
@@ -47,9 +83,12 @@ class Converting:
 
 @dataclass(frozen=True)
 class Converted:
-    """A finished bundle. stages: that it can run. files, sources: sha256 by name, of what was written and read.
+    """A finished bundle.
 
-    peak_memory: bytes of the process that did it, None where the system does not tell.
+    Args:
+        stages: that it can run.
+        files, sources: sha256 by name of the files written and read.
+        peak_memory: of the process in bytes; None if the system does not tell.
     """
 
     folder: Path
@@ -61,11 +100,15 @@ class Converted:
 
 def convert(
     source: Path, output: Path, dtype: str = "fp16", published: Published = PUBLISHED
-) -> Iterator[Notice | Converting | Converted]:
-    """Make a bundle of what can be used in `source`; what is in `output` is replaced once the new one is whole.
+) -> Generator[Notice | Converting | Converted, None, None]:
+    """Make a bundle of the usable files in `source`; `output` is replaced once the new bundle is complete.
 
-    dtype: `fp16` or `bf16`. published: what the files have to be. Closing the generator stops, and leaves `output` as
-    it was. Raises BundleError: something is missing, damaged, of another model, or does not fit on the disk.
+    Args:
+        dtype: `fp16` or `bf16`.
+        published: the expected files.
+
+    Closing the generator stops and leaves `output` as it was. Raises BundleError for missing or damaged files, another
+    model, or a full disk.
     """
     if dtype not in DTYPES:
         raise BundleError(f"dtype is {short(dtype)}: choose one of {', '.join(DTYPES)}")
@@ -88,15 +131,15 @@ def convert(
 
 
 def _convert(
-    found: Found, tasks: list[dict], partial: Path, output: Path, dtype: str, published: Published
+    found: Found, tasks: list[dict[str, Any]], partial: Path, output: Path, dtype: str, published: Published
 ) -> Generator[Converting, None, None]:
     total = sum(_size(task) for task in tasks)
     _check_space(output, total)
     sizes = {task["component"]: _size(task) for task in tasks}
     yield Converting(tasks[0]["component"], 0, total)
-    written: list[dict] = []
+    written: list[dict[str, Any]] = []
     peak = None
-    for message in in_child(tasks):
+    for message in run_child(tasks):
         match message:
             case {"done": done}:
                 yield Converting(_component_at(sizes, done), min(done, total), total)
@@ -117,8 +160,8 @@ def _convert(
     yield Converted(output, stages, files, hashes, peak)
 
 
-def _prepare(found: Found, partial: Path, dtype: torch.dtype, published: Published) -> list[dict]:
-    """Write all but the weights, and say what weights are to be written, as `child.run_task` takes it."""
+def _prepare(found: Found, partial: Path, dtype: torch.dtype, published: Published) -> list[dict[str, Any]]:
+    """Write everything but the weights, and return the tasks for `child.run_task`."""
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     stages = [*(stage for stage in (*STAGES, EXTENSION) if stage in found.weights)]
@@ -149,7 +192,7 @@ def _prepare(found: Found, partial: Path, dtype: torch.dtype, published: Publish
 
 
 def _copy_tokenizer(source: Path, target: Path, config: dict[str, Any]) -> None:
-    """The words of a tokenizer; how it is set up is ours to say, but for what it fills short prompts with."""
+    """Copy a tokenizer's vocabulary. Its configuration is ours except for the padding token."""
     target.mkdir()
     for name in (VOCABULARY, MERGES):
         if (source / name).stat().st_size > _MAX_VOCABULARY:
@@ -160,12 +203,14 @@ def _copy_tokenizer(source: Path, target: Path, config: dict[str, Any]) -> None:
         padding = padding["content"] if isinstance(padding, dict) else padding
         config |= {"pad_token": padding} if isinstance(padding, str) else {}
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # what was published is known
+        pass  # keep the published default
     write_json(target / "tokenizer_config.json", config)
 
 
-def _record(partial: Path, written: list[dict], sources: dict[str, dict], dtype: str) -> dict[str, str]:
-    """Keep what every file of the bundle is. Returns sha256 by name."""
+def _record(
+    partial: Path, written: list[dict[str, Any]], sources: dict[str, dict[str, Any]], dtype: str
+) -> dict[str, str]:
+    """Record every file of the bundle. Returns sha256 by name."""
     weights = {file["name"]: file["sha256"] for file in written}
     kept = {}
     for file in sorted(path for path in partial.rglob("*") if path.is_file()):
@@ -198,7 +243,7 @@ def _check_space(output: Path, needed: int) -> None:
 
 
 def _publish(partial: Path, output: Path) -> None:
-    """The new bundle in the old one's place, which stays under another name until then."""
+    """Put the new bundle in the old one's place; the old one keeps another name until then."""
     old = output.with_name(f".{output.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     for folder in (*(path for path in partial.iterdir() if path.is_dir()), partial):
@@ -215,13 +260,13 @@ def _weight_file(component: str, published: Published) -> str:
     return f"{component}/{NETWORK_FILE if '_class_name' in published.configs[component] else TEXT_FILE}"
 
 
-def _size(task: dict) -> int:
+def _size(task: dict[str, Any]) -> int:
     bytes_of = {"F16": 2, "BF16": 2, "F32": 4}
     return sum(bytes_of[dtype] * math.prod(shape) for dtype, shape in task["wanted"].values())
 
 
 def _component_at(sizes: dict[str, int], done: int) -> str:
-    """Which component is being written when so many bytes are."""
+    """The component that is being written after `done` bytes."""
     for component, size in sizes.items():
         if done <= size:
             return component

@@ -1,4 +1,4 @@
-"""What was published: the shape of each network and companion, and how each stage of the cascade runs. Data only.
+"""Data on the published weights: the shape of each network and companion, and the settings of each stage.
 
 Sources: the code and configs of Vchitect/LaVie and Vchitect/SEINE, the configs of CompVis/stable-diffusion-v1-4 and
 stabilityai/stable-diffusion-x4-upscaler; LaVie (arXiv 2309.15103), SEINE (arXiv 2310.20700).
@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lavie.bundle import (
+from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
+from lavie.manifest import (
+    EPSILON,
     EXTENSION,
     TEXT_ENCODER,
     TOKENIZER,
@@ -18,9 +20,8 @@ from lavie.bundle import (
     UPSCALER_TOKENIZER,
     UPSCALER_VAE,
     VAE,
+    VELOCITY,
 )
-from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
-from lavie.sampling import EPSILON, VELOCITY
 from lavie.unet import ATTENTION_DOWN, ATTENTION_UP, PLAIN_DOWN, PLAIN_UP
 
 
@@ -28,8 +29,10 @@ from lavie.unet import ATTENTION_DOWN, ATTENTION_UP, PLAIN_DOWN, PLAIN_UP
 class Published:
     """A family of published files.
 
-    manifest: what `cascade.json` says, without the format; its stages are those that may be there. configs: component →
-    `config.json`. tokenizers: component → `tokenizer_config.json`.
+    Args:
+        manifest: `cascade.json` without the format, with all stages that may exist.
+        configs: component → `config.json`.
+        tokenizers: component → `tokenizer_config.json`.
     """
 
     manifest: Mapping[str, Any]
@@ -37,8 +40,8 @@ class Published:
     tokenizers: Mapping[str, Mapping[str, Any]]
 
 
-# Colours of latents for previews: a row of red, green and blue for each of their four channels, as fitted and shared by
-# users of Stable Diffusion 1.4 and of the ×4 upscaler.
+# Preview colours: red, green and blue for each of the four latent channels, as fitted by users of Stable Diffusion 1.4
+# and of the ×4 upscaler.
 SMALL_PREVIEW = [[0.298, 0.207, 0.208], [0.187, 0.286, 0.173], [-0.158, 0.189, 0.264], [-0.184, -0.271, -0.473]]
 LARGE_PREVIEW = [
     [-0.2340, -0.3863, -0.3257],
@@ -65,7 +68,7 @@ MANIFEST = {
         "prediction_type": EPSILON,
         "preview": SMALL_PREVIEW,
     },
-    # SEINE was published with 250 steps of DDPM; 100 of DDIM at the same guidance is what long videos were made with.
+    # SEINE was published with 250 steps of DDPM; long videos use 100 of DDIM at the same guidance.
     EXTENSION: {
         "sampler": "ddim",
         "steps": 100,
@@ -79,11 +82,11 @@ MANIFEST = {
         "guidance": 4.0,
         "prediction_type": EPSILON,
         "prompt_suffix": ", 4k.",
-        "negative_prompt": "None",  # the word itself, as the published run has it
+        "negative_prompt": "None",  # the word itself, as in the published run
         "windows": {"size": 61, "stride": 40, "trim": 4},
         "preview": SMALL_PREVIEW,
     },
-    # The published run cut the video into chunks of 8 with nothing in common, which leaves seams.
+    # The published run used chunks of 8 without overlap, which leaves seams.
     SUPER_RESOLUTION: {
         "sampler": "ddim",
         "steps": 50,

@@ -1,7 +1,4 @@
-"""A process that opens a stranger's file gives up what it does not need for that: the network, memory, programs.
-
-Each measure is taken where the system has it; none is the only one.
-"""
+"""Lets a process that opens untrusted files give up the network, memory and programs, as far as the system allows."""
 
 from __future__ import annotations
 
@@ -10,27 +7,28 @@ import ctypes
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "NO_PROXY": "*"}
-HEADROOM = 2 * 2**30  # bytes beside the mapped file: for the largest tensor in both number types, and the libraries'
+HEADROOM = 2 * 2**30  # bytes beside the mapped file, for the largest tensor in both number types and for libraries
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000  # <linux/sched.h>
 _REFUSED = ("socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto", "subprocess.Popen", "os.system")
 _REFUSED_STARTS = ("os.exec", "os.spawn", "os.posix_spawn", "os.fork", "os.kill")
 
 
 def leave_network() -> None:
-    """Have no network from here on, where Linux lets anyone decide that. Only before a second thread starts."""
+    """Leave the network where Linux allows it. Call it before a second thread starts."""
     os.environ.update(OFFLINE)
     if sys.platform != "linux":
         return
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None, use_errno=True)
-        if libc.unshare(_NEW_NETWORK) != 0:  # who may not do it alone may with users of its own
+        if libc.unshare(_NEW_NETWORK) != 0:  # unprivileged processes need a user namespace too
             libc.unshare(_NEW_USER | _NEW_NETWORK)
 
 
 def limit_memory(mapped: int) -> None:
-    """Let the process grow by `mapped` bytes and some headroom, not further. Call it when all is imported."""
+    """Limit the process's growth to `mapped` bytes and some headroom. Call it after all imports."""
     try:
         import resource
     except ImportError:  # Windows
@@ -45,9 +43,9 @@ def limit_memory(mapped: int) -> None:
 
 
 def refuse_programs() -> None:
-    """Let no code of this process start a program or open a connection. It cannot be taken back."""
+    """Forbid this process to start programs or open connections. It cannot be undone."""
 
-    def refuse(event: str, arguments: tuple) -> None:
+    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
         if event in _REFUSED or event.startswith(_REFUSED_STARTS):
             raise PermissionError(f"{event} is refused while a file of weights is open")
 
@@ -55,7 +53,7 @@ def refuse_programs() -> None:
 
 
 def peak_memory() -> int | None:
-    """Bytes that this process had in memory at most, mapped files included; None where it is not told."""
+    """Peak memory of this process in bytes, mapped files included; None if the system does not tell."""
     try:
         import resource
     except ImportError:  # Windows

@@ -1,14 +1,13 @@
-"""Where the published files lie: `lavie_base.pt` and its companions, in a folder as they were handed out.
-
-Knows names of files; does not know what is in them.
-"""
+"""The places of the published files: `lavie_base.pt` and its companions. Knows file names, not contents."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lavie.bundle import (
+from lavie.errors import BundleError
+from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
+from lavie.manifest import (
     EXTENSION,
     NEEDED,
     TEXT_ENCODER,
@@ -18,8 +17,6 @@ from lavie.bundle import (
     UPSCALER_VAE,
     VAE,
 )
-from lavie.errors import BundleError
-from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
 
 USUAL_NAME = "pretrained_models"  # of the folder, in the instructions it was published with
 SMALL, LARGE = "stable-diffusion-v1-4", "stable-diffusion-x4-upscaler"
@@ -29,7 +26,7 @@ NETWORKS = {
     SUPER_RESOLUTION: "lavie_vsr.pt",
     EXTENSION: "seine.pt",
 }
-# Two names each: the safe format where it was published, else the pickle beside it.
+# Two names each: safetensors where it was published, else the pickle beside it.
 _VAE_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 _TEXT_FILES = ("model.safetensors", "pytorch_model.bin")
 COMPANIONS = {
@@ -48,9 +45,12 @@ GET_THEM = "`python app.py models download official` gets them"
 
 @dataclass(frozen=True)
 class Found:
-    """What is in a folder. weights: component → file. tokenizers: component → folder.
+    """The published files in a folder.
 
-    left_out: network → the files without which it cannot be used.
+    Args:
+        weights: component → file.
+        tokenizers: component → folder.
+        left_out: network → the missing files without which it cannot run.
     """
 
     folder: Path
@@ -60,13 +60,13 @@ class Found:
 
 
 def companions(stage: str) -> list[str]:
-    """What a network needs beside itself, of the published files."""
+    """The published components that a network needs beside itself."""
     needed = [name for name in NEEDED[stage] if name != stage]
     return needed + ([UPSCALER_TEXT, UPSCALER_TOKENIZER] if stage == SUPER_RESOLUTION else [])
 
 
 def recognise(folder: Path) -> Found:
-    """The published files in `folder`, or in `pretrained_models` below it. Raises BundleError: none can be used."""
+    """The published files in `folder` or in `pretrained_models` below it. Raises BundleError if none is usable."""
     if not folder.is_dir():
         raise BundleError(f"{folder} is not a folder: give the one that holds {NETWORKS[BASE]}; {GET_THEM}")
     if not _networks(folder) and _networks(folder / USUAL_NAME):
@@ -86,7 +86,7 @@ def recognise(folder: Path) -> Found:
 
 
 def missing(folder: Path, stage: str) -> list[str]:
-    """Files that a stage needs of the published ones and that are not in `folder`."""
+    """The published files that a stage needs and that are not in `folder`."""
     lacks = []
     for name in (stage, *companions(stage)):
         if name in TOKENIZERS:

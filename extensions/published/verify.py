@@ -1,4 +1,4 @@
-"""A bundle compared with what was written: every byte, every name and shape, and what of it can run."""
+"""Compares a bundle with its record: every byte, every name and shape, and which stages can run."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lavie.bundle import MANIFEST, Bundle
+from lavie.bundle import Bundle
 from lavie.errors import BundleError
 from lavie.files import RECORD, file_hash, read_record
+from lavie.manifest import MANIFEST
 
 
 @dataclass(frozen=True)
 class Checking:
-    """How far it is, in bytes. file: the one that is being read."""
+    """Progress in bytes. file: the one being read."""
 
     file: str
     done: int
@@ -22,9 +23,13 @@ class Checking:
 
 @dataclass(frozen=True)
 class Verdict:
-    """files: name → sha256 as it is now. changed, gone, unknown: names that differ from the record, lack, or are not in
-    it; all unknown where there is none. unfit: component → what is wrong with its names or shapes. stages: stage → the
-    files that it lacks, none where it can run; damaged ones count as lacking.
+    """The result of `verify`.
+
+    Args:
+        files: name → current sha256.
+        changed, gone, unknown: names that differ from the record, are missing, or are not in it.
+        unfit: component → what is wrong with its names or shapes.
+        stages: stage → missing or damaged files; empty if it can run.
     """
 
     folder: Path
@@ -39,12 +44,12 @@ class Verdict:
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is wrong with it. What it never had is no fault."""
+        """Whether nothing is wrong. Parts that the bundle never had are no fault."""
         return not (self.changed or self.gone or self.unfit)
 
 
 def verify(folder: Path) -> Iterator[Checking | Verdict]:
-    """Read all of a bundle; the last thing said is the verdict. Raises BundleError where it is none."""
+    """Read a whole bundle; the last value is the verdict. Raises BundleError if `folder` is no bundle."""
     bundle, record = Bundle(folder), read_record(folder)
     names = [name for name in _names(folder) if name != RECORD]
     sizes = {name: (folder / name).stat().st_size for name in names}
@@ -61,7 +66,7 @@ def verify(folder: Path) -> Iterator[Checking | Verdict]:
             bundle.check(component)
         except BundleError as error:
             unfit[component] = str(error)
-    stages = {stage: _lacks(bundle, stage, {*changed, *gone}, unfit) for stage in bundle.defaults}
+    stages = {stage: _missing_files(bundle, stage, {*changed, *gone}, unfit) for stage in bundle.defaults}
     unknown = tuple(name for name in names if name not in record)
     yield Verdict(folder, bundle.name, bool(record), hashes, changed, gone, unknown, unfit, stages)
 
@@ -70,8 +75,8 @@ def _names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def _lacks(bundle: Bundle, stage: str, damaged: set[str], unfit: dict[str, str]) -> list[str]:
-    """Files without which a stage cannot run, or should not; of a component that is unfit its name."""
+def _missing_files(bundle: Bundle, stage: str, damaged: set[str], unfit: dict[str, str]) -> list[str]:
+    """The files or unfit components without which a stage cannot or should not run."""
     lacks = {*bundle.missing(stage)} | damaged & {MANIFEST}
     for component in bundle.needed(stage):
         lacks |= {name for name in damaged if name.startswith(f"{component}/")}

@@ -1,1 +1,1 @@
-"""The stages of the cascade, tensors in and tensors out: generators that yield `Step` events and return latents."""
+"""The stages of the cascade: generators that yield `Step` events and return latents."""

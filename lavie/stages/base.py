@@ -1,52 +1,56 @@
-"""Stage 1: a prompt and noise → the latents of a short clip. Knows one network; no prompt, file or other stage."""
+"""Stage 1: a prompt and noise → the latents of a short clip."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lavie.bundle import StageDefaults
 from lavie.events import BASE, Step
+from lavie.manifest import StageDefaults
+from lavie.memory_mode import PLAIN, MemoryMode
 from lavie.noise import INITIAL, STEP, derive_seed, frame_noise
-from lavie.plans import PLAIN, MemoryMode
 from lavie.request import Sampling
 from lavie.sampling import Guided, denoise, make_scheduler, set_steps
 from lavie.stages.preview import preview
+from lavie.values import require
 
 
 def sample_base(
-    network: nn.Module,
+    network: Any,
     text: Tensor,
     shape: tuple[int, int, int, int],
     sampling: Sampling,
     defaults: StageDefaults,
     seed: int,
-    rung: MemoryMode = PLAIN,
+    mode: MemoryMode = PLAIN,
 ) -> Generator[Step, None, Tensor]:
     """Denoise one clip.
 
     Args:
         network: a `BaseUNet` on its device.
-        text: 2 L C, the negative prompt's embeddings first, or 2 F L C; one half where guidance is 1.
+        text: embeddings 2 L C, the negative prompt's first, or 2 F L C; one half where guidance is 1.
         shape: C F h w of the latents.
-        sampling: every value decided.
+        sampling: with every value decided.
         seed: of the request.
-        rung: halves in turn or not; nothing else of it counts here.
+        mode: only split guidance matters here.
 
     Returns:
         latents 1 C F h w.
     """
     channels, frames, height, width = shape
     noise = frame_noise(seed, (BASE, INITIAL), range(frames), (channels, height, width))
-    scheduler = make_scheduler(sampling.sampler, defaults.prediction_type)
-    set_steps(scheduler, sampling.steps, text.device)
-    predict = Guided(network, text, sampling.guidance, sampling.rescale, in_turn=rung.halves)
+    steps = require(sampling.steps)
+    scheduler = make_scheduler(require(sampling.sampler), defaults.prediction_type)
+    set_steps(scheduler, steps, text.device)
+    guidance = require(sampling.guidance)
+    predict = Guided(network, text, guidance, sampling.rescale, split_guidance=mode.split_guidance)
 
     def generator_at(step: int) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(seed, BASE, STEP, step))
 
     for done in denoise(predict, noise.to(text.device), scheduler, defaults.prediction_type, generator_at):
-        yield Step(BASE, done.index + 1, sampling.steps, preview(done.clean, defaults.preview))
+        yield Step(BASE, done.number + 1, steps, preview(done.clean, defaults.preview))
     return done.latents

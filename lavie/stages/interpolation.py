@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from typing import Any
 
-from torch import nn
-
-from lavie.bundle import StageDefaults
 from lavie.events import INTERPOLATION, Step
 from lavie.key_frames import interpolated_frames, show
 from lavie.latents import Latents
-from lavie.plans import PLAIN, MemoryMode
+from lavie.manifest import StageDefaults
+from lavie.memory_mode import PLAIN, MemoryMode
 from lavie.request import Sampling
 from lavie.sampling import Guided
 from lavie.stages.windowed import KeptWindows, Text, denoise_windows, text_at
+from lavie.values import require
 
 
 def interpolate(
-    network: nn.Module,
+    network: Any,
     text: Text,
     keys: Latents,
     sampling: Sampling,
     defaults: StageDefaults,
     seed: int,
     kept: KeptWindows | None = None,
-    rung: MemoryMode = PLAIN,
+    mode: MemoryMode = PLAIN,
 ) -> Generator[Step, None, Latents]:
-    """Fill in frames.
+    """Make the frames between key frames.
 
     Args:
         network: an `InterpolationUNet` on its device.
-        text: 2 L C, the negative prompt's embeddings first; 1 L C where guidance is 1. Or one for each window.
-        keys: of the N key frames; the base stage's own, never decoded and encoded again.
+        text: embeddings 2 L C, the negative prompt's first; 1 L C where guidance is 1. Or one for each window.
+        keys: latents of the N key frames, as the base stage made them.
         kept: see `denoise_windows`.
-        rung: halves in turn or not; nothing else of it counts here.
+        mode: only split guidance matters here.
 
     Returns:
         latents of 4 (N − 1) + 1 frames.
@@ -41,12 +41,19 @@ def interpolate(
     read = text_at(text)
     example, like = keys.read([0]), read([0])
 
-    def predictor_at(start: int, shown) -> Guided:
+    def predictor_at(start: int, shown: Sequence[int]) -> Guided:
         seen = show(keys, shown, defaults.conditioning)
-        onto = None if seen.onto is None else seen.onto.to(like.device)
-        options = {"concatenate": seen.beside.to(like), "onto": onto, "in_turn": rung.halves}
-        return Guided(network, read(shown), sampling.guidance, sampling.rescale, **options)
+        return Guided(
+            network,
+            read(shown),
+            require(sampling.guidance),
+            sampling.rescale,
+            concatenate=seen.beside.to(like),
+            residual_base=None if seen.residual_base is None else seen.residual_base.to(like.device),
+            split_guidance=mode.split_guidance,
+        )
 
-    shape = (example.shape[1], interpolated_frames(keys.frames), *example.shape[3:])
-    arguments = (shape, sampling, defaults, seed, like.device, kept)
-    return (yield from denoise_windows(INTERPOLATION, predictor_at, *arguments, respaced=True))
+    _, channels, _, height, width = example.shape
+    shape = (channels, interpolated_frames(keys.frames), height, width)
+    windows = (INTERPOLATION, predictor_at, shape, sampling, defaults, seed, like.device, kept)
+    return (yield from denoise_windows(*windows, respaced=True))

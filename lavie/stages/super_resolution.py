@@ -1,57 +1,62 @@
-"""Stage 3: small frames → the latents of frames four times as large, window by window without a seam."""
+"""Stage 3: small frames → the latents of frames four times as large."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
 
 import torch
 from diffusers import DDPMScheduler
-from torch import Tensor, nn
+from torch import Tensor
 
-from lavie.bundle import StageDefaults
 from lavie.events import SUPER_RESOLUTION, Step
 from lavie.latents import Latents
 from lavie.layers import TextContext
+from lavie.manifest import StageDefaults
+from lavie.memory_mode import PLAIN, MemoryMode
 from lavie.noise import CONDITION, frame_noise
-from lavie.plans import PLAIN, MemoryMode
 from lavie.request import Sampling
 from lavie.sampling import Guided
 from lavie.stages.windowed import KeptWindows, Text, denoise_windows, text_at
 from lavie.tiles import in_pieces
+from lavie.values import require
 
 SCALE = 4  # output pixels for each input pixel, across and down
-# The noise on the small frames has a schedule of its own, that of the published upscaler.
+# Of the noise on the small frames, as in the published upscaler.
 LOW_RES_SCHEDULE = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 2e-2, "beta_schedule": "scaled_linear"}
 
 
 class InPieces:
-    """A network over overlapping pieces of its frames, called like the network itself.
+    """A network that works on overlapping tiles of its frames, called like the network itself.
 
-    tile: edge of a piece in latents. Blended at each step, all pieces stay parts of one picture.
+    The tiles are blended at each step, so that they stay parts of one picture. tile: edge of a tile in latents.
     """
 
-    def __init__(self, network: nn.Module, tile: int):
+    def __init__(self, network: Any, tile: int):
         self._network, self._tile = network, tile
         self._multiple = 2 ** (len(network.config.block_out_channels) - 1)  # of the network's smallest picture
 
-    def __call__(self, sample: Tensor, timestep: Tensor, context: TextContext, *, low_res: Tensor, **rest) -> Tensor:
+    def __call__(self, sample: Tensor, timestep: Tensor, text: TextContext, *, low_res: Tensor, **rest: Any) -> Tensor:
         """sample and low_res: B C F H W → a prediction of the same size."""
 
         def compute(rows: slice, columns: slice) -> Tensor:
             place = (..., rows, columns)
-            return self._network(sample[place], timestep, context, low_res=low_res[place], **rest)
+            return self._network(sample[place], timestep, text, low_res=low_res[place], **rest)
 
-        return in_pieces(sample.shape[3:], self._tile, compute, self._multiple)
+        height, width = sample.shape[3:]
+        return in_pieces((height, width), self._tile, compute, self._multiple)
 
 
 def noised_low_res(frames: Tensor, noise: Tensor, level: int | Tensor) -> Tensor:
-    """Small frames B 3 F H W in -1 … 1 with noise of `level` (0 … 350; one number, or one a clip)."""
+    """Small frames B 3 F H W in -1 … 1 with noise of a level 0 … 350, one number or B."""
     levels = torch.as_tensor(level, device=frames.device).expand(frames.shape[0])
-    return DDPMScheduler(**LOW_RES_SCHEDULE).add_noise(frames, noise, levels)
+    scheduler: Any = DDPMScheduler(**LOW_RES_SCHEDULE)
+    noised: Tensor = scheduler.add_noise(frames, noise, levels)
+    return noised
 
 
 def super_resolve(
-    network: nn.Module,
+    network: Any,
     text: Text,
     frames: Latents,
     sampling: Sampling,
@@ -59,35 +64,40 @@ def super_resolve(
     defaults: StageDefaults,
     seed: int,
     kept: KeptWindows | None = None,
-    rung: MemoryMode = PLAIN,
+    mode: MemoryMode = PLAIN,
 ) -> Generator[Step, None, Latents]:
     """Add detail.
 
     Args:
         network: a `SuperResolutionUNet` on its device.
-        text: 2 L C, the negative prompt's embeddings first; 1 L C where guidance is 1. Or one for each window.
-        frames: the small frames, 1 3 n H W in -1 … 1 as they are read.
+        text: embeddings 2 L C, the negative prompt's first; 1 L C where guidance is 1. Or one for each window.
+        frames: the small frames, 1 3 n H W in -1 … 1.
         noise_level: 0 … 350.
         kept: see `denoise_windows`.
-        rung: whether pieces of a frame are denoised one by one, blended at each step, and halves in turn.
+        mode: tiles and split guidance matter here.
 
     Returns:
-        latents for the ×4 autoencoder: their size is that of the small frames.
+        latents for the ×4 autoencoder, of the size of the small frames.
     """
     read = text_at(text)
     like = read([0])
     height, width = frames.read([0]).shape[3:]
     level = torch.tensor([noise_level], device=like.device)
-    denoiser = InPieces(network, rung.tile // SCALE) if rung.tile else network
+    denoiser: Callable[..., Tensor] = InPieces(network, mode.tile // SCALE) if mode.tile else network
 
-    def predictor_at(start: int, shown) -> Guided:
+    def predictor_at(start: int, shown: Sequence[int]) -> Guided:
         numbers = range(start, start + len(shown))
         noise = frame_noise(seed, (SUPER_RESOLUTION, CONDITION), numbers, (3, height, width)).to(like)
         low_res = noised_low_res(frames.read(shown).to(like), noise, noise_level)
-        conditions = {"low_res": low_res, "class_labels": level}
-        options = {"conditions": conditions, "in_turn": rung.halves}
-        return Guided(denoiser, read(shown), sampling.guidance, sampling.rescale, **options)
+        return Guided(
+            denoiser,
+            read(shown),
+            require(sampling.guidance),
+            sampling.rescale,
+            conditions={"low_res": low_res, "class_labels": level},
+            split_guidance=mode.split_guidance,
+        )
 
     shape = (network.config.out_channels, frames.frames, height, width)
-    arguments = (shape, sampling, defaults, seed, like.device, kept)
-    return (yield from denoise_windows(SUPER_RESOLUTION, predictor_at, *arguments))
+    windows = (SUPER_RESOLUTION, predictor_at, shape, sampling, defaults, seed, like.device, kept)
+    return (yield from denoise_windows(*windows))

@@ -1,4 +1,4 @@
-"""What interpolation and super-resolution share: denoising a long video window by window and joining the results."""
+"""Denoises a long video window by window and joins the windows, for interpolation and super-resolution."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from collections.abc import Callable, Generator, MutableMapping, Sequence
 import torch
 from torch import Tensor
 
-from lavie.bundle import StageDefaults
 from lavie.events import Step
 from lavie.latents import Blended
+from lavie.manifest import StageDefaults
 from lavie.noise import INITIAL, frame_noise
 from lavie.request import Sampling
 from lavie.sampling import Predictor, denoise, make_scheduler, set_steps
 from lavie.stages.preview import preview
+from lavie.values import require
 
-# The window's start and the absolute frames that it shows → the predictor of that window.
+# A window's start and the absolute frames that it shows → its predictor.
 PredictorAt = Callable[[int, Sequence[int]], Predictor]
-# Both halves of guidance (one where it is 1) for the absolute frames that a window shows: 2 L C, or 2 F L C with a
-# prompt a frame; a tensor where all windows read the same.
+# The absolute frames that a window shows → embeddings of both halves of guidance (one where it is 1), 2 L C or
+# 2 F L C; or a tensor for all windows.
 Text = Tensor | Callable[[Sequence[int]], Tensor]
-# Number of a window → its latents 1 C size h w, as they are before they are joined.
+# Number of a window → its latents 1 C size h w before they are joined.
 KeptWindows = MutableMapping[int, Tensor]
 
 
 def text_at(text: Text) -> Callable[[Sequence[int]], Tensor]:
-    """The text of a window by the absolute frames that it shows."""
+    """A function from the absolute frames that a window shows to its text."""
     return text if callable(text) else lambda shown: text
 
 
@@ -41,38 +42,36 @@ def denoise_windows(
     *,
     respaced: bool = False,
 ) -> Generator[Step, None, Blended]:
-    """Latents of any length. Noise is keyed by the absolute frame, so that windows agree where they overlap.
+    """Make latents of any length. The noise of a frame depends on its absolute number, so overlapping windows agree.
 
     Args:
-        stage: its name, for events and noise keys.
-        predictor_at: makes the network's predictor for a window.
+        stage: for events and noise keys.
         shape: C F h w of the whole result.
-        device: where to work.
-        kept: where windows are put as soon as they are made, before the last step of them is told; those that are
-            there already are not made again.
+        kept: stores each window before its last `Step` event; windows that are in it are not made again.
+        respaced: see `make_scheduler`.
 
     Returns:
-        the windows in `kept`, joined as they are read.
+        the windows in `kept`, which are joined when they are read.
     """
     channels, frames, height, width = shape
     windows = defaults.windows
-    starts = windows.starts(frames)
+    starts, steps = windows.starts(frames), require(sampling.steps)
     kept = {} if kept is None else kept
     for number, start in enumerate(starts):
         if number in kept:
             continue
         shown = range(start, start + windows.size)
         noise = frame_noise(seed, (stage, INITIAL), shown, (channels, height, width)).to(device)
-        scheduler = make_scheduler(sampling.sampler, defaults.prediction_type, respaced=respaced)
-        set_steps(scheduler, sampling.steps, device)
+        scheduler = make_scheduler(require(sampling.sampler), defaults.prediction_type, respaced=respaced)
+        set_steps(scheduler, steps, device)
         predict = predictor_at(start, windows.frames(start, frames))
         for done in denoise(predict, noise, scheduler, defaults.prediction_type):
-            if done.index + 1 == len(scheduler.timesteps):
+            if done.number + 1 == len(scheduler.timesteps):
                 kept[number] = done.latents
-            count = number * sampling.steps + done.index + 1
-            yield Step(stage, count, len(starts) * sampling.steps, preview(done.clean, defaults.preview))
+            count = number * steps + done.number + 1
+            yield Step(stage, count, len(starts) * steps, preview(done.clean, defaults.preview))
     return Blended(windows, kept, frames)
 
 
 def total_steps(frames: int, sampling: Sampling, defaults: StageDefaults) -> int:
-    return len(defaults.windows.starts(frames)) * sampling.steps
+    return len(defaults.windows.starts(frames)) * require(sampling.steps)

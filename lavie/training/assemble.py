@@ -12,7 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from lavie.bundle import (
+from lavie.bundle import stored_type
+from lavie.errors import TrainingError
+from lavie.files import RECORD
+from lavie.manifest import (
     FORMAT,
     MANIFEST,
     NETWORK_FILE,
@@ -21,10 +24,7 @@ from lavie.bundle import (
     TOKENIZER,
     UPSCALER_TEXT,
     UPSCALER_TOKENIZER,
-    stored_type,
 )
-from lavie.errors import TrainingError
-from lavie.files import RECORD
 
 
 def write_bundle(folder: Path, components: dict[str, nn.Module], tokenizer, manifest: dict) -> None:

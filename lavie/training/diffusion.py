@@ -10,10 +10,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lavie.key_frames import NEAREST, RATE, show
+from lavie.key_frames import RATE, show
 from lavie.latents import Whole
+from lavie.manifest import EPSILON, NEAREST, VELOCITY
 from lavie.noise import derive_seed
-from lavie.sampling import EPSILON, TRAIN_STEPS, VELOCITY, add_noise, training_target
+from lavie.sampling import TRAIN_STEPS, add_noise, training_target
 from lavie.stages.super_resolution import noised_low_res
 from lavie.text import embeddings, embeddings_at, frame_places
 from lavie.training.masks import beside_noise, draw_mask, seam_weights
@@ -215,7 +216,7 @@ def interpolation_loss(
         text = embed(text_model, tokens, empty, generator)
         shown = show(Whole(clean[:, :, ::RATE].to(text.device)), range(first, first + frames), conditioning)
         clean = clean[:, :, first : first + frames].to(text.device)
-        return noise_loss(network, clean, text, generator, prediction_type, shown.beside, shown.onto)
+        return noise_loss(network, clean, text, generator, prediction_type, shown.beside, shown.residual_base)
 
     return loss_at
 

@@ -154,12 +154,12 @@ def test_a_clip_says_what_it_wore_and_is_made_again_to_the_same_bits(studio, row
     recipe = Recipe.from_json(read_recipe(clip.path))
     assert recipe.adapters == (Adapter(row.sha256, "plush", 0.5),)
     studio.adapters.rename(row.sha256, "teddy")  # it is known by its hash
-    assert made(studio, studio.regenerate(clip.id)).proof.identical
-    assert made(studio, studio.regenerate(plain.id)).proof.identical
+    assert made(studio, studio.regenerate(clip.id)).comparison.identical
+    assert made(studio, studio.regenerate(plain.id)).comparison.identical
     remix = made(studio, studio.remix(clip.id)).clip
     assert studio.gallery.get(remix.id).recipe.adapters == recipe.adapters
     finished = made(studio, studio.finish(clip.id, interpolate=True)).clip
-    assert list(finished.stages) == ["interpolation"]  # from the latents that are kept
+    assert list(studio.job(finished.id).stage_seconds) == ["interpolation"]  # from the latents that are kept
     whole = Request("a red star", seed=4, base=ONE, interpolation=Interpolation())
     assert made(studio, studio.submit(whole, adapters=recipe.adapters)).clip.frame_hash == finished.frame_hash
 
@@ -171,7 +171,7 @@ def test_an_adapter_that_is_gone_is_named_and_the_next_job_runs(studio, row, lor
     assert last.state == "failed" and "the adapter 'plush'" in last.row.error and "import its file" in last.row.error
     made(studio, studio.submit(REQUEST))
     studio.adapters.add(lora, studio.config.bundle)
-    assert made(studio, studio.regenerate(clip.id)).proof.identical
+    assert made(studio, studio.regenerate(clip.id)).comparison.identical
 
 
 @pytest.mark.parametrize("prompt", ["a star <lora:plush>", "a star <lora:plush:3>", "a <lora:nobody> star"])
@@ -179,7 +179,7 @@ def test_what_cannot_be_worn_is_refused_before_it_is_queued(studio, row, prompt)
     adapters = [row.adapter()] if prompt.endswith("plush>") else []
     with pytest.raises(RequestError, match=r"plush|nobody"):
         studio.submit(Request(prompt), adapters=adapters)
-    assert studio.jobs.line() == []
+    assert studio.queue.line() == []
 
 
 @pytest.mark.parametrize("strategy", [CORRECTED, CODENOISE])
@@ -188,28 +188,28 @@ def test_each_segment_of_a_long_video_wears_its_own(studio, row, strategy):
         return SegmentPlan(tuple(map(Segment, prompts)), seed=3, strategy=strategy)
 
     request = Request("a red star", seed=3, base=ONE)
-    plain = made(studio, studio.long.submit(request, plan("a red star", "a red star"))).clip
+    plain = made(studio, studio.long_videos.submit(request, plan("a red star", "a red star"))).clip
     tagged = plan("a red star", "a red star <lora:plush:0.9>")
-    job = studio.long.submit(request, tagged)
+    job = studio.long_videos.submit(request, tagged)
     clip = made(studio, job).clip
-    assert studio.jobs.get(job).job.adapters == (Adapter(row.sha256, "plush", 0.0),)
+    assert studio.queue.get(job).job.adapters == (Adapter(row.sha256, "plush", 0.0),)
     assert clip.frame_hash != plain.frame_hash and dict(studio.gallery.get(clip.id).adapters) == {row.sha256: 0.9}
-    assert made(studio, studio.regenerate(clip.id)).proof.identical
-    off = made(studio, studio.long.submit(request, plan("a red star", "a red star <lora:plush:0>"))).clip
+    assert made(studio, studio.regenerate(clip.id)).comparison.identical
+    off = made(studio, studio.long_videos.submit(request, plan("a red star", "a red star <lora:plush:0>"))).clip
     assert off.frame_hash == plain.frame_hash
 
 
 def test_a_project_knows_what_another_weight_makes_stale(studio, row):
     made(studio, studio.submit(REQUEST))  # the model is loaded
     plan = SegmentPlan(tuple(Segment(f"a red star <lora:plush:{weight}>") for weight in (0.4, 0.6)), seed=3)
-    project = studio.long.projects.create(plan, Request("any", seed=3, base=ONE), studio.model)
+    project = studio.long_videos.projects.create(plan, Request("any", seed=3, base=ONE), studio.model)
     studio.serve()
-    made(studio, studio.long.render(project))
-    assert studio.long.stale(project) == set()
-    studio.long.projects.change(
+    made(studio, studio.long_videos.render(project))
+    assert studio.long_videos.outdated(project) == set()
+    studio.long_videos.projects.change(
         project, lambda plan: SegmentPlan((plan.segments[0], Segment("a red star <lora:plush:0.7>")), seed=3)
     )
-    assert studio.long.stale(project) == {1}
+    assert studio.long_videos.outdated(project) == {1}
 
 
 def test_jobs_and_recipes_as_json(row):
@@ -273,7 +273,7 @@ def test_a_row_of_a_later_version_is_passed_over(tmp_path):
 
 def test_a_project_of_a_clip_shows_what_it_wore_in_its_prompts(studio, row):
     clip = made(studio, studio.submit(REQUEST, adapters=[row.adapter(0.5, 0.25)])).clip
-    project = studio.long.projects.get(studio.long.project_of(clip.id))
+    project = studio.long_videos.projects.get(studio.long_videos.project_of(clip.id))
     (segment,) = project.plan.segments
     assert segment.prompt == "<lora:plush:0.25:0.5> a red star"
     assert studio.adapters.resolve_tags(Job(REQUEST, plan=project.plan)).adapters == (

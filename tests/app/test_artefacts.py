@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from app.config import ROOT
-from app.queue.job import CANCELLED, DONE, FAILED, OPEN
+from app.recipes.job_row import CANCELLED, DONE, FAILED, OPEN
 from app.queue.queue import JobQueue
 from app.storage.database import Database
 from app.storage.stage_latents import StageLatents

@@ -12,8 +12,8 @@ import pytest
 
 from app.config import ROOT
 from app.media import is_partial, probe, read_recipe, read_video
-from app.queue.job import CANCELLED
 from app.queue.queue import JobQueue
+from app.recipes.job_row import CANCELLED
 from app.recipes.recipe import Recipe
 from app.storage.database import Database
 from tests.fakes import FakeCascade
@@ -23,9 +23,9 @@ SLOW = """
 import signal, sys
 sys.path.insert(0, {root!r})
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite run in the background hands on that it is ignored
-from app import clip
+from app.models import loaded
 from tests.fakes import FakeCascade
-clip.load_cascade = lambda config: FakeCascade(step_seconds=0.05, steps=1000)
+loaded.load_cascade = lambda config: FakeCascade(step_seconds=0.05, steps=1000)
 from app.cli.main import main
 sys.argv = ["app.py", *sys.argv[1:]]
 main()
@@ -161,17 +161,18 @@ def test_a_command_beside_a_running_studio_has_its_job_made_there(run, make_stud
     done = run("render", "a red star", "--json")
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout)
-    assert studio.job(result["id"]).clip.to_dict() == result
+    job = studio.job(result["id"])
+    assert job.clip.result(job.stage_seconds) == result
     assert cascade.started == 1
     failed = run("render", "refused")
     assert (failed.exit_code, failed.stderr) == (1, "error: prompt is 'refused': say something else\n")
 
 
 def test_a_job_that_another_cancels_is_told(run, make_studio):
-    cascade = FakeCascade(at_step=lambda stage, index: studio.cancel(studio.jobs.line()[0].id))
+    cascade = FakeCascade(at_step=lambda stage, index: studio.cancel(studio.queue.line()[0].id))
     studio = make_studio(cascade)
     done = run("render", "a red star")
-    (row,) = studio.jobs.recent(9)
+    (row,) = studio.queue.recent(9)
     assert done.exit_code == 1
     assert f"the job {row.id} was cancelled from elsewhere: `jobs retry {row.id}` goes on" in done.stderr
 

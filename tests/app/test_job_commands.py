@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from app.queue.job import CANCELLED, DONE, INTERRUPTED, PAUSED, QUEUED
+from app.queue.worker_side import WorkerQueue
+from app.recipes.job_row import CANCELLED, DONE, INTERRUPTED, PAUSED, QUEUED
 from app.recipes.recipe import Job
 from lavie.request import Interpolation, Request, Sampling, SuperResolution
 from tests.app.studios import ENDLESS, ended, until
@@ -127,8 +128,8 @@ SMOOTH = replace(ASKED, interpolation=Interpolation(Sampling("euler", 4)))
 def test_an_edit_changes_what_is_given_and_nothing_else(jobs, studio, before, options, after):
     job_id = studio.submit(before)
     found = jobs("edit", job_id, *options)
-    assert studio.jobs.get(job_id).job == Job(replace(before, **after), "nano")
-    assert Job.from_json(json.dumps(found["job"])) == studio.jobs.get(job_id).job and found["id"] == job_id
+    assert studio.queue.get(job_id).job == Job(replace(before, **after), "nano")
+    assert Job.from_json(json.dumps(found["job"])) == studio.queue.get(job_id).job and found["id"] == job_id
 
 
 @pytest.mark.parametrize(
@@ -145,19 +146,19 @@ def test_an_edit_changes_what_is_given_and_nothing_else(jobs, studio, before, op
     ],
 )
 def test_a_wrong_edit_changes_nothing(run, three, studio, options, code, words):
-    before = studio.jobs.get(three[0])
+    before = studio.queue.get(three[0])
     done = run("jobs", "edit", three[0], "--steps", "5", *options) if options else run("jobs", "edit", three[0])
     assert done.exit_code == code and words in " ".join(done.stderr.split())
-    assert studio.jobs.get(three[0]) == before
+    assert studio.queue.get(three[0]) == before
 
 
 def test_what_is_not_queued_or_makes_a_clip_again_is_not_edited(run, three, studio, make_studio):
-    studio.jobs.pause(three[0])
+    studio.queue.pause(three[0])
     done = run("jobs", "edit", three[0], "--seed", "1")
     words = "is paused: only one that is queued can be edited; `jobs duplicate"
     assert (done.exit_code, done.stderr.count("\n")) == (1, 1) and words in done.stderr
     clip = ended(make_studio(FakeCascade()), three[1]).clip
-    studio.jobs.pause_queue()
+    studio.queue.pause_queue()
     again = studio.regenerate(clip.id)
     done = run("jobs", "edit", again, "--seed", "1")
     assert (done.exit_code, f"makes the clip {clip.id} again" in done.stderr) == (1, True)
@@ -188,7 +189,7 @@ def test_the_queue_is_paused_for_every_studio(jobs, run, make_studio, three):
 
 
 def test_what_was_interrupted_is_resumed(jobs, make_studio, three, studio):
-    studio.jobs.take()
+    WorkerQueue(studio.database).take()
     studio.close()
     make_studio(recovery="never").close()
     shown = jobs("list")["jobs"][0]

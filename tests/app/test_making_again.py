@@ -2,10 +2,14 @@
 
 import pytest
 
-from app.gallery.store import hash_file
+from app.gallery.files import hash_file
+from app.gallery.lineage import find_children, find_parents
+from app.gallery.rebuild import check_files
+from app.gallery.search import find_clips
+from app.gallery.trash import move_to_trash, purge
 from app.media import read_recipe
-from app.queue.job import DONE, FAILED, PAUSED
 from app.recipes.comparison import Difference
+from app.recipes.job_row import DONE, FAILED, PAUSED
 from app.recipes.recipe import Job
 from app.storage.stage_latents import StageLatents, shared_stages
 from lavie.errors import RequestError
@@ -32,13 +36,13 @@ def made(studio, request):
 def proved(studio, clip_id):
     job = ended(studio, studio.regenerate(clip_id))
     assert job.state == DONE, job.row.error
-    return job.proof
+    return job.comparison
 
 
 def test_a_remix_keeps_all_but_the_seed(studio):
     asked = Request("a red star", negative_prompt="blur", seed=7, base=Sampling(steps=2), interpolation=Interpolation())
     clip = made(studio, asked)
-    job = studio.jobs.get(studio.remix(clip.id))
+    job = studio.queue.get(studio.remix(clip.id))
     remix = job.job.request
     assert (remix.seed, job.parent) == (None, clip.id)
     assert (remix.prompt, remix.negative_prompt, remix.base.steps, remix.width) == ("a red star", "blur", 2, 96)
@@ -55,20 +59,20 @@ def test_a_draft_is_finished_from_its_latents(studio, cascade):
         studio, Request("a red star", seed=7, interpolation=Interpolation(), super_resolution=SuperResolution())
     )
     assert large.frame_hash == whole.frame_hash
-    assert [parent.id for parent in studio.gallery.parents(large.id)] == [smooth.id, draft.id]
-    assert [child.id for child in studio.gallery.children(draft.id)] == [smooth.id]
-    assert list(smooth.stages) == [INTERPOLATION]  # what the draft took is the draft's
+    assert [parent.id for parent in find_parents(studio.gallery, large.id)] == [smooth.id, draft.id]
+    assert [child.id for child in find_children(studio.gallery, draft.id)] == [smooth.id]
+    assert list(studio.job(smooth.id).stage_seconds) == [INTERPOLATION]  # what the draft took is the draft's
 
 
 def test_finishing_goes_on_from_its_own_latents_after_a_pause(make_studio):
-    cascade = FakeCascade(at_step=At(SUPER_RESOLUTION, 1, lambda: studio.jobs.pause(job_id)))
+    cascade = FakeCascade(at_step=At(SUPER_RESOLUTION, 1, lambda: studio.queue.pause(job_id)))
     studio = make_studio(cascade)
     draft = made(studio, Request("a red star", seed=7))
-    studio.jobs.pause_queue()
+    studio.queue.pause_queue()
     job_id = studio.finish(draft.id, interpolate=True, upscale=True)
-    studio.jobs.resume_queue()
+    studio.queue.resume_queue()
     until(lambda: studio.job(job_id).state == PAUSED)
-    studio.jobs.resume(job_id)
+    studio.queue.resume(job_id)
     assert ended(studio, job_id).state == DONE
     assert cascade.ran == [BASE, INTERPOLATION, SUPER_RESOLUTION, SUPER_RESOLUTION]
 
@@ -126,10 +130,10 @@ def test_a_draft_whose_latents_are_damaged_is_made_again_and_that_is_told(studio
 def test_a_stage_that_is_to_run_otherwise_is_not_taken_from_the_draft(studio, cascade):
     draft = made(studio, Request("a red star", seed=7, interpolation=Interpolation(Sampling(steps=2))))
     other = Request("a red star", seed=7, interpolation=Interpolation(Sampling(steps=4)))
-    studio.jobs.pause_queue()
+    studio.queue.pause_queue()
     job_id = studio.finish(draft.id, upscale=True)
-    studio.jobs.edit(job_id, Job(other, "nano"))
-    studio.jobs.resume_queue()
+    studio.queue.edit(job_id, Job(other, "nano"))
+    studio.queue.resume_queue()
     assert ended(studio, job_id).state == DONE
     assert cascade.ran == [BASE, INTERPOLATION, INTERPOLATION]
 
@@ -147,7 +151,7 @@ def test_there_must_be_something_to_finish(studio):
     for ask in (studio.finish, studio.remix, studio.regenerate):
         with pytest.raises(RequestError, match=r"no clip has the id 'nothing': `gallery list`"):
             ask("nothing")
-    assert len(studio.jobs.recent(10)) == 1
+    assert len(studio.queue.recent(10)) == 1
 
 
 def test_a_clip_made_again_is_bit_identical(studio, cascade):
@@ -156,7 +160,7 @@ def test_a_clip_made_again_is_bit_identical(studio, cascade):
     assert (proof.identical, proof.psnr, proof.differences) == (True, None, ())
     assert str(proof) == "bit-identical"
     assert cascade.ran == [BASE, BASE]  # made, not taken from what is kept
-    assert studio.gallery.page().total == 1 and len(list(studio.config.clips.glob("*.mp4"))) == 1
+    assert find_clips(studio.gallery).total == 1 and len(list(studio.config.clips.glob("*.mp4"))) == 1
     until(lambda: [path.name for path in (studio.config.data / "work").iterdir()] == [clip.id])
 
 
@@ -165,7 +169,7 @@ def test_a_file_that_was_deleted_is_put_back(studio):
     file = studio.config.clips / f"{clip.id}.mp4"
     before = read_recipe(file)
     file.unlink()
-    studio.gallery.check_files()
+    check_files(studio.gallery)
     assert studio.gallery.get(clip.id).missing
     assert proved(studio, clip.id).identical
     assert read_recipe(file) == before and not studio.gallery.get(clip.id).missing
@@ -207,13 +211,13 @@ def test_another_attention_is_among_what_differs(studio, make_studio):
 
 def test_a_clip_that_is_purged_meanwhile_fails_in_words(studio, make_studio):
     clip = made(studio, Request("a red star"))
-    studio.jobs.pause_queue()
+    studio.queue.pause_queue()
     job_id = studio.regenerate(clip.id)
-    studio.gallery.delete(clip.id)
-    studio.gallery.purge()
-    studio.jobs.resume_queue()
+    move_to_trash(studio.gallery, clip.id)
+    purge(studio.gallery)
+    studio.queue.resume_queue()
     job = ended(studio, job_id)
-    assert (job.state, job.proof) == (FAILED, None)
+    assert (job.state, job.comparison) == (FAILED, None)
     assert job.row.error == f"the clip {clip.id} is not in the gallery any more: nothing to make again"
 
 
@@ -223,5 +227,5 @@ def test_a_real_draft_is_finished_and_proved_bit_identical(make_studio, tiny_cas
     large = ended(studio, studio.finish(draft.id, upscale=True)).clip
     *_, whole = tiny_cascade.generate(Request("a red star", seed=7, super_resolution=SuperResolution()))
     assert (large.frame_hash, large.width) == (whole.video.frame_hash, 128)
-    assert list(large.stages) == [SUPER_RESOLUTION]
+    assert list(studio.job(large.id).stage_seconds) == [SUPER_RESOLUTION]
     assert proved(studio, large.id).identical

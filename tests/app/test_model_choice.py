@@ -57,15 +57,15 @@ def test_another_model_needs_no_restart(start, data):
     recipes = [studio.gallery.get(one.id).recipe for one in (before, clip)]
     assert [recipe.model for recipe in recipes] == ["nano", str((data / "models" / "mine").absolute())]
     studio.choice.use("nano")
-    assert studio.jobs.get(studio.submit(Request("a"))).job.model == "nano"
+    assert studio.queue.get(studio.submit(Request("a"))).job.model == "nano"
 
 
 def test_jobs_that_wait_keep_their_model(start):
     studio = start()
-    studio.jobs.pause_queue()
+    studio.queue.pause_queue()
     waiting = studio.submit(Request("a red star", seed=1))
     studio.choice.use(mine(studio))
-    studio.resume_queue()
+    studio.queue.resume_queue()
     assert studio.gallery.get(ended(studio, waiting).clip.id).recipe.model == "nano"
 
 

@@ -5,9 +5,9 @@ from datetime import datetime, timedelta, timezone
 import pytest
 import torch
 
-from app.queue.job import CANDIDATES, DONE, FAILED, RUNNING
+from app.recipes.job_row import CANDIDATES, DONE, FAILED, RUNNING
 from app.queue.queue import JobQueue
-from app.storage.segment_latents import SegmentLatents, kept_keys
+from app.storage.segment_latents import SegmentLatents, find_stored
 from app.storage.stage_latents import StageLatents
 from extensions.long_video.pipeline import Part
 from lavie.errors import StorageError
@@ -22,7 +22,7 @@ def parts(database, tmp_path):
 
     def open_parts(job_id, **options):
         told = []
-        return SegmentLatents(database, tmp_path, job_id, tell=told.append, **options), told
+        return SegmentLatents(database, tmp_path, job_id, warn=told.append, **options), told
 
     return open_parts
 
@@ -111,16 +111,16 @@ def test_where_one_jobs_part_is_damaged_anothers_will_do(parts, tmp_path, databa
     mine, told = parts("three")
     same(mine[A], part())
     assert len(told) == 1
-    assert kept_keys(database, tmp_path, [A, B]) == {A}
+    assert find_stored(database, tmp_path, [A, B]) == {A}
 
 
 def test_keys_are_known_by_their_files(parts, database, tmp_path):
     mine, _ = parts("one")
     for number, key in enumerate((A, B)):
         mine[key] = part(number)
-    assert kept_keys(database, tmp_path, [A, B, C]) == {A, B}
+    assert find_stored(database, tmp_path, [A, B, C]) == {A, B}
     del mine[A]
-    assert kept_keys(database, tmp_path, [A, B, C]) == {B} and list(mine) == [B]
+    assert find_stored(database, tmp_path, [A, B, C]) == {B} and list(mine) == [B]
     assert mine.keys_of("base") == [B] and mine.keys_of("interpolation") == []
     with pytest.raises(KeyError):
         del mine[A]

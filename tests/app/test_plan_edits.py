@@ -3,7 +3,7 @@
 import pytest
 
 from app.long_videos import plan_edits
-from app.recipes.segments import check_count, fitted, plan_of, without_seeds
+from app.recipes.segments import check_count, fit_plan, plan_of, without_seeds
 from extensions.long_video.plan import Segment, SegmentPlan
 from lavie.errors import RequestError
 
@@ -114,5 +114,5 @@ def test_other_seeds_are_for_all_segments():
 
 @pytest.mark.parametrize(("window", "overlap"), [(16, 4), (8, 4), (4, 2), (2, 1)])
 def test_a_plan_fits_what_the_model_sees(window, overlap):
-    plan = fitted(PLAN, window)
+    plan = fit_plan(PLAN, window)
     assert (plan.window, plan.overlap) == (window, overlap)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from app.presets import MAX_NAME, Presets
+from app.workspace import MAX_PRESET_NAME, Presets
 from lavie.errors import RequestError
 
 
@@ -40,7 +40,7 @@ def test_deleting_forgets_one(presets):
     assert list(presets.all()) == ["yours"]
 
 
-@pytest.mark.parametrize("name", ["", "  ", None, "a\nb", "a\0b", "\ud800", "n" * (MAX_NAME + 1), "n" * 100_000])
+@pytest.mark.parametrize("name", ["", "  ", None, "a\nb", "a\0b", "\ud800", "n" * (MAX_PRESET_NAME + 1), "n" * 100_000])
 def test_what_is_no_name_is_refused(presets, name):
     with pytest.raises(RequestError, match="the preset's name is") as caught:
         presets.save(name, {})
@@ -48,7 +48,7 @@ def test_what_is_no_name_is_refused(presets, name):
 
 
 def test_hostile_names_are_names(presets):
-    names = ["'; DROP TABLE presets; --", '<script>"', "日本語", "n" * MAX_NAME]
+    names = ["'; DROP TABLE presets; --", '<script>"', "日本語", "n" * MAX_PRESET_NAME]
     for name in names:
         presets.save(name, {"of": name})
     assert presets.all() == {name: {"of": name} for name in names}

@@ -64,7 +64,7 @@ def test_a_change_that_a_lock_forbids_changes_nothing(projects):
 
 def test_a_branch_goes_its_own_way(projects):
     project_id = projects.create(PLAN, REQUEST, "nano", START, "film", clip="clip")
-    projects.queued(project_id, "job")
+    projects.note_job(project_id, "job")
     branch = projects.duplicate(project_id)
     projects.change(branch, lambda plan: set_segment(plan, 1, seed=1))
     assert projects.get(project_id).plan == PLAN
@@ -74,10 +74,10 @@ def test_a_branch_goes_its_own_way(projects):
 
 def test_the_clip_of_a_job_is_the_projects(projects):
     one, other = (projects.create(PLAN, REQUEST, "nano") for _ in range(2))
-    projects.queued(one, "job 1")
-    projects.queued(other, "job 2")
-    projects.made("job 1")
-    projects.made("a job of no project")
+    projects.note_job(one, "job 1")
+    projects.note_job(other, "job 2")
+    projects.note_clip("job 1")
+    projects.note_clip("a job of no project")
     assert (projects.get(one).clip, projects.get(other).clip) == ("job 1", None)
 
 

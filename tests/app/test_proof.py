@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from app.media import write_mp4
 from app.recipes.comparison import Comparison, Difference, compare_clips, differences
 from app.recipes.recipe import Recipe
 from lavie.request import Request
 from lavie.video import Video
+from tests.app.media.clips import write_video
 
 WAS = {"device": "cpu", "weights": {"base": "a" * 64, "vae": "b"}, "versions": {"torch": "2.1"}}
 NOW = {"device": "cuda", "weights": {"base": "c" * 64, "text": "d"}, "versions": {"torch": "2.1"}}
@@ -27,7 +27,7 @@ def recipe(frame_hash, provenance=WAS):
 def file(tmp_path):
     """A stored clip of level 120."""
     path = tmp_path / "a.mp4"
-    write_mp4(path, video(120), "{}")
+    write_video(path, video(120), "{}")
     return path
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.queue.job import CANCELLED, DONE, FAILED, INTERRUPTED, QUEUED, RUNNING
-from app.queue.queue import JobQueue
+from app.queue.worker_side import WorkerQueue
+from app.recipes.job_row import CANCELLED, DONE, FAILED, INTERRUPTED, QUEUED, RUNNING
 from lavie.errors import StorageError
 from lavie.request import Request
 from tests.app.studios import ENDLESS, ONE, ended, until
@@ -14,7 +14,7 @@ def taken_by_one_who_was_killed(make_studio, **settings):
     """A job that was running when its studio's process ended."""
     studio = make_studio(serve=False, **settings)
     job_id = studio.submit(Request("a red star"))
-    assert studio.jobs.take().id == job_id
+    assert WorkerQueue(studio.database).take().id == job_id
     return job_id
 
 
@@ -98,6 +98,6 @@ def test_a_job_whose_end_cannot_be_stored_is_not_waited_for(make_studio, monkeyp
 
     studio = make_studio(FakeCascade(), serve=False)
     for name in ("finish", "fail"):
-        monkeypatch.setattr(JobQueue, name, full)
+        monkeypatch.setattr(WorkerQueue, name, full)
     with pytest.raises(StorageError, match="the disk is full"):
         list(studio.follow(studio.submit(Request("a red star"))))

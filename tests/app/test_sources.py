@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.long_videos.sources import SOURCE_LIMITS, fitted, preview, read_start
-from app.media import ending, export, write_mp4
+from app.long_videos.sources import SOURCE_LIMITS, fit_picture, preview, read_start
+from app.media import ending, export_clip
 from app.media.ending import read_ending
 from app.recipes.initial_frames import CROP, FITS, LETTERBOX
 from lavie.errors import MediaError, RequestError
 from lavie.video import Video
-from tests.app.media.clips import blocks, ffmpeg, noise, numbered
+from tests.app.media.clips import blocks, ffmpeg, noise, numbered, write_video
 
 SIZE, FPS = (64, 40), 8.0
 
@@ -98,7 +98,7 @@ def test_of_an_hour_only_the_end_is_decoded(tmp_path, monkeypatch, kind):
 
 
 def test_sound_that_goes_on_behind_the_pictures_hides_none(tmp_path):
-    write_mp4(tmp_path / "a.mp4", numbered(40), "")
+    write_video(tmp_path / "a.mp4", numbered(40), "")
     tone = ["-f", "lavfi", "-i", "sine=duration=90"]
     for suffix in ("mp4", "mkv"):
         ffmpeg("-i", tmp_path / "a.mp4", *tone, "-map", 0, "-map", 1, "-c:v", "copy", tmp_path / f"b.{suffix}")
@@ -116,7 +116,7 @@ def test_an_end_without_a_key_frame_is_refused_where_it_would_take_too_long(tmp_
 
 
 def test_what_is_shorter_gives_what_there_is(tmp_path):
-    write_mp4(tmp_path / "a.mp4", numbered(5), "")
+    write_video(tmp_path / "a.mp4", numbered(5), "")
     start = read_start(tmp_path / "a.mp4", (32, 16), FPS, 16)
     assert brightness(start.video) == pytest.approx(numbered(5).frames.mean((1, 2, 3)), abs=2)
     assert start.notices == ("All 0.6 s were taken.",)
@@ -125,9 +125,9 @@ def test_what_is_shorter_gives_what_there_is(tmp_path):
 @pytest.mark.parametrize("suffix", ["gif", "mov", "mkv", "webm", "avi"])
 def test_every_kind_of_video_is_read(tmp_path, suffix):
     kinds = {"gif": "gif", "mov": "prores", "mkv": "ffv1", "webm": "webm"}
-    write_mp4(tmp_path / "a.mp4", numbered(30), "")
+    write_video(tmp_path / "a.mp4", numbered(30), "")
     if suffix in kinds:
-        export(tmp_path / "a.mp4", tmp_path / f"b.{suffix}", kinds[suffix])
+        export_clip(tmp_path / "a.mp4", tmp_path / f"b.{suffix}", kinds[suffix])
     else:
         ffmpeg("-i", tmp_path / "a.mp4", "-c:v", "mpeg4", "-q:v", 2, "-bf", 2, tmp_path / f"b.{suffix}")
     start = read_start(tmp_path / f"b.{suffix}", (32, 16), FPS, 16)
@@ -139,7 +139,7 @@ def test_every_kind_of_video_is_read(tmp_path, suffix):
 def test_a_picture_is_one_frame(tmp_path, name):
     picture = blocks(1, width=128, height=80).frames
     if name == "a.mp4":
-        write_mp4(tmp_path / name, Video(picture, 8), "")
+        write_video(tmp_path / name, Video(picture, 8), "")
     else:
         Image.fromarray(picture[0]).save(tmp_path / name)
     start = read_start(tmp_path / name, SIZE, FPS, 16)
@@ -151,7 +151,7 @@ def test_a_picture_is_one_frame(tmp_path, name):
 def test_a_phones_video_stands_upright(tmp_path, degrees, corner):
     frames = np.zeros((8, 40, 64, 3), np.uint8)
     frames[:, :20, :20] = 255
-    write_mp4(tmp_path / "a.mp4", Video(frames, 8), "")
+    write_video(tmp_path / "a.mp4", Video(frames, 8), "")
     ffmpeg("-display_rotation", degrees, "-i", tmp_path / "a.mp4", "-c", "copy", tmp_path / "b.mp4")
     frame = read_start(tmp_path / "b.mp4", (40, 64) if degrees != 180 else (64, 40), FPS, 4).video.frames[-1]
     rows, columns = (frame.mean(-1) > 128).nonzero()
@@ -161,7 +161,7 @@ def test_a_phones_video_stands_upright(tmp_path, degrees, corner):
 @pytest.mark.parametrize("degrees", [0, 90])
 def test_pixels_that_are_not_square_are_made_so(tmp_path, degrees):
     """64×40 shown as 128×40."""
-    write_mp4(tmp_path / "a.mp4", Video(np.full((8, 40, 64, 3), 200, np.uint8), 8), "")
+    write_video(tmp_path / "a.mp4", Video(np.full((8, 40, 64, 3), 200, np.uint8), 8), "")
     ffmpeg("-i", tmp_path / "a.mp4", "-vf", "setsar=2", tmp_path / "b.mp4")
     ffmpeg("-display_rotation", degrees, "-i", tmp_path / "b.mp4", "-c", "copy", tmp_path / "c.mp4")
     frame = read_start(tmp_path / "c.mp4", (128, 128), FPS, 1, LETTERBOX).video.frames[0]
@@ -173,15 +173,15 @@ def test_pixels_that_are_not_square_are_made_so(tmp_path, degrees):
 def test_a_crop_is_the_middle_in_its_own_shape():
     picture = np.zeros((100, 300, 3), np.uint8)
     picture[:, 100:200] = 200  # the middle square
-    square = fitted(picture, 1.0, (50, 50), CROP)
+    square = fit_picture(picture, 1.0, (50, 50), CROP)
     assert np.abs(square[:, 2:-2].astype(int) - 200).max() <= 2
-    wide = fitted(picture, 1.0, (75, 50), CROP)
+    wide = fit_picture(picture, 1.0, (75, 50), CROP)
     assert wide[:, :10].max() <= 2 and wide[:, 16:58].min() >= 198
 
 
 def test_a_letterboxed_picture_is_whole_between_black_bars():
     picture = np.full((100, 300, 3), 200, np.uint8)
-    framed = fitted(picture, 1.0, (60, 40), LETTERBOX)
+    framed = fit_picture(picture, 1.0, (60, 40), LETTERBOX)
     assert framed.shape == (40, 60, 3)
     assert (framed[10:30] == 200).all() and not framed[:10].any() and not framed[30:].any()
 
@@ -189,12 +189,12 @@ def test_a_letterboxed_picture_is_whole_between_black_bars():
 def test_fine_patterns_become_grey_instead_of_coarse_ones():
     stripes = np.zeros((410, 640, 3), np.uint8)
     stripes[:, ::2] = 255
-    small = fitted(stripes, 1.0, SIZE, CROP)
+    small = fit_picture(stripes, 1.0, SIZE, CROP)
     assert np.abs(small.astype(int) - 127).max() <= 6
 
 
 def test_a_preview_is_the_last_frame_as_the_model_sees_it(tmp_path):
-    write_mp4(tmp_path / "a.mp4", blocks(20), "")
+    write_video(tmp_path / "a.mp4", blocks(20), "")
     Image.fromarray(blocks(1).frames[0]).save(tmp_path / "a.png")
     for name in ("a.mp4", "a.png"):
         shown = preview(tmp_path / name, (64, 64))
@@ -215,21 +215,21 @@ SAID = [
 
 @pytest.mark.parametrize(("shape", "frames", "fit", "words"), SAID)
 def test_what_was_done_is_said(tmp_path, shape, frames, fit, words):
-    write_mp4(tmp_path / "a.mp4", numbered(frames, width=shape[0], height=shape[1]), "")
+    write_video(tmp_path / "a.mp4", numbered(frames, width=shape[0], height=shape[1]), "")
     notices = read_start(tmp_path / "a.mp4", SIZE, FPS, 16, fit).notices
     assert len(notices) == len(words)
     assert all(part in notice for part, notice in zip(words, notices, strict=True))
 
 
 def test_colours_of_hdr_are_warned_of(tmp_path):
-    write_mp4(tmp_path / "a.mp4", blocks(8), "")
+    write_video(tmp_path / "a.mp4", blocks(8), "")
     ffmpeg("-i", tmp_path / "a.mp4", "-vf", "setparams=color_trc=arib-std-b67", tmp_path / "b.mp4")
     assert "HDR" in read_start(tmp_path / "b.mp4", (96, 64), FPS, 4).notices[-1]
 
 
 @pytest.mark.parametrize("read", [lambda path: read_start(path, SIZE, FPS, 16), lambda path: preview(path, SIZE)])
 def test_what_is_neither_video_nor_picture_is_refused_with_the_next_step(tmp_path, read):
-    write_mp4(tmp_path / "a.mp4", numbered(2), "")
+    write_video(tmp_path / "a.mp4", numbered(2), "")
     tone = ["-f", "lavfi", "-i", "sine=duration=1"]
     Image.fromarray(noise(1).frames[0]).save(tmp_path / "cover.png")
     ffmpeg(*tone, tmp_path / "tone.mp4")
@@ -261,10 +261,10 @@ def test_what_is_neither_video_nor_picture_is_refused_with_the_next_step(tmp_pat
 @pytest.mark.parametrize("part", [0.5, 0.95])
 def test_what_was_cut_short_is_refused(tmp_path, kind, part):
     video = noise(40)
-    write_mp4(tmp_path / "a.mp4", video, "")
+    write_video(tmp_path / "a.mp4", video, "")
     exports = {"webm": "webm", "gif": "gif", "mov": "prores", "mkv": "ffv1"}
     if kind in exports:
-        export(tmp_path / "a.mp4", tmp_path / f"a.{kind}", exports[kind])
+        export_clip(tmp_path / "a.mp4", tmp_path / f"a.{kind}", exports[kind])
     elif kind == "avi":
         ffmpeg("-i", tmp_path / "a.mp4", "-c:v", "mjpeg", tmp_path / "a.avi")
     elif kind != "mp4":

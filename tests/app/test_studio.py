@@ -4,9 +4,10 @@ import re
 
 import pytest
 
+from app.gallery.trash import move_to_trash, purge
 from app.config import StudioConfig
 from app.media import read_recipe
-from app.queue.job import CANCELLED, DONE, FAILED, QUEUED, RUNNING
+from app.recipes.job_row import CANCELLED, DONE, FAILED, QUEUED, RUNNING
 from app.recipes.recipe import Recipe
 from app.studio import Studio
 from lavie.errors import BundleError, StorageError
@@ -21,9 +22,9 @@ def test_a_job_becomes_a_clip_with_its_recipe(make_studio, tmp_path):
     job = ended(studio, job_id)
     assert (job.state, job.row.error, job.row.attempts) == (DONE, None, 1)
     clip = job.clip
-    assert (clip.id, clip.path, clip.seed) == (job_id, str(studio.config.clips / f"{job_id}.mp4"), 7)
+    assert (clip.id, clip.path, clip.seed) == (job_id, studio.config.clips / f"{job_id}.mp4", 7)
     assert (clip.frames, clip.width, clip.height, clip.fps) == (4, 96, 64, 8.0)
-    assert (clip.stages, clip.seconds) == ({"base": 0.125, "interpolation": 0.125}, 0.25)
+    assert (job.stage_seconds, clip.seconds) == ({"base": 0.125, "interpolation": 0.125}, 0.25)
     recipe = Recipe.from_json(read_recipe(clip.path))
     assert (recipe.request.prompt, recipe.request.seed) == ("a red star", 7)
     assert (recipe.model, recipe.provenance["bundle"]) == (str(tmp_path / "weights"), "fake")
@@ -148,7 +149,7 @@ def test_a_model_that_is_missing_fails_the_job_and_is_tried_again(tmp_path):
     studio.serve()
     first = studio.submit(Request("a red star"))
     assert ended(studio, first).row.error == "there is no bundle yet: put one there"
-    studio.jobs.retry(first)
+    studio.queue.retry(first)
     assert ended(studio, first).state == DONE
     assert ended(studio, studio.submit(Request("a red star"))).state == DONE
     assert attempts == ["nano", "nano"]  # loaded once, it stays
@@ -165,8 +166,8 @@ def test_a_clip_that_was_purged_is_none(make_studio):
     studio = make_studio(FakeCascade())
     job_id = studio.submit(Request("a red star"))
     ended(studio, job_id)
-    studio.gallery.delete(job_id)
-    studio.gallery.purge()
+    move_to_trash(studio.gallery, job_id)
+    purge(studio.gallery)
     assert (studio.job(job_id).state, studio.job(job_id).clip) == (DONE, None)
 
 

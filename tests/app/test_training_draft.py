@@ -47,7 +47,7 @@ def test_what_is_written_is_found_again(studio, pictures):
     studio.drafts.set("trigger", "zkw")
     studio.drafts.add([pictures])
     studio.drafts.add([pictures / "b.png"])
-    draft = Drafts(studio).current()
+    draft = Drafts(studio.workspace, studio.training).current()
     assert (draft.trigger, draft.preset) == ("zkw", "subject")
     assert files(studio) == ["0000-a.png", "0001-b.png", "0002-b.png"]
     (left_out,) = [item for item in draft.items if item.problem]
@@ -110,12 +110,12 @@ def test_it_becomes_a_job_with_its_media_and_captions(studio, pictures):
     before = studio.drafts.current()
     job = studio.drafts.start()
     assert job == before.id and studio.drafts.current().id == ""
-    training = studio.jobs.get(job).training
+    training = studio.queue.get(job).training
     assert [(one.file, one.caption) for one in training.media] == [
         ("0000-a.png", "a zkw on a table"),
         ("0001-b.png", "a zkw in the rain"),
     ]
-    assert studio.jobs.get(job).state == "queued" and studio.training.media(job).is_dir()
+    assert studio.queue.get(job).state == "queued" and studio.training.media(job).is_dir()
 
 
 def test_nothing_of_a_set_that_is_refused_stays(studio, tmp_path):

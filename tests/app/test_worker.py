@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from app.queue.job import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, QUEUED, RUNNING
-from app.queue.queue import JobQueue
+from app.gallery.search import find_clips
+from app.queue.worker_side import WorkerQueue
+from app.recipes.job_row import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, QUEUED, RUNNING
 from app.recipes.recipe import Recipe
 from app.worker import worker
 from lavie.errors import StorageError
@@ -25,7 +26,7 @@ def frames_of(make_studio, request, name, tmp_path):
 
 def test_the_recipe_is_stored_before_the_first_step(make_studio):
     seen = []
-    cascade = FakeCascade(at_step=At(BASE, 1, lambda: seen.append(studio.jobs.line()[0])))
+    cascade = FakeCascade(at_step=At(BASE, 1, lambda: seen.append(studio.queue.line()[0])))
     studio = make_studio(cascade)
     job_id = studio.submit(Request("a red star"))
     ended(studio, job_id)
@@ -51,14 +52,14 @@ def test_latents_are_stored_as_a_stage_ends_and_the_large_ones_dropped_at_the_en
 
 
 def test_a_paused_job_goes_on_from_its_last_stage(make_studio, tmp_path):
-    cascade = FakeCascade(at_step=At(INTERPOLATION, 2, lambda: studio.jobs.pause(job_id)))
+    cascade = FakeCascade(at_step=At(INTERPOLATION, 2, lambda: studio.queue.pause(job_id)))
     studio = make_studio(cascade, serve=False)
     job_id, other = studio.submit(smooth()), studio.submit(smooth(seed=8))
     studio.serve()
     until(lambda: studio.job(job_id).state == PAUSED)
     assert ended(studio, other).state == DONE  # the others go on meanwhile
     assert (studio.job(job_id).state, studio.job(job_id).stopping) == (PAUSED, False)
-    studio.jobs.resume(job_id)
+    studio.queue.resume(job_id)
     job = ended(studio, job_id)
     assert (job.state, job.row.attempts) == (DONE, 2)
     assert cascade.ran == [BASE, INTERPOLATION] * 2 + [INTERPOLATION]
@@ -76,7 +77,7 @@ def test_closing_puts_the_running_job_first_and_the_next_studio_finishes_it(make
     assert cascade.active == 0
     fast = FakeCascade()
     again = make_studio(fast, serve=False)
-    assert [(row.id, row.state) for row in again.jobs.line()] == [(running, QUEUED), (waiting, QUEUED)]
+    assert [(row.id, row.state) for row in again.queue.line()] == [(running, QUEUED), (waiting, QUEUED)]
     again.serve()
     assert [ended(again, job_id).state for job_id in (running, waiting)] == [DONE, DONE]
     assert fast.ran == [INTERPOLATION, BASE]
@@ -88,7 +89,7 @@ def test_closing_puts_the_running_job_first_and_the_next_studio_finishes_it(make
 def test_what_a_kill_interrupted_goes_on_as_the_setting_says(make_studio, recovery, state):
     dead = make_studio(serve=False)
     job_id = dead.submit(Request("a red star"))
-    dead.jobs.take()
+    WorkerQueue(dead.database).take()
     dead.config.clips.mkdir()
     half = dead.config.clips / ".lavie-0123456789abcdef.partial.mp4"
     latents = dead.config.data / "work" / job_id / "base.partial"
@@ -99,7 +100,7 @@ def test_what_a_kill_interrupted_goes_on_as_the_setting_says(make_studio, recove
     until(lambda: studio.job(job_id).state in (DONE, INTERRUPTED))
     assert studio.job(job_id).state == state and not half.exists() and not latents.exists()
     if state == INTERRUPTED:
-        studio.jobs.resume(job_id)
+        studio.queue.resume(job_id)
         assert ended(studio, job_id).state == DONE
 
 
@@ -113,7 +114,7 @@ def test_what_a_kill_interrupted_goes_on_as_the_setting_says(make_studio, recove
     ],
 )
 def test_a_job_whose_latents_are_damaged_makes_these_stages_again(make_studio, tmp_path, kind, damaged, ran):
-    first = FakeCascade(at_step=At(SUPER_RESOLUTION, 1, lambda: studio.jobs.pause(job_id)))
+    first = FakeCascade(at_step=At(SUPER_RESOLUTION, 1, lambda: studio.queue.pause(job_id)))
     studio = make_studio(first, serve=False)
     request = replace(smooth(), super_resolution=SuperResolution())
     job_id = studio.submit(request)
@@ -125,7 +126,7 @@ def test_a_job_whose_latents_are_damaged_makes_these_stages_again(make_studio, t
         damage(path, kind)
     second = FakeCascade()
     again = make_studio(second)
-    again.jobs.resume(job_id)
+    again.queue.resume(job_id)
     job = ended(again, job_id)
     assert (job.state, second.ran) == (DONE, ran), job.row.error
     assert job.clip.frame_hash == frames_of(make_studio, request, "whole", tmp_path)
@@ -146,12 +147,12 @@ def test_starting_forgets_the_latents_of_what_failed_long_ago(make_studio):
     again = FakeCascade()
     third = make_studio(again, keep_work_days=0)
     assert not latents.exists()
-    third.jobs.retry(job_id)
+    third.queue.retry(job_id)
     assert ended(third, job_id).state == DONE and again.ran == [BASE, INTERPOLATION]
 
 
 def test_latents_of_other_weights_are_not_gone_on_from(make_studio):
-    first = FakeCascade(at_step=At(INTERPOLATION, 1, lambda: studio.jobs.pause(job_id)))
+    first = FakeCascade(at_step=At(INTERPOLATION, 1, lambda: studio.queue.pause(job_id)))
     studio = make_studio(first, serve=False)
     job_id = studio.submit(smooth(seed=None))
     studio.serve()
@@ -159,7 +160,7 @@ def test_latents_of_other_weights_are_not_gone_on_from(make_studio):
     studio.close()
     second = FakeCascade(weights="2")
     again = make_studio(second)
-    again.jobs.resume(job_id)
+    again.queue.resume(job_id)
     clip = ended(again, job_id).clip
     assert second.ran == [BASE, INTERPOLATION]
     stored = again.gallery.get(job_id).recipe
@@ -183,14 +184,14 @@ def test_a_full_disk_fails_the_job_in_words_and_a_retry_goes_on(make_studio, mon
     assert (job.state, job.row.error) == (FAILED, "the disk is full: free some space")
     assert not studio.config.clips.exists() or not list(studio.config.clips.iterdir())
     monkeypatch.setattr(StageLatents, "save", save)
-    studio.jobs.retry(job_id)
+    studio.queue.retry(job_id)
     assert ended(studio, job_id).state == DONE
     assert cascade.ran == [BASE, INTERPOLATION, INTERPOLATION]
 
 
 def test_a_job_whose_end_cannot_be_stored_is_made_again_and_the_others_too(make_studio, monkeypatch, caplog):
     caplog.set_level(logging.CRITICAL, "app")  # the traceback that follows is meant
-    finish, refused = JobQueue.finish, []
+    finish, refused = WorkerQueue.finish, []
 
     def full(self, job_id, *_):
         raise StorageError("the disk is full")
@@ -201,14 +202,14 @@ def test_a_job_whose_end_cannot_be_stored_is_made_again_and_the_others_too(make_
             full(self, job_id)
         finish(self, job_id, result)
 
-    monkeypatch.setattr(JobQueue, "fail", full)
-    monkeypatch.setattr(JobQueue, "finish", once)
+    monkeypatch.setattr(WorkerQueue, "fail", full)
+    monkeypatch.setattr(WorkerQueue, "finish", once)
     studio = make_studio(FakeCascade())
     first, second = studio.submit(Request("one")), studio.submit(Request("two"))
     assert ended(studio, second).state == DONE
     job = ended(studio, first)
     assert (refused, job.state, job.row.attempts) == ([first], DONE, 2)
-    assert studio.gallery.page().total == 2
+    assert find_clips(studio.gallery).total == 2
 
 
 def test_while_a_step_goes_on_the_folder_is_nobody_elses(make_studio, monkeypatch):
@@ -234,7 +235,7 @@ def test_a_cancelled_job_leaves_no_file_and_can_be_tried_again(make_studio):
     studio.serve()
     assert ended(studio, job_id).state == CANCELLED
     assert list(studio.config.clips.iterdir()) == [] and cascade.active == 0
-    studio.jobs.retry(job_id)
+    studio.queue.retry(job_id)
     assert ended(studio, job_id).state == DONE
     assert cascade.ran == [BASE, INTERPOLATION, INTERPOLATION]
 
@@ -243,6 +244,6 @@ def test_a_file_goes_where_it_was_asked_for(make_studio, tmp_path):
     studio = make_studio(FakeCascade())
     job_id = studio.submit(Request("a red star"), output=tmp_path / "here.mp4")
     clip = ended(studio, job_id).clip
-    assert clip.path == str(tmp_path / "here.mp4") and (tmp_path / "here.mp4").is_file()
+    assert clip.path == tmp_path / "here.mp4" and (tmp_path / "here.mp4").is_file()
     refused = studio.submit(Request("a red star"), output=tmp_path / "no" / "here.mp4")
     assert "does not exist: create it first" in ended(studio, refused).row.error

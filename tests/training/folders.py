@@ -28,7 +28,8 @@ def clip(number: int, frames: int = 8, width: int = 32, height: int = 16) -> Vid
 
 def write_clip(path: Path, number: int, **size) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_mp4(path, clip(number, **size), "")
+    video = clip(number, **size)
+    write_mp4(path, video.frames, video.fps)
     return path
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lavie.sampling import EPSILON, PREDICTION_TYPES, SAMPLE, VELOCITY
+from lavie.manifest import EPSILON, PREDICTION_TYPES, SAMPLE, VELOCITY
 from lavie.training.diffusion import (
     CAPTION_DROPOUT,
     IMAGES_PER_CLIP,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from app.cli.bench import BENCHES, bench
+from app.cli.main import BENCHES, bench
 from bench import quality
 from bench.plots import SERIES, bars, curves, smoothed
 

@@ -92,7 +92,7 @@ from pathlib import Path
 from gradio.routes import App
 from app.config import StudioConfig
 from app.studio import Studio
-from app.ui import build
+from app.ui.build import build
 app = App.create_app(build(Studio(StudioConfig(data=Path(sys.argv[1])))))
 inside = [getattr(route, "original_router", None) for route in app.routes]
 routes = [*app.routes, *(route for router in inside if router for route in router.routes)]

@@ -35,7 +35,7 @@ def made(tmp_path_factory):
         assert [snapshot.state for snapshot in studio.follow(clip_id)][-1] == "done"
     studio.gallery.rate(ids[0], 4)
     studio.gallery.tag(ids[0], "stars")
-    studio.jobs.pause_queue()
+    studio.queue.pause_queue()
     studio.submit(Request("a green circle", seed=4), parent=ids[0])
     studio.submit(Request("a white square"))
     studio.close()

@@ -13,7 +13,7 @@ from gradio_client.exceptions import AppError
 from app.config import ROOT, ConfigError, StudioConfig
 from app.media import probe
 from app.ui.api import endpoints
-from app.ui.api.waiting import MOST_WAITING
+from app.ui.api.endpoints import MOST_WAITING
 from app.ui.server import check_mcp
 from tests.ui.api_page import ADAPTERS, ADDRESS, LOGIN, LONG, PAGE, blocks, run_python, section
 from tests.ui.pages import fake_studio

@@ -7,8 +7,8 @@ import pytest
 
 from app.config import ROOT, StudioConfig
 from app.studio import Studio
-from app.ui.api import endpoints, waiting
-from app.ui.api.errors import answering
+from app.ui.api import endpoints as module
+from app.ui.api.errors import wrap_endpoint
 from lavie.errors import MediaError, RequestError
 from tests.app.studios import ENDLESS, ended, until
 from tests.fakes import FakeCascade
@@ -17,14 +17,14 @@ from tests.fakes import FakeCascade
 @pytest.fixture
 def make(tmp_path, monkeypatch):
     """Endpoints over a studio that works on a cascade; both."""
-    monkeypatch.setattr(waiting, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
     opened = []
 
     def make(cascade):
         studio = Studio(StudioConfig(data=tmp_path / "data"), load=lambda config: cascade)
         opened.append(studio)
         studio.serve()
-        return endpoints.Endpoints(studio), studio
+        return module.Endpoints(studio), studio
 
     yield make
     for studio in opened:
@@ -32,8 +32,8 @@ def make(tmp_path, monkeypatch):
 
 
 def running(studio):
-    until(lambda: studio.jobs.counts()["running"] == 1)
-    return studio.jobs.line()[0].id
+    until(lambda: studio.queue.counts()["running"] == 1)
+    return studio.queue.line()[0].id
 
 
 def answer_of(endpoints, during):
@@ -61,10 +61,10 @@ def test_a_failed_job_is_told_in_its_own_words(make):
 
 def test_an_interrupted_job_is_told(make):
     endpoints, studio = make(FakeCascade(**ENDLESS))
-    studio.jobs.pause_queue()
+    studio.queue.pause_queue()
 
     def interrupt(task):
-        until(studio.jobs.line)
+        until(studio.queue.line)
         with studio.database.write() as connection:
             connection.execute("UPDATE jobs SET state = 'interrupted', error = 'a kill'")
 
@@ -76,13 +76,13 @@ def test_the_job_goes_on_when_its_client_is_gone(make):
     endpoints, studio = make(FakeCascade(step_seconds=0.02, steps=10))
     with pytest.raises(asyncio.CancelledError):
         answer_of(endpoints, lambda task: (running(studio), task.get_loop().call_soon_threadsafe(task.cancel)))
-    (job,) = [*studio.jobs.line(), *studio.jobs.recent(1)]
+    (job,) = [*studio.queue.line(), *studio.queue.recent(1)]
     assert ended(studio, job.id).clip is not None
     assert endpoints._queue.waiting == 0
 
 
 def test_nobody_waits_for_ever(make, monkeypatch):
-    monkeypatch.setattr(waiting, "MOST_SECONDS", 0.1)
+    monkeypatch.setattr(module, "MOST_SECONDS", 0.1)
     endpoints, studio = make(FakeCascade(**ENDLESS))
     with pytest.raises(RequestError, match="takes long: it goes on, ask /job for it"):
         asyncio.run(endpoints.render("a red star"))
@@ -90,11 +90,11 @@ def test_nobody_waits_for_ever(make, monkeypatch):
 
 
 def test_who_comes_too_late_to_wait_has_stored_no_job(make, monkeypatch):
-    monkeypatch.setattr(waiting, "MOST_WAITING", 0)
+    monkeypatch.setattr(module, "MOST_WAITING", 0)
     endpoints, studio = make(FakeCascade())
     with pytest.raises(RequestError, match="0 clients wait for videos already"):
         asyncio.run(endpoints.render("a red star"))
-    assert studio.jobs.line() == []
+    assert studio.queue.line() == []
     job, file = asyncio.run(endpoints.render("a red star", wait=False))
     assert file is None and ended(studio, job["id"]).clip is not None
 
@@ -117,9 +117,9 @@ def test_a_message_names_no_folder_of_the_machine(make, caplog):
         raise ZeroDivisionError(str(data))
 
     with pytest.raises(gr.Error) as caught:
-        asyncio.run(answering(lost, studio)())
+        asyncio.run(wrap_endpoint(lost, studio)())
     assert caught.value.message == "clips/x.mp4 is no video, nor is y.mp4 or data"
     with pytest.raises(gr.Error) as caught:
-        asyncio.run(answering(broken, studio)())
+        asyncio.run(wrap_endpoint(broken, studio)())
     words = "something went wrong inside (ZeroDivisionError); the studio's terminal shows where"
     assert caught.value.message == words and "broken failed" in caplog.text

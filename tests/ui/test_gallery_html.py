@@ -7,14 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from app.gallery import Page, Query, StoredClip
-from app.queue.job import DONE, REGENERATE
+from app.gallery import Clip, Page, Query
 from app.queue.status import JobStatus
 from app.recipes.comparison import Comparison, Difference
+from app.recipes.job_row import DONE, REGENERATE
 from app.recipes.recipe import Recipe
-from app.ui.gallery import cards, compare, facts
-from app.ui.gallery.browse import View
-from app.ui.gallery.filters import Filters
+from app.ui.gallery.html import (
+    STAR,
+    card,
+    provenance,
+    recipe_table,
+    render_about,
+    render_comparison,
+    render_differences,
+    render_family,
+    render_gone,
+    render_grid,
+    render_invalid_search,
+    render_player,
+    render_recipe,
+)
+from app.ui.gallery.view_model import Filters, View, merge_differences
 from app.ui.i18n import Languages
 from lavie.errors import RequestError
 from lavie.request import Interpolation, Request, Sampling
@@ -44,7 +57,7 @@ class Reader(HTMLParser):
         self.texts.append(text)
 
 
-def clip(**values) -> StoredClip:
+def clip(**values) -> Clip:
     request = Request(values.get("prompt", HOSTILE), seed=7, width=96, height=64, frames=4, fps=8.0)
     recipe = Recipe(request, HOSTILE, {"device": HOSTILE, "versions": {HOSTILE: HOSTILE}}, frame_hash="f")
     known = {
@@ -54,30 +67,32 @@ def clip(**values) -> StoredClip:
         "rating": 3, "favourite": True, "created": "2026-01-01", "trashed": None, "missing": None,
         "adapters": {HOSTILE: 0.5}, "recipe_json": recipe.to_json(),
     }  # fmt: skip
-    return StoredClip(**{**known, **values})
+    return Clip(**{**known, **values})
 
 
 def job(**values) -> JobStatus:
-    from app.queue.job import JobRow
+    from app.recipes.job_row import JobRow
 
     known = dict.fromkeys(JobRow.__dataclass_fields__)
     row = JobRow(**{**known, "id": "j1", "kind": REGENERATE, "state": DONE, "notices": (), **values})
-    return JobStatus(row, proof=Comparison(False, 40.0, (Difference(HOSTILE, HOSTILE, None),)))
+    return JobStatus(row, comparison=Comparison(False, 40.0, (Difference(HOSTILE, HOSTILE, None),)))
 
 
 HTML = {
-    "card": lambda: cards.card(clip(), SAY),
-    "card of the trash": lambda: cards.card(clip(trashed="2026"), SAY),
-    "grid": lambda: cards.browse(Page((clip(), clip(missing="2026", count=3)), "n", 30, True), View(), SAY, HOSTILE),
-    "alert": lambda: cards.browse(Page((), None, 0, True), View(alert=HOSTILE), SAY),
-    "refused": lambda: cards.refused(HOSTILE),
-    "player": lambda: facts.player(clip(), SAY),
-    "player without a file": lambda: facts.player(clip(missing="2026"), SAY),
-    "about": lambda: facts.about(clip(), [job(), job(state="failed", error=HOSTILE)], "", SAY),
-    "made with": lambda: facts.made_with(clip(), [(HOSTILE, HOSTILE, None)], SAY, {HOSTILE: HOSTILE}),
-    "lineage": lambda: facts.lineage(clip(parent="c0"), [clip(id="c0", parent=HOSTILE)], [clip()], SAY),
-    "gone": lambda: facts.gone(HOSTILE, SAY),
-    "compare": lambda: compare.page([clip(), clip()], facts.differences([(HOSTILE, 1, HOSTILE)], [HOSTILE, "2"]), SAY),
+    "card": lambda: card(clip(), SAY),
+    "card of the trash": lambda: card(clip(trashed="2026"), SAY),
+    "grid": lambda: render_grid(Page((clip(), clip(missing="2026", count=3)), "n", 30, True), View(), SAY, HOSTILE),
+    "alert": lambda: render_grid(Page((), None, 0, True), View(alert=HOSTILE), SAY),
+    "refused": lambda: render_invalid_search(HOSTILE),
+    "player": lambda: render_player(clip(), SAY),
+    "player without a file": lambda: render_player(clip(missing="2026"), SAY),
+    "about": lambda: render_about(clip(), [job(), job(state="failed", error=HOSTILE)], "", SAY),
+    "made with": lambda: render_recipe(clip(), [(HOSTILE, HOSTILE, None)], SAY, {HOSTILE: HOSTILE}),
+    "lineage": lambda: render_family(clip(parent="c0"), [clip(id="c0", parent=HOSTILE)], [clip()], SAY),
+    "gone": lambda: render_gone(HOSTILE, SAY),
+    "compare": lambda: render_comparison(
+        [clip(), clip()], render_differences([(HOSTILE, 1, HOSTILE)], [HOSTILE, "2"]), SAY
+    ),
 }
 
 
@@ -99,10 +114,10 @@ def test_every_button_and_picture_has_a_name(name):
 
 
 def test_a_card_says_what_there_is():
-    read = Reader(cards.card(clip(count=12, missing="2026", stages="base+interpolation"), SAY))
+    read = Reader(card(clip(count=12, missing="2026", stages="base+interpolation"), SAY))
     text = " ".join(read.texts)
     assert "×12 · file missing" in text and "Seed 7 · Base + Smooth · 96 × 64" in text
-    assert "".join(read.texts).count(cards.STAR) == 3
+    assert "".join(read.texts).count(STAR) == 3
     assert ("img", "studio/media/c1.preview.webp") in [(tag, a.get("data-moving")) for tag, a in read.tags]
 
 
@@ -116,34 +131,34 @@ def test_a_card_says_what_there_is():
     ],
 )
 def test_an_empty_page_says_what_to_do(view, words):
-    assert words in cards.browse(Page((), None, 0, True), view, SAY)
+    assert words in render_grid(Page((), None, 0, True), view, SAY)
 
 
 def test_a_total_that_is_not_counted_says_so():
     page = Page((clip(),), "next", 1000, False)
-    assert "more than 1000 clips · page 1" in cards.browse(page, View(), SAY)
+    assert "more than 1000 clips · page 1" in render_grid(page, View(), SAY)
 
 
 def test_a_recipe_of_a_newer_version_is_told():
     recipe = json.dumps({**json.loads(clip().recipe_json), "lavie_recipe": 99})
-    assert "schema 99" in facts.made_with(clip(recipe_json=recipe), [], SAY, {})
+    assert "schema 99" in render_recipe(clip(recipe_json=recipe), [], SAY, {})
 
 
 def test_a_large_family_and_a_large_provenance_end_somewhere():
     children = [clip(id=f"c{number}") for number in range(200)]
-    assert "and 140 more" in facts.family(clip(), [], children, SAY)
+    assert "and 140 more" in render_family(clip(), [], children, SAY)
     recipe = Recipe(Request("a", seed=1), "m", {str(number): number for number in range(5000)})
-    assert facts.provenance(recipe, SAY).count("<tr>") == 60
+    assert provenance(recipe, SAY).count("<tr>") == 60
 
 
 def test_differences_of_several_stand_side_by_side():
-    rows = compare.merged([[("seed", 1, 2)], [("steps", 5, 6), ("seed", 1, 3)], []])
+    rows = merge_differences([[("seed", 1, 2)], [("steps", 5, 6), ("seed", 1, 3)], []])
     assert rows == [("seed", 1, 2, 3, 1), ("steps", 5, 5, 6, 5)]
 
 
 def test_the_family_is_drawn_from_the_oldest_on():
     line = [clip(id="p", parent="g", seed=2), clip(id="g", parent="gone", seed=1)]
-    text = " ".join(Reader(facts.family(clip(parent="p", seed=3), line, [clip(id="k", seed=4)], SAY)).texts)
+    text = " ".join(Reader(render_family(clip(parent="p", seed=3), line, [clip(id="k", seed=4)], SAY)).texts)
     assert (
         text.index("gone") < text.index("Seed 1") < text.index("Seed 2") < text.index("Seed 3") < text.index("Seed 4")
     )
@@ -195,5 +210,5 @@ def test_fields_that_mean_nothing_are_named(field, value, words):
 
 def test_settings_are_told_in_the_words_of_the_form():
     request = Request("a", seed=1, fps=8.0, base=Sampling("ddim", 25, 7.5), interpolation=Interpolation())
-    text = " ".join(Reader(facts.recipe_facts(Recipe(request, "nano"), SAY)).texts)
+    text = " ".join(Reader(recipe_table(Recipe(request, "nano"), SAY)).texts)
     assert "Sampler ddim Steps 25 Guidance 7.5" in text and "Base + Smooth" in text

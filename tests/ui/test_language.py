@@ -14,13 +14,13 @@ import pytest
 from app.config import ROOT
 from app.gallery import SORTS
 from app.models.jobs import CONVERT, DOWNLOAD
-from app.queue.job import CANDIDATES, CLOSED, DONE, OPEN, REGENERATE, TRAIN
 from app.recipes.initial_frames import FITS
+from app.recipes.job_row import CANDIDATES, CLOSED, DONE, OPEN, REGENERATE, TRAIN
 from app.training.draft import NUMBERS, WHOLE
 from app.ui.i18n import FALLBACK, FOLDER, Languages
 from extensions.long_video.metrics import LIMITS, SIGNALS
 from extensions.long_video.plan import STRATEGIES
-from extensions.lora.training.presets import NAMES
+from extensions.lora.training.settings import NAMES
 
 FILES = sorted(FOLDER.glob("*.json"))
 SAID = json.loads((FOLDER / f"{FALLBACK}.json").read_text(encoding="utf-8"))
@@ -32,7 +32,7 @@ FAMILIES = {
     "preset_{what}": ["save", "delete"],
     "theme_{name}": ["light", "dark"],
     "disk_{name}": ["clips", "trash", "work"],
-    "panel_{name}": ["model", "machine", "data", "looks", "keys", "versions"],
+    "panel_{name}": ["models", "model", "machine", "data", "looks", "keys", "versions"],
     "gallery_{name}": None,
     "gallery_{name}_hint": None,
     "gallery_sort_{sort}": list(SORTS),
@@ -52,10 +52,10 @@ FAMILIES = {
         *(name for name in (*WHOLE, *NUMBERS) if name not in ("steps", "seed")),
     ],
     "train_{name}_hint": ["gradient_checkpointing"],
-    "train_{of.draft.preset}_does": list(NAMES),
+    "train_{draft.preset}_does": list(NAMES),
     "train_{training.preset}": list(NAMES),
     "train_{row.training.preset}": list(NAMES),
-    "train_word_{of.word}": ["ordinary", "own", "rare"],
+    "train_word_{preparation.word}": ["ordinary", "own", "rare"],
     "weights_{standing.work}": [DOWNLOAD, CONVERT],
 }
 
@@ -185,7 +185,7 @@ def test_a_browser_is_answered_in_its_language(asked, language):
 def test_what_was_chosen_on_the_page_comes_first(cookie, language, theme):
     languages, headers = Languages(), {"cookie": cookie, "accept-language": "en-US,en;q=0.9"}
     assert languages.of(headers).language == language
-    assert languages.chosen(headers).get("theme") == theme
+    assert languages.cookies(headers).get("theme") == theme
     assert languages.of({}).language == "en"
 
 

@@ -10,7 +10,7 @@ from app.studio import Studio
 from app.ui import html, live
 from app.ui.context import EventContext
 from app.ui.i18n import Languages
-from app.ui.long_video.transitions import lead
+from app.ui.long_video.uploads import join_files
 from lavie.events import BASE
 
 LANGUAGES = Languages()
@@ -33,8 +33,8 @@ def files(tmp_path):
 
 
 def test_each_line_is_a_transition(studio, files):
-    said = lead(studio, ASKED, [*files, files[0]], " a red star \n\n a blue one\n", 1)
-    (row,) = studio.jobs.line()
+    said = join_files(studio, ASKED, [*files, files[0]], " a red star \n\n a blue one\n", 1)
+    (row,) = studio.queue.line()
     assert [(one.prompt, one.frames) for one in row.job.reel.transitions] == [("a red star", 1), ("a blue one", 1)]
     assert 'role="status"' in said and "a &lt;b&gt;.png: The picture was taken as one frame." in said
 
@@ -48,20 +48,20 @@ def test_each_line_is_a_transition(studio, files):
     ],
 )
 def test_a_refusal_is_an_alert_and_queues_nothing(studio, files, prompts, frames, words):
-    said = lead(studio, ASKED, files, prompts, frames)
-    assert 'role="alert"' in said and words in said and studio.jobs.line() == []
+    said = join_files(studio, ASKED, files, prompts, frames)
+    assert 'role="alert"' in said and words in said and studio.queue.line() == []
 
 
 def test_nothing_put_there_and_files_that_are_gone_are_told_without_folders(studio, files, tmp_path):
-    assert "to join is 0: give 2 to 1000" in lead(studio, ASKED, None, "a", None)
+    assert "to join is 0: give 2 to 1000" in join_files(studio, ASKED, None, "a", None)
     (tmp_path / "c.png").write_bytes(b"")
-    said = lead(studio, ASKED, files, "a", None)
+    said = join_files(studio, ASKED, files, "a", None)
     assert "c.png is empty, 0 bytes" in said and str(tmp_path) not in said
 
 
 def test_the_queue_says_how_many_are_joined_and_offers_no_edit(studio, files):
-    lead(studio, ASKED, files, "a red star", None)
+    join_files(studio, ASKED, files, "a red star", None)
     queue = live.Live(studio, LANGUAGES).fragments("en")["queue"]
     assert "2 joined" in queue and 'data-act="edit"' not in queue and "a red star" in queue
-    row = replace(studio.jobs.line()[0], stage=BASE, part=1, parts=1)
+    row = replace(studio.queue.line()[0], stage=BASE, part=1, parts=1)
     assert html.part_words(row, ASKED.say) == "Transition 1 of 1"

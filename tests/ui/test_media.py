@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from starlette.responses import FileResponse
 
-from app.ui.server import UnlessGone
+from app.ui.server import FileOrNotFound
 
 REQUEST = {"type": "http", "method": "GET", "headers": [], "asgi": {"spec_version": "2.4"}}
 
@@ -27,7 +27,7 @@ def answer(response, **scope):
 @pytest.mark.parametrize("spec", ["2.3", "2.4"])
 def test_a_file_that_is_there_is_sent(tmp_path, spec):
     (tmp_path / "a.mp4").write_bytes(b"frames")
-    start, body = answer(UnlessGone(FileResponse(tmp_path / "a.mp4")), asgi={"spec_version": spec})
+    start, body = answer(FileOrNotFound(FileResponse(tmp_path / "a.mp4")), asgi={"spec_version": spec})
     assert (start["status"], body["body"]) == (200, b"frames")
 
 
@@ -39,7 +39,7 @@ def test_a_file_that_is_purged_meanwhile_is_not_found(tmp_path, headers, spec, k
     path.write_bytes(b"frames")
     response = FileResponse(path, stat_result=path.stat() if known else None)
     path.unlink()
-    sent = answer(UnlessGone(response), headers=headers, asgi={"spec_version": spec})
+    sent = answer(FileOrNotFound(response), headers=headers, asgi={"spec_version": spec})
     assert [message.get("status") for message in sent if message["type"] == "http.response.start"] == [404]
 
 
@@ -50,4 +50,4 @@ def test_other_faults_are_not_hidden():
         raise RuntimeError("inside")
 
     with pytest.raises(RuntimeError, match="inside"):
-        answer(UnlessGone(broken))
+        answer(FileOrNotFound(broken))

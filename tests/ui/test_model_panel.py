@@ -9,8 +9,9 @@ from app.config import StudioConfig
 from app.models.jobs import CONVERT, DOWNLOAD, FAILED, RUNNING, STOPPED, STOPPING, Standing
 from app.studio import Studio
 from app.ui.context import EventContext
+from app.ui.html import weights_progress
 from app.ui.i18n import Languages
-from app.ui.settings.models import model_panel, under_way
+from app.ui.settings.tab import model_panel
 from lavie.files import Kept, write_record
 from tests.cascades import with_extension
 from tests.extensions.published.toys import write_published
@@ -121,18 +122,18 @@ def test_a_data_folder_that_is_gone_is_told(studio, tmp_path):
 
 def test_how_far_it_is():
     now = Standing(DOWNLOAD, RUNNING, "lavie_base.pt", 3 * 10**9, 12 * 10**9, 11e6, 818.0)
-    page = under_way(now, SAY)
+    page = weights_progress(now, SAY)
     for said in ("lavie_base.pt", "3.0 GB of 12.0 GB", "11.0 MB a second", "14 min left", "25%", 'value="0.250"'):
         assert said in page
-    assert "comparing the checksum of lavie_base.pt" in under_way(replace(now, comparing=True), SAY)
-    assert HOSTILE not in under_way(replace(now, name=HOSTILE), SAY)
-    assert "Looking" in under_way(Standing(state=RUNNING), SAY)
-    assert "Stops" in under_way(replace(now, state=STOPPING), SAY)
-    assert under_way(replace(now, state=STOPPED), SAY) == "" == under_way(Standing(), SAY)
+    assert "comparing the checksum of lavie_base.pt" in weights_progress(replace(now, comparing=True), SAY)
+    assert HOSTILE not in weights_progress(replace(now, name=HOSTILE), SAY)
+    assert "Looking" in weights_progress(Standing(state=RUNNING), SAY)
+    assert "Stops" in weights_progress(replace(now, state=STOPPING), SAY)
+    assert weights_progress(replace(now, state=STOPPED), SAY) == "" == weights_progress(Standing(), SAY)
 
 
 @pytest.mark.parametrize("language", list(LANGUAGES))
 def test_it_is_written_in_every_language(studio, language):
     assert LANGUAGES.words(language)("act_weights_fetch") in shown(studio, language)
     words = LANGUAGES.words(language)
-    assert words("weights_convert") in under_way(Standing(CONVERT, RUNNING), words)
+    assert words("weights_convert") in weights_progress(Standing(CONVERT, RUNNING), words)

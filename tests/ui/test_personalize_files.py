@@ -9,7 +9,7 @@ from app.config import StudioConfig
 from app.storage.training_folder import training_folder
 from app.studio import Studio
 from app.training.draft import number_of
-from app.ui.adapters.files import Files
+from app.ui.server import Files
 from extensions.lora.files.read import targets_in
 from lavie.bundle import Bundle
 from tests.extensions.lora.files import FAMILIES, Maker

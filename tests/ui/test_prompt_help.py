@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from app.models.card import ModelCard
-from app.ui.create.prompt_help import insert, prompt_help
+from app.ui.create.prompt import insert_word, prompt_help
 from app.ui.i18n import Languages
 from lavie.errors import LavieError
 
@@ -48,12 +48,12 @@ def report(tokens=5, limit=77, cut="", unknown=()):
     ],
 )
 def test_a_word_takes_the_place_of_one_of_its_kind(prompt, word, after):
-    assert insert(CARD, prompt, word) == after
+    assert insert_word(CARD, prompt, word) == after
 
 
 def test_a_word_where_there_is_no_example_and_no_card():
-    assert insert(ModelCard("T", 32, 16, 4, 8, words=WORDS), "", "red") == "red"
-    assert insert(None, "a star", "red") == "a star"
+    assert insert_word(ModelCard("T", 32, 16, 4, 8, words=WORDS), "", "red") == "red"
+    assert insert_word(None, "a star", "red") == "a star"
 
 
 def test_the_words_that_stand_there_are_marked():

@@ -1,121 +1,81 @@
-"""What buttons and fields of the tab do: a change of the library, of what is prepared, of a job, or of what is seen."""
+"""Handlers of the adapters tab: changes of the library, of the training being prepared, of jobs and of the view."""
 
 from __future__ import annotations
 
 import html
+import os
 import secrets
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
+from app.adapters import AdapterRow
 from app.studio import Studio
-from app.ui.adapters.view_model import DRAFT, SHELF, WATCHED, View
+from app.ui.adapters.view_model import DRAFT, MEDIA, SHELF, TRAINING, View, is_local
 from app.ui.context import EventContext
-from app.ui.create import queue
-from app.ui.html import alert
-from app.ui.panels import number_in
+from app.ui.create.handlers import act_on_queue
+from app.ui.html import alert, strip_folders
+from app.ui.panels import parse_number
 from extensions.lora.adapter import MAX_WEIGHT
 from lavie.errors import LavieError, RequestError, short
 
-_JOB = ("cancel", "pause", "resume", "retry")  # what the queue's buttons do too
-_MOST = 200  # characters of what is looked for
+COMPANIONS = (".json", ".png", ".jpg", ".jpeg", ".webp")  # files that other tools put beside an adapter
+_QUEUE_ACTS = ("cancel", "pause", "resume", "retry")
+_MAX_FIND = 200  # characters
+_MAX_ADAPTERS = 20  # uploaded at once
+_MAX_CLIPS = 100  # taken from the gallery at once
+
+Handler = Callable[[Studio, EventContext, View], View]
 
 
-def act(studio: Studio, asked: EventContext, view: View) -> View:
-    """Do what was asked; the view behind it. What cannot be done is said in it, on the board where it was asked."""
-    what = asked.told.get("act", "")
-    if what == "refresh":
+def handle(studio: Studio, event: EventContext, view: View) -> View:
+    """Handle a button or a field; the view afterwards. An error is shown on the panel it belongs to."""
+    act = event.data.get("act", "")
+    if act == "refresh":
         return view
-    view = replace(view, said="", place="")
-    doing, place = _DOINGS.get(what, (None, WATCHED))
+    view = replace(view, message="", place="")
+    handler, place = _HANDLERS.get(act, (None, TRAINING))
     try:
-        if what in _JOB:
-            queue.act(studio, what, asked.told.get("id", ""))
+        if act in _QUEUE_ACTS:
+            act_on_queue(studio, act, event.data.get("id", ""))
             return view
-        return view if doing is None else doing(studio, asked, view)
+        return view if handler is None else handler(studio, event, view)
     except LavieError as error:
-        return refused(view, str(error), place)
+        return refuse(view, str(error), place)
 
 
-def refused(view: View, message: str, place: str) -> View:
-    """The view with what went wrong."""
-    return replace(view, said=alert(message), place=place, refused=secrets.token_hex(4))
+def refuse(view: View, message: str, place: str) -> View:
+    """The view with an error on a panel."""
+    return replace(view, message=alert(message), place=place, refused=secrets.token_hex(4))
 
 
-def _find(studio: Studio, asked: EventContext, view: View) -> View:
-    return replace(view, find=asked.told.get("value", "")[:_MOST].strip(), page=0)
+def _find(studio: Studio, event: EventContext, view: View) -> View:
+    return replace(view, find=event.data.get("value", "")[:_MAX_FIND].strip(), page=0)
 
 
-def _rename(studio: Studio, asked: EventContext, view: View) -> View:
-    studio.adapters.rename(asked.told.get("id", ""), asked.told.get("value", ""))
+def _rename(studio: Studio, event: EventContext, view: View) -> View:
+    studio.adapters.rename(event.data.get("id", ""), event.data.get("value", ""))
     return view
 
 
-def _remove(studio: Studio, asked: EventContext, view: View) -> View:
-    studio.adapters.remove(asked.told.get("id", ""))
+def _remove(studio: Studio, event: EventContext, view: View) -> View:
+    studio.adapters.remove(event.data.get("id", ""))
     return view
 
 
-def _weigh(studio: Studio, asked: EventContext, view: View) -> View:
-    """A slider was moved. It is for the next use: what prompts wear already stays as it is."""
-    row, value = studio.adapters.require(asked.told.get("id", "")), _weight(asked.told.get("value", ""))
-    new = (row.weight, value) if asked.told.get("name") == "text" else (value, row.set_text_weight)
-    studio.adapters.weigh(row.sha256, *new)
+def _weigh(studio: Studio, event: EventContext, view: View) -> View:
+    """Set a weight for the next use; tags that are in prompts already keep theirs."""
+    row, value = studio.adapters.require(event.data.get("id", "")), _parse_weight(event.data.get("value", ""))
+    if event.data.get("name") == "text":
+        studio.adapters.weigh(row.sha256, row.weight, value)
+    else:
+        studio.adapters.weigh(row.sha256, value, row.set_text_weight)
     return view
 
 
-def _set(studio: Studio, asked: EventContext, view: View) -> View:
-    studio.drafts.set(asked.told.get("name", ""), asked.told.get("value", ""))
-    return view
-
-
-def _caption(studio: Studio, asked: EventContext, view: View) -> View:
-    studio.drafts.caption(asked.told.get("name", ""), asked.told.get("value", ""))
-    return view
-
-
-def _drop(studio: Studio, asked: EventContext, view: View) -> View:
-    studio.drafts.drop(asked.told.get("name", ""))
-    return view
-
-
-def _clear(studio: Studio, asked: EventContext, view: View) -> View:
-    studio.drafts.clear()
-    return replace(view, media_page=0)
-
-
-def _start(studio: Studio, asked: EventContext, view: View) -> View:
-    return replace(view, training=studio.drafts.start(), media_page=0)
-
-
-def _choose(studio: Studio, asked: EventContext, view: View) -> View:
-    chosen = asked.told.get("value", "")
-    return replace(view, training=chosen, away=tuple(one for one in view.away if one != chosen))
-
-
-def _away(studio: Studio, asked: EventContext, view: View) -> View:
-    return replace(view, away=(*view.away, asked.told.get("id", "")), training="")
-
-
-def _forget(studio: Studio, asked: EventContext, view: View) -> View:
-    studio.training.forget(asked.told.get("id", ""))
-    return replace(view, training="")
-
-
-def _take(studio: Studio, asked: EventContext, view: View) -> View:
-    row = studio.training.take(asked.told.get("id", ""), number_in(asked.told.get("n")))
-    words = html.escape(asked.say("training_done", name=row.name))
-    return replace(view, said=f'<p class="lv-note" role="status">{words}</p>', place=WATCHED)
-
-
-def _page(studio: Studio, asked: EventContext, view: View) -> View:
-    return replace(view, page=number_in(asked.told.get("page")))
-
-
-def _media_page(studio: Studio, asked: EventContext, view: View) -> View:
-    return replace(view, media_page=number_in(asked.told.get("page")))
-
-
-def _weight(text: str) -> float:
+def _parse_weight(text: str) -> float:
     try:
         weight = float(text)
     except ValueError:
@@ -125,10 +85,142 @@ def _weight(text: str) -> float:
     return weight
 
 
-# What is asked for → how it is done, and the board that says why it cannot be.
-_DOINGS: dict[str, tuple[Callable[[Studio, EventContext, View], View], str]] = {
+def _turn_page(studio: Studio, event: EventContext, view: View) -> View:
+    return replace(view, page=parse_number(event.data.get("page")))
+
+
+def _set(studio: Studio, event: EventContext, view: View) -> View:
+    studio.drafts.set(event.data.get("name", ""), event.data.get("value", ""))
+    return view
+
+
+def _caption(studio: Studio, event: EventContext, view: View) -> View:
+    studio.drafts.caption(event.data.get("name", ""), event.data.get("value", ""))
+    return view
+
+
+def _drop(studio: Studio, event: EventContext, view: View) -> View:
+    studio.drafts.drop(event.data.get("name", ""))
+    return view
+
+
+def _clear(studio: Studio, event: EventContext, view: View) -> View:
+    studio.drafts.clear()
+    return replace(view, media_page=0)
+
+
+def _turn_media_page(studio: Studio, event: EventContext, view: View) -> View:
+    return replace(view, media_page=parse_number(event.data.get("page")))
+
+
+def _start(studio: Studio, event: EventContext, view: View) -> View:
+    return replace(view, training=studio.drafts.start(), media_page=0)
+
+
+def _choose_training(studio: Studio, event: EventContext, view: View) -> View:
+    chosen = event.data.get("value", "")
+    return replace(view, training=chosen, closed=tuple(one for one in view.closed if one != chosen))
+
+
+def _close_training(studio: Studio, event: EventContext, view: View) -> View:
+    return replace(view, closed=(*view.closed, event.data.get("id", "")), training="")
+
+
+def _forget_training(studio: Studio, event: EventContext, view: View) -> View:
+    studio.training.forget(event.data.get("id", ""))
+    return replace(view, training="")
+
+
+def _take_checkpoint(studio: Studio, event: EventContext, view: View) -> View:
+    row = studio.training.take(event.data.get("id", ""), parse_number(event.data.get("n")))
+    return replace(view, message=_note(event.say("training_done", name=row.name)), place=TRAINING)
+
+
+def add_adapters(studio: Studio, event: EventContext, view: View, files: Sequence[str] | None) -> View:
+    """Add uploaded adapters to the library, each with its companions; a line for each says what came of it."""
+    paths = [Path(file) for file in files or ()]
+    companions = [path for path in paths if path.suffix.lower() in COMPANIONS]
+    adapters = [path for path in paths if path not in companions] or paths
+    lines = [_add_adapter(studio, event, path, companions) for path in adapters[:_MAX_ADAPTERS]]
+    return replace(view, message="".join(lines), place=SHELF, page=0, find="")
+
+
+def _add_adapter(studio: Studio, event: EventContext, path: Path, companions: Sequence[Path]) -> str:
+    """HTML of what came of one file."""
+    known = set(studio.adapters.names().values())
+    try:
+        row = _store_adapter(studio, path, companions)
+    except LavieError as error:
+        return alert(strip_folders(str(error), path))
+    return _note(
+        event.say("adapter_known" if row.sha256 in known else "adapter_brought", file=path.name, name=row.name)
+    )
+
+
+def _store_adapter(studio: Studio, path: Path, companions: Sequence[Path]) -> AdapterRow:
+    """Add a file from a folder that holds its companions too: each upload lies in a folder of its own."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        try:
+            for file in (path, *companions):
+                _link(file, Path(folder) / file.name)
+        except OSError as error:
+            raise RequestError(f"{path.name} cannot be read ({error.strerror or error}): put it here again") from None
+        return studio.adapters.add(Path(folder) / path.name, studio.config.bundle)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _note(words: str) -> str:
+    return f'<p class="lv-note" role="status">{html.escape(words)}</p>'
+
+
+def add_media(studio: Studio, event: EventContext, view: View, files: Sequence[str] | None) -> View:
+    """Add uploaded media to the draft."""
+    return _add_media(studio, view, [Path(file) for file in files or ()])
+
+
+def add_folder(studio: Studio, event: EventContext, view: View, folder: str | None) -> View:
+    """Add media from a folder or a zip of this machine to the draft."""
+    name = (folder or "").strip()
+    path = Path(name).expanduser()
+    if not is_local(studio):
+        return refuse(view, "folders of the studio's machine are for who sits at it: put the files here", MEDIA)
+    if not name or not path.exists():
+        return refuse(view, f"{name[:200]!r} is not there: give a folder, a zip or a file", MEDIA)
+    return _add_media(studio, view, [path])
+
+
+def add_clips(studio: Studio, event: EventContext, view: View) -> View:
+    """Add clips of the gallery to the draft."""
+    ids = list(dict.fromkeys(event.data.get("id", "").split()))[:_MAX_CLIPS]
+    try:
+        for clip_id in ids:
+            studio.gallery.require(clip_id)
+    except LavieError as error:
+        return refuse(view, str(error), MEDIA)
+    return _add_media(studio, view, ids)
+
+
+def _add_media(studio: Studio, view: View, sources: Sequence[str | Path]) -> View:
+    if not sources:
+        return view
+    try:
+        studio.drafts.add(sources)
+    except LavieError as error:
+        paths = [source for source in sources if isinstance(source, Path)]
+        return refuse(view, strip_folders(str(error), *paths), MEDIA)
+    return replace(view, message="", place="")
+
+
+# Act → its handler, and the panel that shows its errors.
+_HANDLERS: dict[str, tuple[Handler, str]] = {
     "find": (_find, SHELF),
-    "turn": (_page, SHELF),
+    "turn": (_turn_page, SHELF),
     "rename": (_rename, SHELF),
     "remove": (_remove, SHELF),
     "weigh": (_weigh, SHELF),
@@ -136,10 +228,10 @@ _DOINGS: dict[str, tuple[Callable[[Studio, EventContext, View], View], str]] = {
     "caption": (_caption, DRAFT),
     "drop": (_drop, DRAFT),
     "clear": (_clear, DRAFT),
-    "media_turn": (_media_page, DRAFT),
+    "media_turn": (_turn_media_page, DRAFT),
     "start": (_start, DRAFT),
-    "training": (_choose, WATCHED),
-    "away": (_away, WATCHED),
-    "forget": (_forget, WATCHED),
-    "take": (_take, WATCHED),
+    "training": (_choose_training, TRAINING),
+    "away": (_close_training, TRAINING),
+    "forget": (_forget_training, TRAINING),
+    "take": (_take_checkpoint, TRAINING),
 }

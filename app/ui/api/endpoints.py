@@ -1,48 +1,62 @@
-"""The named endpoints of the HTTP interface: what scripts ask the studio for, over gradio's own API and as MCP tools.
+"""The named endpoints of the HTTP interface, served by gradio's API and as MCP tools. See docs/api.md.
 
-A function that is an endpoint documents itself: gradio shows its docstring and its types. Each answers with JSON
-values or with one line that says what is wrong. A job does not hang on who waits for it. See docs/api.md.
+Each answers with JSON values, or with one line that says what is wrong. A job continues when its client leaves.
 """
-# No `from __future__ import annotations` here: gradio reads the types of endpoints, not their names.
+# Without `from __future__ import annotations`: gradio reads the types of endpoints at run time.
 
+import asyncio
+import contextlib
 import functools
 import json
-import typing
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from app.cli.options import with_options
+import gradio as gr
+from gradio.events import api
+from gradio.utils import get_upload_folder
+from starlette.concurrency import run_in_threadpool
+
 from app.gallery import Query
-from app.gallery.values import check_id
+from app.gallery.clip import Clip, check_id
+from app.gallery.search import find_clips
 from app.queue.status import JobStatus
+from app.recipes.comparison import Comparison
+from app.recipes.job_row import CANCELLED, FAILED, INTERRUPTED
+from app.recipes.options import with_options
+from app.recipes.segments import last_prompt, plan_of, segments_of
 from app.studio import Studio
-from app.ui.api.errors import answering, check_count
-from app.ui.api.facts import clip_facts, job_facts, proof_facts
-from app.ui.api.long_video import extend_from, join_from
-from app.ui.api.waiting import WaitedQueue
-from lavie.errors import RequestError, short
+from app.ui.api.errors import check_value_count, wrap_endpoint
+from app.ui.html import media, strip_folders
+from extensions.long_video.plan import Segment
+from lavie.errors import LavieError, RequestError, short
 from lavie.request import Request
 
-if typing.TYPE_CHECKING:
-    import gradio as gr
-
 NAMES = ("render", "extend", "join", "regenerate", "job", "cancel", "search", "clip")
+MOST_WAITING = 24  # waiting clients; gradio handles 40 events at once, so others are still answered
+MOST_SECONDS = 3600.0  # of waiting: gradio does not tell when a client leaves
+LOOK_SECONDS = 0.25  # between two looks at a job
+_JOB_FACTS = (
+    *("id", "kind", "state", "asked", "stage", "step", "steps", "error", "parent"),
+    *("created", "started", "finished"),
+)
 
 
-def create_api(page: "gr.Blocks", studio: Studio) -> None:
-    """Add the endpoints to the open page, behind all that is laid out on it."""
-    import gradio as gr
-
-    page.validate_inputs = check_count
-    for event in page.fns.values():  # whatever a tab forgot to say: what serves the page is no endpoint and no tool
+def create_api(page: gr.Blocks, studio: Studio) -> None:
+    """Add the endpoints to the page. Call it last: it hides the events of all tabs from the interface."""
+    page.validate_inputs = check_value_count  # type: ignore[method-assign]
+    for event in page.fns.values():
         event.api_visibility = "private"
     endpoints = Endpoints(studio)
     for name in NAMES:
-        # None of them occupies the device: the worker does, one job after another.
-        gr.api(answering(getattr(endpoints, name), studio), api_name=name, queue=False, concurrency_limit=None)
+        # No limit: waiting calls do not occupy the device, the worker runs one job at a time.
+        api(wrap_endpoint(getattr(endpoints, name), studio), api_name=name, queue=False, concurrency_limit=None)
 
 
 class Endpoints:
-    """What each endpoint does. Raises LavieError with one line for the client."""
+    """The endpoints, whose docstrings and types gradio publishes. Raise LavieError with one line for the client."""
 
     def __init__(self, studio: Studio):
         self._studio, self._queue = studio, WaitedQueue(studio)
@@ -94,7 +108,7 @@ class Endpoints:
             interpolate=interpolate,
             upscale=upscale,
         )
-        return _given_out(await self._queue.made(lambda: self._studio.submit(request), wait), wait)
+        return _clip_and_file(await self._queue.submit(lambda: self._studio.submit(request), wait), wait)
 
     async def extend(
         self,
@@ -136,10 +150,10 @@ class Endpoints:
         begin = functools.partial(
             extend_from, self._studio, id, file, prompts, segments, seed=seed, strategy=strategy, fit=fit
         )
-        given = {"steps": steps, "sampler": sampler, "guidance": guidance}
+        given: dict[str, Any] = {"steps": steps, "sampler": sampler, "guidance": guidance}
         given |= {"interpolate": interpolate or None, "upscale": upscale or None}
-        return _given_out(
-            await self._queue.made(lambda: begin(lambda request: with_options(request, **given)), wait), wait
+        return _clip_and_file(
+            await self._queue.submit(lambda: begin(lambda request: with_options(request, **given)), wait), wait
         )
 
     async def join(
@@ -186,8 +200,8 @@ class Endpoints:
             upscale=upscale,
         )
         asked = {"frames": frames, "request": request, "fit": fit, "strategy": strategy}
-        return _given_out(
-            await self._queue.made(lambda: join_from(self._studio, sources, prompts, **asked), wait), wait
+        return _clip_and_file(
+            await self._queue.submit(lambda: join_from(self._studio, sources, prompts, **asked), wait), wait
         )
 
     async def regenerate(self, id: str, wait: bool = True) -> dict[str, Any]:
@@ -201,8 +215,10 @@ class Endpoints:
             The proof: identical, psnr (dB, null where identical), differences (name, was, now), summary; or the job.
         """
         _check_switches(wait=wait)
-        job = await self._queue.made(lambda: self._studio.regenerate(check_id(id)), wait)
-        return {"job": job.row.id, **proof_facts(job)} if wait else job_facts(job)
+        job = await self._queue.submit(lambda: self._studio.regenerate(check_id(id)), wait)
+        if not wait or job.comparison is None:
+            return job_facts(job)
+        return {"job": job.row.id, **comparison_facts(job.comparison)}
 
     def job(self, id: str) -> dict[str, Any]:
         """Tell how a job stands.
@@ -244,8 +260,8 @@ class Endpoints:
             clips, next (null at the end), total, and total_is_exact: false where there are more than total.
         """  # noqa: E501 - gradio reads a parameter's description from one line
         query = _query({} if filters is None else filters, text)
-        page = self._studio.gallery.page(query, after, limit)
-        clips = [clip_facts(clip) for clip in page.clips]
+        page = find_clips(self._studio.gallery, query, after, limit)
+        clips = [clip_facts(clip.to_dict()) for clip in page.clips]
         return {"clips": clips, "next": page.next, "total": page.total, "total_is_exact": page.total_is_exact}
 
     def clip(self, id: str) -> dict[str, Any]:
@@ -258,17 +274,17 @@ class Endpoints:
             What /search tells of it, and recipe.
         """
         stored = self._studio.gallery.require(check_id(id))
-        return {**clip_facts(stored), "recipe": json.loads(stored.recipe_json)}
+        return {**clip_facts(stored.to_dict()), "recipe": json.loads(stored.recipe_json)}
 
 
-def _given_out(job: JobStatus, wait: bool) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """What is told of a job that makes a clip, and its file once it is there."""
+def _clip_and_file(job: JobStatus, wait: bool) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """A finished job's clip and file, else the job and None."""
     if not wait:
         return job_facts(job), None
     if job.clip is None:
         raise RequestError(f"the clip {job.row.id} was removed before it could be given out")
-    file = {"path": job.clip.path, "orig_name": f"{job.clip.id}.mp4", "meta": {"_type": "gradio.FileData"}}
-    return clip_facts(job.clip), file
+    file = {"path": str(job.clip.path), "orig_name": f"{job.clip.id}.mp4", "meta": {"_type": "gradio.FileData"}}
+    return _clip_result(job, job.clip), file
 
 
 def _check_switches(**values: bool) -> None:
@@ -284,3 +300,158 @@ def _query(filters: Any, text: Any) -> Query:
         return Query.from_json(json.dumps({**filters, "text": text}))
     except RecursionError:
         raise RequestError("filters are nested without end: give an object of names and values") from None
+
+
+def clip_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """A clip's JSON values with addresses below the page's in place of the file's path."""
+    kinds = {"url": "mp4", "poster": "poster.webp", "preview": "preview.webp"}
+    shown = {name: value for name, value in facts.items() if name != "path"}
+    return shown | {name: media(facts["id"], kind) for name, kind in kinds.items()}
+
+
+def _clip_result(job: JobStatus, clip: Clip) -> dict[str, Any]:
+    return clip_facts(clip.result(job.stage_seconds))
+
+
+def job_facts(job: JobStatus) -> dict[str, Any]:
+    """A job's state and result."""
+    row = job.row
+    facts = {name: getattr(row, name) for name in _JOB_FACTS} | {"notices": list(row.notices)}
+    clip = _clip_result(job, job.clip) if job.clip else None
+    return facts | {"clip": clip, "proof": comparison_facts(job.comparison) if job.comparison else None}
+
+
+def comparison_facts(comparison: Comparison) -> dict[str, Any]:
+    """The outcome of regenerating a clip."""
+    return {**json.loads(comparison.to_json()), "summary": str(comparison)}
+
+
+class WaitedQueue:
+    """The studio's queue for clients who may wait for their job."""
+
+    def __init__(self, studio: Studio):
+        self._studio = studio
+        self.waiting = 0  # clients; only the server's event loop changes it
+
+    def job(self, job_id: str) -> JobStatus:
+        status = self._studio.job(check_id(job_id))
+        if status is None:
+            raise RequestError(f"no job has the id {job_id}")
+        return status
+
+    async def submit(self, submit: Callable[[], str], wait: bool) -> JobStatus:
+        """Queue a job by `submit`. Returns its status at its end, or at once if the client does not wait."""
+        zero_gpu = self._studio.config.zero_gpu
+        if zero_gpu and not wait:
+            raise RequestError("the device is lent to a call for as long as it waits: ask with wait=true")
+        with self._count_waiting() if wait else contextlib.nullcontext():
+            job_id = await run_in_threadpool(submit)
+            if zero_gpu:
+                await run_in_threadpool(self._studio.drain)
+            job, end = await run_in_threadpool(self.job, job_id), time.monotonic() + MOST_SECONDS
+            while wait and job.open and job.state != INTERRUPTED:
+                if time.monotonic() > end:
+                    raise RequestError(f"the job {job_id} takes long: it goes on, ask /job for it")
+                await asyncio.sleep(LOOK_SECONDS)
+                job = await run_in_threadpool(self.job, job_id)
+        if wait:
+            _check_done(job)
+        return job
+
+    @contextlib.contextmanager
+    def _count_waiting(self) -> Iterator[None]:
+        if self.waiting >= MOST_WAITING:
+            raise RequestError(f"{MOST_WAITING} clients wait for videos already: ask with wait=false, then with /job")
+        self.waiting += 1
+        try:
+            yield
+        finally:
+            self.waiting -= 1
+
+
+def _check_done(job: JobStatus) -> None:
+    row = job.row
+    if row.state == FAILED:
+        raise RequestError(row.error or "the job failed")
+    if row.state == CANCELLED:
+        raise RequestError(f"the job {row.id} was cancelled")
+    if row.state == INTERRUPTED:
+        raise RequestError(f"the job {row.id} was interrupted: {row.error}")
+
+
+def extend_from(
+    studio: Studio,
+    clip_id: Any,
+    file: Any,
+    prompts: Any,
+    count: Any,
+    change: Callable[[Request], Request],
+    *,
+    seed: Any,
+    strategy: Any,
+    fit: Any,
+) -> str:
+    """Queue an extension of a clip or an uploaded file. Returns the job's id. change: sets the request's options."""
+    if (clip_id is None) == (file is None):
+        raise RequestError("it is not clear what to go on from: give either the id of a clip or a file")
+    values = {} if strategy is None else {"strategy": strategy}
+    if file is None:
+        stored = studio.gallery.require(check_id(clip_id))
+        segments = _segments(prompts, count, last_prompt(stored.recipe), seed)
+        return studio.long_videos.extend(stored.id, segments, change=change, **values)
+    segments = _segments(prompts, count, None, None)
+    request = change(Request(segments[0].prompt, seed=seed))
+    path = _uploaded(file)
+    try:
+        start, _ = studio.long_videos.start_from_file(path, fit)
+    except LavieError as error:
+        raise RequestError(strip_folders(str(error), path)) from None
+    plan = replace(plan_of([segments[0].prompt], **values), segments=tuple(segments))
+    return studio.long_videos.submit(request, plan, start=start)
+
+
+def join_from(studio: Studio, sources: Any, prompts: Any, **options: Any) -> str:
+    """Queue a join of clips and uploaded files. Returns the job's id. options: fields of `JoinRequest`."""
+    if not isinstance(sources, list):
+        raise RequestError(f"sources are {short(sources)}: give a list of ids of clips and of uploaded files")
+    found = [_source(studio, source) for source in sources]
+    try:
+        return studio.long_videos.join(found, _texts(prompts), **options)
+    except LavieError as error:
+        files = (source for source in found if isinstance(source, Path))
+        raise RequestError(strip_folders(str(error), *files)) from None
+
+
+def _source(studio: Studio, source: Any) -> str | Path:
+    """The id of a clip, or the path of an uploaded file. A text is never a path."""
+    return studio.gallery.require(check_id(source)).id if isinstance(source, str) else _uploaded(source)
+
+
+def _segments(prompts: Any, count: Any, last: str | None, seed: Any) -> list[Segment]:
+    """Segments to add. last: the prompt if none is given; None requires prompts."""
+    texts = _texts(prompts)
+    if not texts and last is None:
+        raise RequestError("nothing says what the video goes on with: give prompts")
+    return segments_of(texts or [last or ""], count, seed)
+
+
+def _texts(prompts: Any) -> list[str]:
+    if prompts is None:
+        return []
+    if not (isinstance(prompts, list) and all(isinstance(one, str) for one in prompts)):
+        raise RequestError(f"prompts are {short(prompts)}: give a list of texts")
+    return prompts
+
+
+def _uploaded(file: Any) -> Path:
+    """The path of an uploaded file. Gradio checks typed files only, so that the path is checked here."""
+    given = file.get("path") if isinstance(file, dict) else None
+    if not isinstance(given, str) or "\0" in given:
+        raise RequestError(f"file is {short(file)}: upload one, as with handle_file of gradio_client")
+    path = Path(given).resolve()
+    if not path.is_relative_to(Path(get_upload_folder()).resolve()) or not path.is_file():
+        raise RequestError(f"{short(Path(given).name)} was not uploaded here: upload it, as with handle_file")
+    return path
+
+
+# No `from __future__ import annotations` here: gradio reads the types of endpoints, not their names.

@@ -1,4 +1,4 @@
-"""How an endpoint refuses: with one line that a client can show, and never with what only the terminal should see."""
+"""Errors of the endpoints: one line for the client, details in the terminal only."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ import functools
 import inspect
 import logging
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+
+import gradio as gr
+from gradio.context import LocalContext
+from gradio.route_utils import FnIndexInferError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse
 
 from app.config import ROOT
-from app.sharing.visitor import as_visitor
+from app.sharing import as_visitor
 from app.studio import Studio
 from app.ui.public.visitors import Visitors
 from lavie.errors import LavieError, short
@@ -19,16 +26,12 @@ MAX_MESSAGE = 500  # characters
 _log = logging.getLogger(__name__)
 
 
-def answering(work: Callable[..., typing.Any], studio: Studio) -> Callable[..., Awaitable[typing.Any]]:
-    """The same endpoint, in a thread where it may block, with every refusal as a message for the client."""
-    import gradio as gr
-    from gradio.context import LocalContext
-    from starlette.concurrency import run_in_threadpool
-
+def wrap_endpoint(work: Callable[..., typing.Any], studio: Studio) -> Callable[..., Awaitable[typing.Any]]:
+    """The endpoint run as the request's visitor, on a thread if it is synchronous, with its errors as messages."""
     visitors = Visitors(studio)
 
     @functools.wraps(work)
-    async def answer(*values, **named):
+    async def answer(*values: typing.Any, **named: typing.Any) -> typing.Any:
         try:
             with as_visitor(visitors.of(LocalContext.request.get(None))):
                 if inspect.iscoroutinefunction(work):
@@ -39,37 +42,33 @@ def answering(work: Callable[..., typing.Any], studio: Studio) -> Callable[..., 
         except Exception as error:
             _log.exception("%s failed", work.__name__)
             message = f"something went wrong inside ({type(error).__name__}); the studio's terminal shows where"
-        raise gr.Error(_public(message, studio), print_exception=False)
+        raise gr.Error(_strip_folders(message, studio), print_exception=False)
 
     return answer
 
 
-def check_count(block_fn: typing.Any, inputs: list[typing.Any]) -> None:
-    """In place of gradio's own check of a call's values, whose message never reaches the client."""
-    import gradio as gr
-
+def check_value_count(block_fn: typing.Any, inputs: list[typing.Any]) -> None:
+    """Replaces gradio's check of a call's values, whose message does not reach the client."""
     if len(inputs) < len(block_fn.inputs):
         wanted = f"{len(block_fn.inputs)} values in `data`, not {len(inputs)}"
         raise gr.Error(f"/{block_fn.api_name} takes {wanted}: with /call/v2 they are named", print_exception=False)
 
 
-def refusals(names: typing.Collection[str]) -> dict[type[Exception], Callable]:
-    """FastAPI's handlers for what gradio raises itself at a name that it does not know. names: of the endpoints."""
-    from gradio.route_utils import FnIndexInferError
-    from starlette.responses import JSONResponse
+def exception_handlers(names: Collection[str]) -> dict[type[Exception], Callable[..., typing.Any]]:
+    """FastAPI's handlers for gradio's own errors at an unknown endpoint. names: those of the endpoints."""
 
-    async def refuse(request, error):
+    async def refuse(request: HttpRequest, error: Exception) -> JSONResponse:
         if not request.url.path.startswith("/gradio_api/call/"):
             raise error
-        named = request.path_params.get("api_name", "")
-        if named in names:
+        name = request.path_params.get("api_name", "")
+        if name in names:
             return JSONResponse({"error": str(error).partition(". Please")[0]}, 422)
-        return JSONResponse({"error": f"no endpoint is called {short(named)}: choose one of {', '.join(names)}"}, 404)
+        return JSONResponse({"error": f"no endpoint is called {short(name)}: choose one of {', '.join(names)}"}, 404)
 
     return dict.fromkeys((FnIndexInferError, KeyError, TypeError), refuse)
 
 
-def _public(message: str, studio: Studio) -> str:
+def _strip_folders(message: str, studio: Studio) -> str:
     """One line without the folders of this machine."""
     config = studio.config
     for folder in (config.data.absolute(), config.bundle.absolute().parent, ROOT):

@@ -1,7 +1,4 @@
-"""What a person fills in, as a value, and what it means: one table of fields ↔ request, both ways.
-
-Knows no widget: `app.ui.create.tab` makes one for each field, in this order.
-"""
+"""The form's fields as a value, and their conversion to requests and presets and back. Knows no widgets."""
 
 from __future__ import annotations
 
@@ -10,18 +7,20 @@ import typing
 from dataclasses import asdict, dataclass, fields, replace
 
 from lavie.errors import RequestError, short
-from lavie.request import MAX_SEED, SAMPLERS, Interpolation, Request, Sampling, SuperResolution
+from lavie.request import SAMPLERS, Interpolation, Request, Sampling, SuperResolution
+from lavie.values import MAX_SEED
 
-SUBJECT = "{prompt}"  # stands for the prompt in a style
-BOUND = ("prompt", "seed")  # to one clip: no part of a preset
+SUBJECT = "{prompt}"  # placeholder of the prompt in a style
+BOUND = ("prompt", "seed")  # belong to one clip, not to a preset
+MAX_COUNT = 100  # videos of one submit
 
 
 @dataclass(frozen=True)
 class Form:
-    """The fields as widgets give them: an empty text or None says nothing, and a number may be a text.
+    """The fields as widgets give them: empty or None is the model's default, numbers may be texts.
 
-    seed: digits, or empty to have one drawn. style: words around the prompt, `{prompt}` in their midst, or added to it.
-    steps, sampler, guidance, rescale: of the base stage.
+    seed: digits; empty draws one. style: words around the placeholder `{prompt}`, or appended to the prompt. steps,
+    sampler, guidance, rescale: of the base stage.
     """
 
     prompt: str = ""
@@ -44,13 +43,12 @@ class Form:
 
     @classmethod
     def names(cls) -> list[str]:
-        """In the order of the widgets."""
+        """Names of the fields, in the order of their widgets."""
         return [field.name for field in fields(cls)]
 
     @classmethod
     def of(cls, request: Request) -> Form:
-        """The fields that give this request. Sampler and guidance of the later stages, which have no field, are left to
-        the model."""
+        """The fields of a request, without sampler and guidance of later stages, which have no field."""
         smooth, upscale = request.interpolation, request.super_resolution
         return cls(
             prompt=request.prompt,
@@ -66,13 +64,13 @@ class Form:
             height=request.height,
             frames=request.frames,
             fps=request.fps,
-            smooth_steps=smooth and smooth.sampling.steps,
-            upscale_steps=upscale and upscale.sampling.steps,
-            noise_level=upscale and upscale.noise_level,
+            smooth_steps=smooth.sampling.steps if smooth else None,
+            upscale_steps=upscale.sampling.steps if upscale else None,
+            noise_level=upscale.noise_level if upscale else None,
         )
 
     def request(self) -> Request:
-        """What is asked for. Raises RequestError with the field's name."""
+        """The request. Raises RequestError with the field's name."""
         smooth = Interpolation(_steps("smooth_steps", self.smooth_steps))
         upscale = SuperResolution(_steps("upscale_steps", self.upscale_steps), _whole("noise_level", self.noise_level))
         base = Sampling(
@@ -82,9 +80,9 @@ class Form:
             _number("rescale", self.rescale) or 0.0,
         )
         return Request(
-            _styled(_text("prompt", self.prompt), _text("style", self.style)),
+            _apply_style(_text("prompt", self.prompt), _text("style", self.style)),
             negative_prompt=_text("negative", self.negative),
-            seed=_seed(_text("seed", self.seed)),
+            seed=parse_whole("seed", _text("seed", self.seed)),
             width=_whole("width", self.width),
             height=_whole("height", self.height),
             frames=_whole("frames", self.frames),
@@ -95,9 +93,11 @@ class Form:
         )
 
     def requests(self, count: float | None = 1, each_line: bool = False) -> list[Request]:
-        """Several: `count` seeds, and a prompt a line. Seeds follow each other where one is given.
+        """Several requests. Raises RequestError.
 
-        Raises RequestError before anything is asked for: all or none.
+        Args:
+            count: Requests for each prompt, with consecutive seeds if one is given.
+            each_line: Treat each line of the prompt as a prompt.
         """
         count = _whole("count", count)
         count = 1 if count is None else count
@@ -118,30 +118,26 @@ class Form:
         ]
 
     def preset(self) -> dict[str, typing.Any]:
-        """All but what belongs to one clip, as JSON values. Raises RequestError for what is no number."""
+        """JSON values of all fields but `BOUND`. Raises RequestError for an invalid number."""
         numbers = {field.name for field in fields(self) if field.default is None}
         kept = {name: value for name, value in asdict(self).items() if name not in BOUND}
         return {name: _number(name, value) if name in numbers else value for name, value in kept.items()}
 
     def with_preset(self, values: typing.Mapping[str, typing.Any]) -> Form:
-        """The same prompt and seed with a preset's values. It is data from outside: what this version does not know, or
-        what its field cannot hold, is passed over."""
+        """The form with a preset's values. Unknown fields and invalid values are skipped."""
         kinds = {field.name: type(field.default) for field in fields(self) if field.name not in BOUND}
         return replace(
             self, **{name: value for name, value in values.items() if name in kinds and _fits(name, value, kinds[name])}
         )
 
 
-MAX_COUNT = 100  # videos from one click
-
-
 def _fits(name: str, value: typing.Any, kind: type) -> bool:
-    """Whether the widget of a field can show a value. kind: of the field's default; None stands for a number."""
+    """Whether a field can hold a value. kind: type of the field's default; NoneType is a number."""
     if name == "sampler":
         return value in ("", *SAMPLERS)
     if kind in (str, bool):
         return isinstance(value, kind)
-    # Beyond 2^53 a browser's numbers are others than ours.
+    # Beyond 2^53 a browser rounds whole numbers.
     return value is None or (type(value) in (int, float) and abs(value) <= MAX_SEED)
 
 
@@ -151,32 +147,33 @@ def _text(name: str, value: str | None) -> str:
     return value or ""
 
 
-def _styled(prompt: str, style: str) -> str:
+def _apply_style(prompt: str, style: str) -> str:
     if not style.strip() or not prompt.strip():
         return prompt
     return style.replace(SUBJECT, prompt) if SUBJECT in style else f"{prompt}, {style}"
 
 
-def _seed(text: str) -> int | None:
+def parse_whole(name: str, text: str) -> int | None:
+    """A typed whole number; None if empty. Raises RequestError."""
     text = text.strip()
     if not text:
         return None
-    # Longer ones are no seeds, and Python refuses to read digits without end.
+    # Python refuses to parse very long numbers.
     if not (text.isascii() and text.isdigit() and len(text) <= 20):
-        raise RequestError(f"seed is {short(text)}: give a whole number, or leave it empty")
+        raise RequestError(f"{name} is {short(text)}: give a whole number, or leave it empty")
     return int(text)
 
 
-def _steps(name: str, value: float | None) -> Sampling:
+def _steps(name: str, value: float | str | None) -> Sampling:
     steps = _whole(name, value)
     try:
         return Sampling(steps=steps)
-    except RequestError as error:  # it speaks of `steps`, which is the base's field
+    except RequestError as error:  # names the field `steps`, which is the base stage's
         raise RequestError(str(error).replace("steps", name, 1)) from None
 
 
 def _number(name: str, value: float | str | None) -> float | None:
-    """As a person writes it, with a point or a comma, or as a preset or a program gives it; None where it is empty."""
+    """A number, or text with a decimal point or comma; None if empty."""
     if isinstance(value, str):
         text = value.strip().replace(",", ".")
         if not text:
@@ -189,10 +186,10 @@ def _number(name: str, value: float | str | None) -> float | None:
 
 
 def _whole(name: str, value: float | str | None) -> int | None:
-    """A field's number without a fraction: 25.0 is 25."""
+    """A whole number: 25.0 is 25."""
     number = _number(name, value)
     if number is None:
         return None
-    if isinstance(number, float) and not number.is_integer():  # neither are those without end, and what is none
+    if isinstance(number, float) and not number.is_integer():  # infinity and NaN are not either
         raise RequestError(f"{name} is {short(value)}: give a whole number, or leave it empty")
     return int(number)

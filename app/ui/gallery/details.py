@@ -1,48 +1,52 @@
-"""One clip: all that is known of it, what people say of it, and what can be made of it.
-
-Other tabs' doings with a clip (to extend it, to train on it) get a button in `details_html` and a case in `_done`.
-"""
+"""One clip: its file, what is known of it, its tags and notes, what can be made from it, and exports."""
 
 from __future__ import annotations
 
+import tempfile
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from pathlib import Path
 
-from app.gallery import StoredClip
-from app.gallery.values import check_id, check_tags
+import gradio as gr
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
+
+from app.gallery import Clip
+from app.gallery.clip import check_id, check_tags
+from app.gallery.lineage import compare_clips, find_children, find_parents
+from app.gallery.rebuild import check_file
+from app.gallery.search import count_tags
+from app.gallery.trash import purge, restore
+from app.media import EXPORTS, export_clip
 from app.studio import Studio
 from app.ui.context import EventContext, PageContext
-from app.ui.gallery import facts
-from app.ui.gallery.browse import mark
-from app.ui.gallery.exports import create_exports
-from app.ui.gallery.use import use
+from app.ui.gallery.handlers import fill_form, press_key
+from app.ui.gallery.html import render_about, render_family, render_gone, render_player, render_recipe
+from app.ui.gallery.view_model import Opened
 from app.ui.html import alert
 from app.ui.i18n import Words
-from app.ui.panels import QUICK, board
-from lavie.errors import LavieError
+from app.ui.panels import QUICK, panel
+from lavie.errors import LavieError, RequestError, short
 
-if typing.TYPE_CHECKING:
-    import gradio as gr
-
-_JOBS = 5  # of those asked for here, the last ones, are followed
-
-
-@dataclass(frozen=True)
-class Opened:
-    """Which clip is open. jobs: ids of those that were asked for here since."""
-
-    id: str = ""
-    jobs: tuple[str, ...] = ()
+_MAX_JOBS = 5  # of the jobs started from a clip, the last ones are shown
+# Encoding takes long: one at a time and in gradio's queue, so that no proxy closes the connection.
+_SLOW: dict[str, typing.Any] = {
+    "concurrency_limit": 1,
+    "concurrency_id": "export",
+    "show_progress": "minimal",
+    "api_visibility": "private",
+}
 
 
 @dataclass(frozen=True)
 class Details:
-    """The widgets. tools: the column of those that a clip must be there for.
+    """The widgets of one clip.
 
-    which: the id of the clip whose tags and notes are shown. It comes from the page together with them: what was
-    written about one clip is never taken for another that was opened a moment later.
+    which: id of the clip whose tags and notes are shown. The page sends it together with them, so that what was
+    written about one clip is never stored with another that was opened a moment later. tools: the column that is
+    hidden when the clip does not exist.
     """
 
     opened: gr.State
@@ -57,164 +61,196 @@ class Details:
 
     @property
     def outputs(self) -> list:
-        """All of them."""
+        """All widgets."""
         return [getattr(self, field.name) for field in fields(self)]
 
     def show(self, studio: Studio, clip_id: str, say: Words) -> dict:
-        """Another clip in all widgets; in its place a message where it is not there."""
-        import gradio as gr
-
+        """Values of all widgets for a clip; a message where it does not exist."""
         gallery = studio.gallery
         try:
-            gallery.check_file(check_id(clip_id))
+            check_file(gallery, check_id(clip_id))
             clip = gallery.require(clip_id)
         except LavieError as error:
             empty = dict.fromkeys([self.player, self.made, self.family], "")
-            about = facts.gone(str(error), say)
+            about = render_gone(str(error), say)
             return {**empty, self.opened: Opened(), self.about: about, self.tools: gr.Column(visible=False)}
-        known = sorted({*gallery.tags(), *clip.tags})
+        choices = sorted({*count_tags(gallery), *clip.tags})
         return {
             self.opened: Opened(clip.id),
             self.which: clip.id,
-            self.player: facts.player(clip, say),
-            self.about: facts.about(clip, (), "", say),
-            self.made: facts.made_with(clip, _changed(studio, clip), say, studio.adapters.names()),
-            self.family: _family(studio, clip, say),
+            self.player: render_player(clip, say),
+            self.about: render_about(clip, (), "", say),
+            self.made: render_recipe(clip, _compare_with_parent(studio, clip), say, studio.adapters.names()),
+            self.family: _show_family(studio, clip, say),
             self.tools: gr.Column(visible=True),
-            self.tags: gr.Dropdown(choices=known, value=list(clip.tags)),
+            self.tags: gr.Dropdown(choices=choices, value=list(clip.tags)),
             self.notes: clip.notes,
         }
 
-    def again(self, studio: Studio, opened: Opened, say: Words, said: str = "") -> dict:
-        """The same clip as it is now, where it can have changed; what is being typed or played is left alone."""
+    def refresh(self, studio: Studio, opened: Opened, say: Words, message: str = "") -> dict:
+        """Values of the panels that may have changed; the player and the fields being typed in stay as they are.
+
+        `opened` is left out: a slow refresh would otherwise drop a job that was started meanwhile.
+        """
         clip = studio.gallery.get(opened.id)
         if clip is None:
             return self.show(studio, opened.id, say)
         jobs = [job for job in map(studio.job, opened.jobs) if job is not None]
         return {
-            self.opened: opened,
-            self.about: facts.about(clip, jobs, said, say),
-            self.family: _family(studio, clip, say),
+            self.about: render_about(clip, jobs, message, say),
+            self.family: _show_family(studio, clip, say),
         }
 
 
-def create_details(shell: PageContext) -> Details:
-    """Lay out one clip, and wire it."""
-    import gradio as gr
-
-    say, studio = shell.say, shell.studio
+def create_details(context: PageContext) -> Details:
+    """Lay out one clip and wire it."""
+    say, studio = context.say, context.studio
     opened, which = gr.State(Opened()), gr.Textbox(visible=False)
     with gr.Row():
         with gr.Column(scale=6, min_width=320):
-            player, about = board(name="player"), board(name="about")
+            player, about = panel(name="player"), panel(name="about")
             with gr.Column(visible=False) as tools:
-                free = {"multiselect": True, "allow_custom_value": True}
+                free: dict[str, typing.Any] = {"multiselect": True, "allow_custom_value": True}
                 tags = gr.Dropdown([], value=[], label=say("gallery_tags"), elem_id="lv-tags", **free)
                 notes = gr.Textbox(label=say("gallery_notes"), info=say("gallery_notes_hint"), lines=3)
-                create_exports(shell, opened)
+                _create_exports(context, opened)
         with gr.Column(scale=5, min_width=320):
-            made, family = board(name="made"), board(name="family")
+            made, family = panel(name="made"), panel(name="family")
     details = Details(opened, which, player, about, made, family, tools, tags, notes)
 
-    outputs = [*details.outputs, *shell.form, shell.tabs]
-    shell.works(about.act(shell.handler(partial(_act, shell, details)), opened, outputs, **QUICK))
-    for lead in filter(None, (shell.extend, shell.train)):
+    outputs = [*details.outputs, *context.form, context.tabs]
+    context.drain_after(about.act(context.handler(partial(_handle, context, details)), opened, outputs, **QUICK))
+    for lead in filter(None, (context.extend, context.train)):
         lead(about)
-    # A new tag is told of as `change`, and only so.
-    tags.change(shell.handler(partial(_tag, studio, details)), [opened, which, tags], details.outputs, **QUICK)
-    notes.blur(shell.handler(partial(_note, studio, details)), [opened, which, notes], details.outputs, **QUICK)
+    # Gradio reports a new tag as `change` only.
+    tags.change(context.handler(partial(_save_tags, studio, details)), [opened, which, tags], details.outputs, **QUICK)
+    notes.blur(context.handler(partial(_save_notes, studio, details)), [opened, which, notes], details.outputs, **QUICK)
     return details
 
 
-def _act(shell: PageContext, details: Details, asked: EventContext, opened: Opened) -> dict:
-    """A button of the clip's board. What cannot be done is said in its place."""
-    import gradio as gr
-
-    studio, what, said = shell.studio, asked.told.get("act", ""), ""
+def _handle(context: PageContext, details: Details, event: EventContext, opened: Opened) -> dict:
+    """Handle a button of the clip's panel. An error is shown there."""
+    studio, act, message, started = context.studio, event.data.get("act", ""), "", {}
     if not opened.id:
         return gr.skip()
     try:
-        if what.startswith("use_"):
-            return use(shell, what, studio.gallery.require(check_id(asked.told.get("id"))).recipe)
-        job = _done(studio, asked.told.get("id", ""), what, asked.told.get("key", ""))
-        opened = replace(opened, jobs=(*opened.jobs, job)[-_JOBS:]) if job else opened
+        if act.startswith("use_"):
+            return fill_form(context, act, studio.gallery.require(check_id(event.data.get("id"))).recipe)
+        job = _run_action(studio, event.data.get("id", ""), act, event.data.get("key", ""))
+        if job:
+            opened = replace(opened, jobs=(*opened.jobs, job)[-_MAX_JOBS:])
+            started = {details.opened: opened}
     except LavieError as error:
-        said = alert(str(error))
-    return details.again(studio, opened, asked.say, said)
+        message = alert(str(error))
+    return {**started, **details.refresh(studio, opened, event.say, message)}
 
 
-def _done(studio: Studio, clip_id: str, what: str, key: str) -> str | None:
-    """Do what a button says; the id of the job that it asks for. Raises what the studio raises."""
-    if what == "refresh":
+def _run_action(studio: Studio, clip_id: str, act: str, key: str) -> str | None:
+    """Do what a button says; the id of the job it starts. Raises what the studio raises."""
+    if act == "refresh":
         return None
     check_id(clip_id)
-    match what:
+    match act:
         case "key" if key != "x":
-            mark(studio, clip_id, key)
+            press_key(studio, clip_id, key)
         case "reject":
-            mark(studio, clip_id, "x")
+            press_key(studio, clip_id, "x")
         case "restore":
-            studio.gallery.restore(clip_id)
+            restore(studio.gallery, clip_id)
         case "purge":
-            studio.gallery.purge([clip_id])
+            purge(studio.gallery, [clip_id])
         case "again":
             return studio.regenerate(clip_id)
         case "remix":
             return studio.remix(clip_id)
         case "finish_smooth" | "finish_upscale" | "finish_both":
-            interpolate, upscale = what != "finish_upscale", what != "finish_smooth"
+            interpolate, upscale = act != "finish_upscale", act != "finish_smooth"
             return studio.finish(clip_id, interpolate=interpolate, upscale=upscale)
     return None
 
 
-def _tag(
-    studio: Studio, details: Details, asked: EventContext, opened: Opened, which: str, tags: list[str] | None
+def _save_tags(
+    studio: Studio, details: Details, event: EventContext, opened: Opened, which: str, tags: list[str] | None
 ) -> dict:
-    """Make a clip's tags those of the widget."""
-
-    def change() -> None:
+    def save() -> None:
         new = check_tags(tags or [])
-        had = studio.gallery.require(check_id(which)).tags
-        if set(had) != set(new):
+        old = studio.gallery.require(check_id(which)).tags
+        if set(old) != set(new):
             studio.gallery.tag(which, *new)
-            studio.gallery.untag(which, *(tag for tag in had if tag not in new))
+            studio.gallery.untag(which, *(tag for tag in old if tag not in new))
 
-    return _written(studio, details, asked, opened, change)
+    return _save(studio, details, event, opened, save)
 
 
-def _note(studio: Studio, details: Details, asked: EventContext, opened: Opened, which: str, text: str | None) -> dict:
-    """Keep what was written about a clip."""
-
-    def change() -> None:
+def _save_notes(
+    studio: Studio, details: Details, event: EventContext, opened: Opened, which: str, text: str | None
+) -> dict:
+    def save() -> None:
         if studio.gallery.require(check_id(which)).notes != (text or ""):
             studio.gallery.note(which, text or "")
 
-    return _written(studio, details, asked, opened, change)
+    return _save(studio, details, event, opened, save)
 
 
-def _written(studio: Studio, details: Details, asked: EventContext, opened: Opened, change: Callable[[], None]) -> dict:
-    """Nothing is shown anew, but what went wrong."""
-    import gradio as gr
-
+def _save(studio: Studio, details: Details, event: EventContext, opened: Opened, save: Callable[[], None]) -> dict:
+    """Store a change of the widgets; only an error updates the page."""
     if opened.id:
         try:
-            change()
+            save()
         except LavieError as error:
-            return details.again(studio, opened, asked.say, alert(str(error)))
+            return details.refresh(studio, opened, event.say, alert(str(error)))
     return gr.skip()
 
 
-def _changed(studio: Studio, clip: StoredClip) -> list[tuple]:
-    """What differs from the clip that it was made from, where that one is still there and can be read."""
+def _compare_with_parent(studio: Studio, clip: Clip) -> list[tuple]:
+    """Differences from the clip it was made from; none where that clip is gone or cannot be read."""
     try:
-        return studio.gallery.difference(clip.parent, clip.id) if clip.parent else []
+        return compare_clips(studio.gallery, clip.parent, clip.id) if clip.parent else []
     except LavieError:
         return []
 
 
-def _family(studio: Studio, clip: StoredClip, say: Words) -> str:
+def _show_family(studio: Studio, clip: Clip, say: Words) -> str:
     gallery = studio.gallery
     try:
-        return facts.lineage(clip, gallery.parents(clip.id), gallery.children(clip.id), say)
+        return render_family(clip, find_parents(gallery, clip.id), find_children(gallery, clip.id), say)
     except LavieError as error:
         return alert(str(error))
+
+
+def _create_exports(context: PageContext, opened: gr.State) -> None:
+    """Lay out the formats that a clip can be saved in, and wire them."""
+    say = context.say
+    with gr.Row(equal_height=True):
+        kinds = [(format.description, kind) for kind, format in EXPORTS.items()]
+        kind = gr.Dropdown(kinds, value="webm", label=say("gallery_export"), scale=3, min_width=280)
+        clean = gr.Checkbox(
+            label=say("gallery_clean"), info=say("gallery_clean_hint"), elem_classes="lv-switch", min_width=160
+        )
+        convert = gr.Button(say("gallery_convert"), size="sm", min_width=110)
+    label: typing.Any = say("gallery_save_file")
+    save = gr.DownloadButton(label, visible=False, size="sm", variant="primary", elem_id="lv-save")
+    message = panel(name="export")
+    convert.click(context.handler(partial(_convert, context.studio)), [opened, kind, clean], [save, message], **_SLOW)
+    for widget in (kind, clean, opened):  # hide a file that does not fit the choice any more
+        widget.change(lambda: (gr.DownloadButton(visible=False), ""), None, [save, message], queue=False)
+
+
+def _convert(studio: Studio, event: EventContext, opened: Opened, kind: str, clean: bool) -> tuple:
+    try:
+        saved = _export(studio, opened.id, kind, recipe=not clean)
+    except LavieError as error:
+        return gr.DownloadButton(visible=False), alert(str(error))
+    words = event.say("gallery_save_as", name=Path(saved).name)
+    return gr.DownloadButton(words, value=saved, visible=True), ""
+
+
+def _export(studio: Studio, clip_id: str, kind: str, *, recipe: bool) -> str:
+    """Export a clip into gradio's cache, which keeps files for a day; the path there. Raises LavieError."""
+    if not isinstance(kind, str) or kind not in EXPORTS:
+        raise RequestError(f"there is no export {short(kind)}: choose one of {', '.join(EXPORTS)}")
+    clip = studio.gallery.require(check_id(clip_id))
+    with tempfile.TemporaryDirectory(prefix="lavie-export-") as folder:
+        target = Path(folder, f"{clip.id}{EXPORTS[kind].suffix}")
+        export_clip(clip.path, target, kind, recipe=recipe)
+        return save_file_to_cache(target, get_upload_folder())

@@ -1,120 +1,313 @@
-"""What buttons and fields of the tab do: a change of what the database holds, and of what the page looks at."""
+"""Handlers of the long-video tab: changes of a video's plan and request, of its jobs, and of what the page shows.
+
+Values of an event come from outside: they are parsed here, and `app.long_videos.plan_edits` checks each change.
+"""
 
 from __future__ import annotations
 
+import html
 import secrets
-from collections.abc import Callable
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from app.long_videos import plan_edits
-from app.queue.job import CANCELLED, FAILED, INTERRUPTED
+from app.recipes.initial_frames import InitialFrames
+from app.recipes.job_row import CANCELLED, FAILED, INTERRUPTED
 from app.studio import Studio
+from app.ui import panels
 from app.ui.context import EventContext
-from app.ui.create import queue
+from app.ui.create.form import Form, parse_whole
+from app.ui.create.handlers import act_on_queue
 from app.ui.html import alert
-from app.ui.long_video.begin import first_prompt, new_project
-from app.ui.long_video.edits import EDITS, number_in, project_in, shown
-from app.ui.long_video.view_model import View
-from lavie.errors import LavieError
+from app.ui.i18n import Words
+from app.ui.long_video.view_model import ROWS, View
+from extensions.long_video.plan import OVERLAPS, Segment, SegmentPlan
+from extensions.long_video.script import parse_script
+from lavie.errors import LavieError, RequestError, short
 from lavie.request import Request
 
-_JOB = ("cancel", "pause", "resume", "keep")  # what the queue's buttons do too
-_KEEPS_UNDO = ("undo", "select", "turn")  # all others change what it would take back
+FIRST_SEGMENTS = 4  # of a new long video
+FIRST_PROMPT = "a boat on a calm sea at sunset"  # where the model has no examples
+_QUEUE_ACTS = ("cancel", "pause", "resume", "keep")
+_KEEP_UNDO = ("undo", "select", "turn")  # all other acts change what undo would restore
+_SWITCHES = ("anchored", "guarded")
+_NUMBERS = ("seed", "overlap", "ramp")
+
+Handler = Callable[[Studio, EventContext, View], View]
+Change = Callable[
+    [SegmentPlan, int, Mapping[str, str]], SegmentPlan
+]  # of a segment, by its number and the event's data
+
+parse_number = partial(panels.parse_number, what="number of a segment")
 
 
-def act(studio: Studio, asked: EventContext, view: View) -> View:
-    """Do what was asked; the view behind it. What cannot be done is said in it."""
-    told, what = asked.told, asked.told.get("act", "")
-    if what == "refresh":
+def handle(studio: Studio, event: EventContext, view: View) -> View:
+    """Handle a button or a field; the view afterwards, with an error as its message."""
+    act = event.data.get("act", "")
+    if act == "refresh":
         return view
-    view = replace(view, said="", undo=view.undo if what in _KEEPS_UNDO else None)
+    view = replace(view, message="", undo=view.undo if act in _KEEP_UNDO else None)
     try:
-        if what in _JOB:
-            queue.act(studio, what, told.get("id", ""))
+        if act in _QUEUE_ACTS:
+            act_on_queue(studio, act, event.data.get("id", ""))
             return view
-        doing = _DOINGS.get(what)
-        return view if doing is None else doing(studio, asked, view)
+        handler = _HANDLERS.get(act)
+        return view if handler is None else handler(studio, event, view)
     except LavieError as error:
-        return replace(view, said=alert(str(error)), refused=secrets.token_hex(4))
+        return _refuse(view, error)
 
 
-def _new(studio: Studio, asked: EventContext, view: View) -> View:
-    prompt = first_prompt(studio)
+def _refuse(view: View, error: LavieError) -> View:
+    return replace(view, message=alert(str(error)), refused=secrets.token_hex(4))
+
+
+def new_project(studio: Studio, request: Request, prompts: list[str], start: InitialFrames | None = None) -> str:
+    """Create a long video with these prompts and the overlap that suits the model; its id."""
+    window = request.frames or (studio.card.frames if studio.card else 16)
+    overlap = max(overlap for overlap in OVERLAPS if overlap <= max(1, min(4, window - 1)))
+    count = max(len(prompts), FIRST_SEGMENTS)
+    plan = studio.long_videos.plan(prompts, count, window=window, overlap=overlap, seed=request.seed)
+    return studio.long_videos.projects.create(plan, request, studio.model, start)
+
+
+def example_prompt(studio: Studio) -> str:
+    """Prompt of a new long video."""
+    return next(iter(studio.card.examples if studio.card else ()), FIRST_PROMPT)
+
+
+def use_script(how: str, studio: Studio, event: EventContext, view: View, text: str) -> View:
+    """Take a pasted script: `replace` all segments, `append` them, or begin a `new` video with them."""
+    view = replace(view, message="", undo=None)
+    projects, card = studio.long_videos.projects, studio.card
+    try:
+        if how == "new" or not view.project:
+            fps, window = (card.fps, card.frames) if card else (8.0, 16)
+            script = parse_script(text or "", fps, window, min(4, window - 1))
+            project_id = new_project(
+                studio, Request(script.segments[0].prompt), [segment.prompt for segment in script.segments]
+            )
+            projects.change(project_id, lambda plan: plan_edits.set_plan(plan, segments=script.segments))
+            return replace(View(project_id), message=_script_notes(script.said, event.say))
+        project = projects.get(view.project)
+        plan, fps = project.plan, project.request.fps or (card.fps if card else 8.0)
+        there = 1 if how == "append" or project.start else 0
+        script = parse_script(text or "", fps, plan.window, plan.overlap, there)
+        if how == "append":
+            projects.change(project.id, lambda plan: plan_edits.append(plan, *script.segments))
+        else:
+            projects.change(project.id, lambda plan: plan_edits.set_plan(plan, segments=script.segments))
+        return replace(view, message=_script_notes(script.said, event.say), undo=plan, chosen=None)
+    except LavieError as error:
+        return replace(view, message=alert(str(error)))
+
+
+def _script_notes(notes: Sequence[str], say: Words) -> str:
+    """What the times of a script were rounded to."""
+    if not notes:
+        return ""
+    rows = "".join(f"<li>{html.escape(line)}</li>" for line in notes)
+    return f'<div class="lv-note" role="status">{html.escape(say("long_snapped"))}<ul>{rows}</ul></div>'
+
+
+def _new(studio: Studio, event: EventContext, view: View) -> View:
+    prompt = example_prompt(studio)
     return View(new_project(studio, Request(prompt), [prompt]))
 
 
-def _branch(studio: Studio, asked: EventContext, view: View) -> View:
-    return View(studio.long.projects.duplicate(project_in(asked.told)))
+def _branch(studio: Studio, event: EventContext, view: View) -> View:
+    return View(studio.long_videos.projects.duplicate(_project_id(event)))
 
 
-def _forget(studio: Studio, asked: EventContext, view: View) -> View:
-    studio.long.projects.delete(project_in(asked.told))
+def _forget(studio: Studio, event: EventContext, view: View) -> View:
+    studio.long_videos.projects.delete(_project_id(event))
     return View()
 
 
-def _rename(studio: Studio, asked: EventContext, view: View) -> View:
-    studio.long.projects.rename(project_in(asked.told), asked.told.get("value", ""))
+def _rename(studio: Studio, event: EventContext, view: View) -> View:
+    studio.long_videos.projects.rename(_project_id(event), event.data.get("value", ""))
     return view
 
 
-def _choose(studio: Studio, asked: EventContext, view: View) -> View:
-    return View(studio.long.projects.get(asked.told.get("value", "")).id)
+def _choose(studio: Studio, event: EventContext, view: View) -> View:
+    return View(studio.long_videos.projects.get(event.data.get("value", "")).id)
 
 
-def _render(studio: Studio, asked: EventContext, view: View) -> View:
-    """What stopped goes on in its own job, if nothing was changed since; else a new one makes what is missing."""
-    project = studio.long.projects.get(project_in(asked.told))
+def _render(studio: Studio, event: EventContext, view: View) -> View:
+    """Continue a stopped job if nothing was changed since; else queue a new one for the outdated segments."""
+    project = studio.long_videos.projects.get(_project_id(event))
     job = studio.job(project.job)
     if job is not None and job.open and job.state != INTERRUPTED:
         return view
-    again = job is not None and job.state in (FAILED, CANCELLED, INTERRUPTED)
-    if again and (job.row.job.plan, job.row.job.start) == (project.plan, project.start):
-        studio.retry(job.row.id)
+    stopped = job is not None and job.state in (FAILED, CANCELLED, INTERRUPTED)
+    if job is not None and stopped and (job.row.job.plan, job.row.job.start) == (project.plan, project.start):
+        studio.queue.retry(job.row.id)
     else:
-        studio.long.render(project.id)
+        studio.long_videos.render(project.id)
     return replace(view, project=project.id)
 
 
-def _try(studio: Studio, asked: EventContext, view: View) -> View:
-    told = asked.told
-    studio.long.candidates(project_in(told), number_in(told.get("n")), number_in(told.get("value")))
-    return replace(view, project=project_in(told))
+def _make_candidates(studio: Studio, event: EventContext, view: View) -> View:
+    project_id, data = _project_id(event), event.data
+    studio.long_videos.candidates(project_id, parse_number(data.get("n")), parse_number(data.get("value")))
+    return replace(view, project=project_id)
 
 
-def _pick(studio: Studio, asked: EventContext, view: View) -> View:
-    told = asked.told
-    studio.long.choose(project_in(told), number_in(told.get("n")), number_in(told.get("seed")))
-    return replace(view, project=project_in(told))
+def _pick_candidate(studio: Studio, event: EventContext, view: View) -> View:
+    project_id, data = _project_id(event), event.data
+    studio.long_videos.choose(project_id, parse_number(data.get("n")), parse_number(data.get("seed")))
+    return replace(view, project=project_id)
 
 
-def _hide(studio: Studio, asked: EventContext, view: View) -> View:
-    return replace(view, hidden=(*view.hidden, asked.told.get("job", "")))
+def _hide_candidates(studio: Studio, event: EventContext, view: View) -> View:
+    return replace(view, hidden=(*view.hidden, event.data.get("job", "")))
 
 
-def _select(studio: Studio, asked: EventContext, view: View) -> View:
-    return shown(view, number_in(asked.told.get("n")), "row")
+def _select(studio: Studio, event: EventContext, view: View) -> View:
+    return _focus(view, parse_number(event.data.get("n")), "row")
 
 
-def _turn(studio: Studio, asked: EventContext, view: View) -> View:
-    return replace(view, page=number_in(asked.told.get("page")), chosen=None)
+def _turn_page(studio: Studio, event: EventContext, view: View) -> View:
+    return replace(view, page=parse_number(event.data.get("page")), chosen=None)
 
 
-def _undo(studio: Studio, asked: EventContext, view: View) -> View:
-    """Take the last removal back."""
-    if view.undo is None:
-        return view
+def _undo(studio: Studio, event: EventContext, view: View) -> View:
+    """Restore the segments before the last removal."""
     before = view.undo
+    if before is None:
+        return view
     try:
-        studio.long.projects.change(
-            project_in(asked.told), lambda plan: plan_edits.set_plan(plan, segments=before.segments)
-        )
+        _change_plan(studio, event, lambda plan: plan_edits.set_plan(plan, segments=before.segments))
     except LavieError as error:
-        return replace(view, said=alert(str(error)), refused=secrets.token_hex(4), undo=None)
-    return replace(view, said="", undo=None)
+        return replace(_refuse(view, error), undo=None)
+    return replace(view, message="", undo=None)
 
 
-_DOINGS: dict[str, Callable[[Studio, EventContext, View], View]] = {
-    **EDITS,
+def _edit(change: Change) -> Handler:
+    """A handler that changes one segment."""
+
+    def handler(studio: Studio, event: EventContext, view: View) -> View:
+        number = parse_number(event.data.get("n"))
+        _change_plan(studio, event, lambda plan: change(plan, number, event.data))
+        return replace(view, project=_project_id(event))
+
+    return handler
+
+
+def _undoable(change: Change) -> Handler:
+    """A handler that changes one segment and can be undone."""
+
+    def handler(studio: Studio, event: EventContext, view: View) -> View:
+        before = studio.long_videos.projects.get(_project_id(event)).plan
+        return replace(_edit(change)(studio, event, view), undo=before, chosen=None)
+
+    return handler
+
+
+def _insert(offset: int) -> Handler:
+    """A handler that inserts a segment with the prompt of segment n before it (0) or after it (1)."""
+
+    def handler(studio: Studio, event: EventContext, view: View) -> View:
+        number = parse_number(event.data.get("n"))
+
+        def change(plan: SegmentPlan) -> SegmentPlan:
+            prompt = plan_edits.segment_of(plan, number).prompt
+            return plan_edits.insert(plan, number + offset, Segment(prompt))
+
+        _change_plan(studio, event, change)
+        return _focus(replace(view, project=_project_id(event)), number + offset, "type")
+
+    return handler
+
+
+def _append(studio: Studio, event: EventContext, view: View) -> View:
+    """Append segments with the last one's prompt."""
+    count = parse_number(event.data.get("value"))
+
+    def change(plan: SegmentPlan) -> SegmentPlan:
+        return plan_edits.append(plan, *[Segment(plan.segments[-1].prompt)] * count)
+
+    project = studio.long_videos.projects.change(_project_id(event), change)
+    return _focus(replace(view, project=project.id), len(project.plan.segments) - count, "type")
+
+
+def _spread(plan: SegmentPlan, number: int, data: Mapping[str, str]) -> SegmentPlan:
+    """Give all later segments this one's prompt."""
+    prompt = plan_edits.segment_of(plan, number).prompt
+    later = tuple(replace(segment, prompt=prompt) for segment in plan.segments[number + 1 :])
+    return plan_edits.set_plan(plan, segments=(*plan.segments[: number + 1], *later))
+
+
+def _toggle_lock(plan: SegmentPlan, number: int, data: Mapping[str, str]) -> SegmentPlan:
+    return plan_edits.lock(plan, number, not plan_edits.segment_of(plan, number).locked)
+
+
+def _set_plan(studio: Studio, event: EventContext, view: View) -> View:
+    """Set a field of the plan."""
+    name, value = event.data.get("name", ""), event.data.get("value", "")
+
+    def change(plan: SegmentPlan) -> SegmentPlan:
+        if name in _SWITCHES:
+            return plan_edits.set_plan(plan, **{name: value == "true"})
+        if name in _NUMBERS:
+            return plan_edits.set_plan(plan, **{name: parse_whole(f"the video's {name}", value)})
+        if name == "strategy":
+            return plan_edits.set_plan(plan, strategy=value or None)
+        raise RequestError(f"a plan has no {short(name)}: load the page again")
+
+    _change_plan(studio, event, change)
+    return replace(view, project=_project_id(event))
+
+
+def _reseed(studio: Studio, event: EventContext, view: View) -> View:
+    """Draw another seed for all segments without their own."""
+    _change_plan(studio, event, lambda plan: plan_edits.set_plan(plan, seed=plan_edits.draw_seed()))
+    return replace(view, project=_project_id(event))
+
+
+def _set_form(studio: Studio, event: EventContext, view: View) -> View:
+    """Set a field of the request."""
+    project = studio.long_videos.projects.get(_project_id(event))
+    form, name, text = Form.of(project.request), event.data.get("name", ""), event.data.get("value", "")
+    if name not in Form.names():
+        raise RequestError(f"there is no field {short(name)}: load the page again")
+    value: typing.Any = text == "true" if isinstance(getattr(Form(), name), bool) else text
+    studio.long_videos.projects.set_request(project.id, replace(form, **{name: value}).request())
+    return replace(view, project=project.id)
+
+
+def _change_plan(studio: Studio, event: EventContext, change: Callable[[SegmentPlan], SegmentPlan]) -> None:
+    studio.long_videos.projects.change(_project_id(event), change)
+
+
+def _focus(view: View, number: int, how: str) -> View:
+    """Mark a segment and bring it into sight. how: `row`, or `type` to go on in its prompt."""
+    return replace(view, chosen=number, page=number // ROWS, focus=f"{how} {secrets.token_hex(4)}")
+
+
+def _project_id(event: EventContext) -> str:
+    return event.data.get("id", "")
+
+
+_HANDLERS: dict[str, Handler] = {
+    "prompt": _edit(lambda plan, n, data: plan_edits.set_segment(plan, n, prompt=data.get("value", ""))),
+    "seed": _edit(
+        lambda plan, n, data: plan_edits.set_segment(plan, n, seed=parse_whole("a seed", data.get("value", "")))
+    ),
+    "frames": _edit(
+        lambda plan, n, data: plan_edits.set_segment(plan, n, frames=parse_whole("frames", data.get("value", "")))
+    ),
+    "reroll": _edit(lambda plan, n, data: plan_edits.reroll(plan, n)),
+    "lock": _edit(_toggle_lock),
+    "insert_above": _insert(0),
+    "insert_below": _insert(1),
+    "remove": _undoable(lambda plan, n, data: plan_edits.remove(plan, n)),
+    "spread": _undoable(_spread),
+    "add": _append,
+    "plan": _set_plan,
+    "reseed": _reseed,
+    "form": _set_form,
     "choose": _choose,
     "title": _rename,
     "new": _new,
@@ -122,9 +315,9 @@ _DOINGS: dict[str, Callable[[Studio, EventContext, View], View]] = {
     "forget": _forget,
     "undo": _undo,
     "render": _render,
-    "try": _try,
-    "pick": _pick,
-    "tried": _hide,
+    "try": _make_candidates,
+    "pick": _pick_candidate,
+    "tried": _hide_candidates,
     "select": _select,
-    "turn": _turn,
+    "turn": _turn_page,
 }

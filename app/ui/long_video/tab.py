@@ -1,12 +1,6 @@
-"""The tab of long videos: segments with their prompts, the timeline with what the meters say, and what is made of them.
+"""The long-video tab: segments with their prompts, the timeline with its measurements, and the rendered video.
 
-    scene.py      what is shown, as a value           look.py       the studio → a scene
-    table.py timeline.py head.py seams.py icons.py    a scene → HTML, pure functions
-    acts.py edits.py begin.py   what buttons and fields do      sources.py   a file or a clip that a video begins with
-    leading.py    pictures and videos that become one video
-
-What a person writes is kept in the database as it is written (`app.long_videos.projects`): a page that is opened again, here or
-elsewhere, shows the same. Talks to `app.studio`.
+Every edit is stored in the database at once (`app.long_videos.projects`), so that any page shows the same.
 """
 
 from __future__ import annotations
@@ -15,111 +9,111 @@ import typing
 from dataclasses import replace
 from functools import partial
 
+import gradio as gr
+
 from app.studio import Studio
 from app.ui.context import EventContext, PageContext
 from app.ui.i18n import Words
-from app.ui.long_video import head
-from app.ui.long_video.begin import use_script
-from app.ui.long_video.handlers import act
-from app.ui.long_video.look import known, look
-from app.ui.long_video.sources import create_upload, from_clip
-from app.ui.long_video.table import table
-from app.ui.long_video.timeline import timeline
-from app.ui.long_video.transitions import create_leading
-from app.ui.long_video.view_model import View
-from app.ui.panels import QUICK, board, slot, turn, turn_board
+from app.ui.long_video.handlers import Handler, handle, use_script
+from app.ui.long_video.html import (
+    render_advanced,
+    render_projects,
+    render_screen,
+    render_segments,
+    render_settings,
+)
+from app.ui.long_video.timeline import render_timeline
+from app.ui.long_video.uploads import begin_with_clip, create_join, create_upload
+from app.ui.long_video.view_model import View, build_view_model, list_projects
+from app.ui.panels import QUICK, panel, sequence, sequence_panel, slot
 from app.ui.state import PageSession
 
-if typing.TYPE_CHECKING:
-    import gradio as gr
-
-# Changes come as fast as a person leaves one field for the next: none may be dropped, or overtaken on its way back.
-EDITS: dict[str, typing.Any] = {**QUICK, "trigger_mode": "multiple"}
-_BOARDS = ("projects", "segments", "timeline", "player", "settings", "advanced")
-_SCREEN = f'<section class="lv-live" id="lv-long-bars">{slot("bars")}</section>'
+# Edits come as fast as a person moves from field to field: none may be dropped, or overtaken on its way back.
+_EVERY: dict[str, typing.Any] = {**QUICK, "trigger_mode": "multiple"}
+_PANELS = ("projects", "segments", "timeline", "player", "settings", "advanced")
+_BARS = f'<section class="lv-live" id="lv-long-bars">{slot("bars")}</section>'
 
 
-def create_tab(shell: PageContext) -> None:
+def create_tab(context: PageContext) -> None:
     """Lay out the tab inside the open page and wire it to the studio."""
-    import gradio as gr
-
-    say, studio, boards = shell.say, shell.studio, {}
-    seat = gr.State(PageSession(View))
-    boards["projects"], turns = board(name="long-projects"), turn_board("long-turn")
+    say, studio, panels = context.say, context.studio, {}
+    session = gr.State(PageSession(View))
+    panels["projects"], order = panel(name="long-projects"), sequence_panel("long-turn")
     with gr.Row(elem_id="lv-long"):
         with gr.Column(scale=7, min_width=320, elem_id="lv-long-main"):
-            boards["segments"] = board(name="long-segments")
-            boards["timeline"] = board(name="long-timeline")
+            panels["segments"] = panel(name="long-segments")
+            panels["timeline"] = panel(name="long-timeline")
         with gr.Column(scale=5, min_width=320, elem_id="lv-long-side"):  # stays in sight beside a long table
-            with gr.Column(elem_id="lv-long-first"):  # comes first where there is room for one column only
-                boards["player"] = board(name="long-player")
-                board(_SCREEN, name="long-live")
+            with gr.Column(elem_id="lv-long-first"):  # comes first where only one column fits
+                panels["player"] = panel(name="long-player")
+                panel(_BARS, name="long-live")
             with gr.Column(elem_id="lv-long-more"):
-                boards["settings"] = board(name="long-settings")
+                panels["settings"] = panel(name="long-settings")
                 with gr.Accordion(say("advanced"), open=False, elem_id="lv-long-advanced-fold"):
-                    boards["advanced"] = board(name="long-advanced")
-                script = _script(shell)
-                upload = create_upload(shell)
-                create_leading(shell)
-    outputs = [*(boards[name] for name in _BOARDS), turns]
+                    panels["advanced"] = panel(name="long-advanced")
+                text, script_buttons = _create_script(context)
+                upload = create_upload(context)
+                create_join(context)
+    outputs = [*(panels[name] for name in _PANELS), order]
 
     answer = partial(_answer, studio)
-    for one in (*boards.values(), turns):
-        one.act(shell.handler(partial(answer, act)), seat, outputs, **EDITS)
-    gr.on([shell.page.load, shell.tab.select], shell.handler(partial(answer, act)), seat, outputs, **EDITS)
-    for how, button in script.buttons.items():
-        used = partial(answer, lambda studio, asked, view, text, how=how: use_script(studio, asked, view, text, how))
-        button.click(shell.handler(used), [seat, script.text], outputs, **EDITS)
-    upload.wire(shell, answer, seat, outputs)
-    shell.openers += [boards["projects"], boards["player"]]
-    shell.extend = partial(_extend, shell, answer, seat, outputs)
+    handler = context.handler(partial(answer, handle))
+    for one in (*panels.values(), order):
+        one.act(handler, session, outputs, **_EVERY)
+    gr.on([context.page.load, context.tab.select], handler, session, outputs, **_EVERY)
+    for how, button in script_buttons.items():
+        use = context.handler(partial(answer, partial(use_script, how)))
+        button.click(use, [session, text], outputs, **_EVERY)
+    upload.wire(context, answer, session, outputs)
+    context.openers += [panels["projects"], panels["player"]]
+    context.extend = partial(_wire_extend, context, answer, session, outputs)
 
 
-class Script(typing.NamedTuple):
-    """The widgets of a script. buttons: what becomes of it, by name."""
-
-    text: gr.Textbox
-    buttons: dict[str, gr.Button]
-
-
-def _script(shell: PageContext) -> Script:
-    """A place to paste lines."""
-    import gradio as gr
-
-    say = shell.say
+def _create_script(context: PageContext) -> tuple[gr.Textbox, dict[str, gr.Button]]:
+    """Lay out the place for a pasted script: its lines, and the buttons for what becomes of it."""
+    say = context.say
     with gr.Accordion(say("long_script"), open=False, elem_id="lv-long-script"):
         text = gr.Textbox(
             label=say("long_script_lines"), info=say("long_script_hint"), lines=5, max_lines=20, elem_id="lv-script"
         )
         with gr.Row():
             buttons = {how: gr.Button(say(f"long_script_{how}"), size="sm") for how in ("replace", "append", "new")}
-    return Script(text, buttons)
+    return text, buttons
 
 
-def _answer(studio: Studio, doing: typing.Callable, asked: EventContext, seat: PageSession, *values) -> tuple:
-    """Do what was asked, one thing after the other, and show what there is then."""
-    with seat.turn:
-        view = seat.view if seat.view.project else replace(seat.view, project=asked.chosen.get("project", ""))
-        seat.view, *shown = render(studio, doing(studio, asked, view, *values), asked.say)
-        seat.answers += 1
-        return *shown, turn(seat.answers)
+def _answer(
+    studio: Studio,
+    handler: Handler | typing.Callable[..., View],
+    event: EventContext,
+    session: PageSession[View],
+    *values: typing.Any,
+) -> tuple:
+    """Run a handler, one at a time for a page, and render the panels."""
+    with session.lock:
+        view = session.view
+        if not view.project:
+            view = replace(view, project=event.cookies.get("project", ""))
+        session.view, *panels = render(studio, handler(studio, event, view, *values), event.say)
+        session.answers += 1
+        return *panels, sequence(session.answers)
 
 
 def render(studio: Studio, view: View, say: Words) -> tuple:
-    """The view as it is then, and what the boards show."""
-    scene, listed = look(studio, view, say), known(studio, say)
-    bar = head.projects(scene, listed, view.said, say)
-    if scene is None:
-        return view, bar, "", "", "", "", ""
-    shown = (table, timeline, head.screen, head.settings, head.advanced)
-    return scene.view, bar, *(one(scene, say) for one in shown)
+    """The view as it is now, and the panels' HTML in the order of `_PANELS`."""
+    video = build_view_model(studio, view)
+    projects = render_projects(video, list_projects(studio, say), view.message, say)
+    if video is None:
+        return view, projects, "", "", "", "", ""
+    rest = (render_segments, render_timeline, render_screen, render_settings, render_advanced)
+    return video.view, projects, *(one(video, say) for one in rest)
 
 
-def _extend(shell: PageContext, answer: typing.Callable, seat: gr.State, outputs: list, source: gr.HTML) -> None:
-    """A board whose `extend` buttons lead here."""
-    import gradio as gr
+def _wire_extend(
+    context: PageContext, answer: typing.Callable, session: gr.State, outputs: list, source: gr.HTML
+) -> None:
+    """Make the `extend` buttons of a panel continue a clip here."""
 
-    def go(asked: EventContext, seat: PageSession) -> tuple:
-        return gr.Tabs(selected="long"), *answer(from_clip, asked, seat)
+    def extend(event: EventContext, session: PageSession[View]) -> tuple:
+        return gr.Tabs(selected="long"), *answer(begin_with_clip, event, session)
 
-    source.extend(shell.handler(go), seat, [shell.tabs, *outputs], **EDITS)
+    source.extend(context.handler(extend), session, [context.tabs, *outputs], **_EVERY)

@@ -1,109 +1,123 @@
-"""The tab of a shared Space: what visitors show each other, what of one's own is shown, and all of it as one zip.
-
-Whose a clip is, is told to nobody.
-"""
+"""What a Hugging Face Space shows besides: notes at the top, and on a shared Space the tab of the public gallery."""
 
 from __future__ import annotations
 
-import html
 import importlib.util
 import tempfile
 import typing
+from collections.abc import Callable
 from functools import partial
+from html import escape
 from pathlib import Path
 
-from app.gallery import Query
-from app.gallery.values import check_id
-from app.sharing.visitor import in_public_gallery, share, shared_ids
+import gradio as gr
+from gradio.processing_utils import save_file_to_cache
+from gradio.utils import get_upload_folder
+
+from app.config import StudioConfig
+from app.gallery import Clip, Query
+from app.gallery.clip import check_id
+from app.gallery.exchange import export_zip
+from app.gallery.search import find_clips
+from app.sharing import in_public_gallery, list_shared, share
 from app.studio import Studio
 from app.ui.context import EventContext, PageContext
-from app.ui.html import alert, button, media
+from app.ui.html import alert, button, media, strip_folders
 from app.ui.i18n import Words
-from app.ui.panels import QUICK, board
+from app.ui.panels import QUICK, panel
 from lavie.errors import LavieError
 
-if typing.TYPE_CHECKING:
-    from app.gallery import StoredClip
+SHOWN = 48  # newest clips of a section
+_ALT = 200  # characters of a prompt in a picture's alternative text
+_EXPORT: dict[str, typing.Any] = {
+    "concurrency_limit": 1,
+    "concurrency_id": "export",
+    "show_progress": "minimal",
+    "api_visibility": "private",
+}
 
-SHOWN = 48  # clips of a section, the newest
-_ALT = 200  # characters of a prompt that are read out for a picture
-_SLOW = {"concurrency_limit": 1, "concurrency_id": "export", "show_progress": "minimal", "api_visibility": "private"}
+
+def wire_notes(context: PageContext, notes: gr.HTML, backup_problem: Callable[[], str | None]) -> None:
+    """Fill the panel of notes when a page is opened."""
+    show = context.handler(lambda event: space_notes(context.studio.config, backup_problem(), event.say))
+    context.page.load(show, None, notes, **QUICK)
 
 
-def wall_tab(shell: PageContext) -> None:
-    """Lay out the tab inside the open page."""
-    import gradio as gr
+def space_notes(config: StudioConfig, backup_problem: str | None, say: Words) -> str:
+    """Warnings about missing or failing storage, and the note on ZeroGPU quota."""
+    notes = []
+    if config.snapshots is None:
+        notes.append(alert(say("space_no_storage")))
+    elif backup_problem is not None:
+        notes.append(alert(say("space_trouble", reason=strip_folders(backup_problem, config.snapshots))))
+    if config.zero_gpu:
+        notes.append(f'<p class="lv-note">{escape(say("space_zero"))}</p>')
+    return "".join(notes)
 
-    studio, say = shell.studio, shell.say
+
+def create_tab(context: PageContext) -> None:
+    """Lay out the public gallery. It does not show whose a clip is."""
+    studio, say = context.studio, context.say
     with gr.Row(equal_height=True):
-        gather = gr.Button(say("wall_zip"), size="sm", elem_id="lv-zip")
-        save = gr.DownloadButton(say("gallery_save_file"), visible=False, size="sm", variant="primary")
-        if studio.config.space.sign_in and importlib.util.find_spec("authlib"):  # gradio[oauth]
+        export = gr.Button(say("wall_zip"), size="sm", elem_id="lv-zip")
+        label = typing.cast(str, say("gallery_save_file"))  # gradio takes its labels to translate too
+        save = gr.DownloadButton(label, visible=False, size="sm", variant="primary")
+        if studio.config.space and studio.config.space.sign_in and importlib.util.find_spec("authlib"):  # gradio[oauth]
             gr.LoginButton(size="sm")
-    said, wall = board(name="zip"), board(name="wall")
-    gather.click(shell.handler(partial(_gather, studio)), None, [save, said], **_SLOW)
-    shell.tab.select(shell.handler(partial(_show, studio)), None, wall, **QUICK)
-    wall.act(shell.handler(partial(_act, studio)), None, wall, **QUICK)
+    exported, clips = panel(name="zip"), panel(name="wall")
+    export.click(context.handler(partial(_export, studio)), None, [save, exported], **_EXPORT)
+    context.tab.select(context.handler(partial(_show, studio)), None, clips, **QUICK)
+    clips.act(context.handler(partial(_act, studio)), None, clips, **QUICK)
 
 
-def _show(studio: Studio, asked: EventContext, said: str = "") -> str:
-    return f"<div data-refresh>{said}{wall_page(studio, asked.say)}</div>"
+def _show(studio: Studio, event: EventContext, message: str = "") -> str:
+    return f"<div data-refresh>{message}{public_gallery(studio, event.say)}</div>"
 
 
-def _act(studio: Studio, asked: EventContext) -> str:
-    """Show a clip of one's own, or show it no longer."""
-    what, said = asked.told.get("act"), ""
+def _act(studio: Studio, event: EventContext) -> str:
+    """Share one of the visitor's clips, or stop sharing it."""
+    action, message = event.data.get("act"), ""
     try:
-        if what in ("share", "unshare"):
-            share(studio.database, check_id(asked.told.get("id")), what == "share")
+        if action in ("share", "unshare"):
+            share(studio.database, check_id(event.data.get("id")), action == "share")
     except LavieError as error:
-        said = alert(str(error))
-    return _show(studio, asked, said)
+        message = alert(str(error))
+    return _show(studio, event, message)
 
 
-def wall_page(studio: Studio, say: Words) -> str:
-    """Both sections as HTML."""
-    mine, shared = studio.gallery.page(Query(), None, SHOWN).clips, shared_ids(studio.database)
+def public_gallery(studio: Studio, say: Words) -> str:
+    """The shared clips of all visitors, then the visitor's own clips."""
+    mine, shared = find_clips(studio.gallery, Query(), None, SHOWN).clips, list_shared(studio.database)
     with in_public_gallery():
-        there = studio.gallery.page(Query(), None, SHOWN).clips
-    own = "".join(_card(clip, say, "unshare" if clip.id in shared else "share") for clip in mine)
-    others = "".join(_card(clip, say) for clip in there)
+        public = find_clips(studio.gallery, Query(), None, SHOWN).clips
+    own_cards = "".join(_card(clip, say, "unshare" if clip.id in shared else "share") for clip in mine)
+    public_cards = "".join(_card(clip, say) for clip in public)
     return (
-        f"<h2>{html.escape(say('wall_all'))}</h2>{_cards(others, say('wall_empty'))}"
-        f"<h2>{html.escape(say('wall_mine'))}</h2>{_cards(own, say('wall_none'))}"
+        f"<h2>{escape(say('wall_all'))}</h2>{_list(public_cards, say('wall_empty'))}"
+        f"<h2>{escape(say('wall_mine'))}</h2>{_list(own_cards, say('wall_none'))}"
     )
 
 
-def _cards(cards: str, empty: str) -> str:
-    return f'<ul class="lv-cards">{cards}</ul>' if cards else f'<p class="lv-quiet">{html.escape(empty)}</p>'
+def _list(cards: str, empty: str) -> str:
+    return f'<ul class="lv-cards">{cards}</ul>' if cards else f'<p class="lv-quiet">{escape(empty)}</p>'
 
 
-def _card(clip: StoredClip, say: Words, act: str = "") -> str:
+def _card(clip: Clip, say: Words, action: str = "") -> str:
     still, moving = media(clip.id, "poster.webp"), media(clip.id, "preview.webp")
-    alt, facts = html.escape(clip.prompt[:_ALT]), html.escape(f"{say('seed')} {clip.seed} · {clip.model}")
-    picture = f'<img src="{still}" data-still="{still}" data-moving="{moving}" alt="{alt}" loading="lazy">'
-    acts = f'<p class="lv-actions">{button(act, say, id=clip.id)}</p>' if act else ""
+    prompt, facts = escape(clip.prompt[:_ALT]), escape(f"{say('seed')} {clip.seed} · {clip.model}")
+    picture = f'<img src="{still}" data-still="{still}" data-moving="{moving}" alt="{prompt}" loading="lazy">'
+    actions = f'<p class="lv-actions">{button(action, say, id=clip.id)}</p>' if action else ""
     watch = f'<a href="{media(clip.id)}" target="_blank" rel="noopener">{picture}</a>'
-    return f'<li class="lv-card">{watch}<p>{alt}</p><p class="lv-quiet">{facts}</p>{acts}</li>'
+    return f'<li class="lv-card">{watch}<p>{prompt}</p><p class="lv-quiet">{facts}</p>{actions}</li>'
 
 
-def _gather(studio: Studio, asked: EventContext):
-    """All clips of the visitor's in one zip, with their recipes and notes."""
-    import gradio as gr
-
+def _export(studio: Studio, event: EventContext) -> tuple[gr.DownloadButton, str]:
+    """All of the visitor's clips in one zip, with their recipes and notes, in gradio's cache for a day."""
     try:
-        saved, count, left_out = _zipped(studio)
+        with tempfile.TemporaryDirectory(prefix="lavie-gallery-") as folder:
+            exported = export_zip(studio.gallery, Path(folder, "my-gallery.zip"))
+            path = save_file_to_cache(exported.path, get_upload_folder())
     except LavieError as error:
         return gr.DownloadButton(visible=False), alert(str(error))
-    words = asked.say("wall_zipped", count=count, left_out=left_out)
-    return gr.DownloadButton(value=saved, visible=True), f'<p class="lv-quiet" role="status">{html.escape(words)}</p>'
-
-
-def _zipped(studio: Studio) -> tuple[str, int, int]:
-    """The zip within gradio's cache, where files are kept for a day; clips in it, and left out. Raises LavieError."""
-    from gradio.processing_utils import save_file_to_cache
-    from gradio.utils import get_upload_folder
-
-    with tempfile.TemporaryDirectory(prefix="lavie-gallery-") as folder:
-        done = studio.gallery.export(Path(folder, "my-gallery.zip"))
-        return save_file_to_cache(done.path, get_upload_folder()), len(done.clips), len(done.left_out)
+    words = event.say("wall_zipped", count=len(exported.clips), left_out=len(exported.left_out))
+    return gr.DownloadButton(value=path, visible=True), f'<p class="lv-quiet" role="status">{escape(words)}</p>'

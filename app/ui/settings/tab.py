@@ -1,39 +1,34 @@
-"""The last tab: the models, what the studio stands on, and what this browser has chosen.
+"""The settings tab: models and published weights, the state of studio, device and disk, and choices of this browser.
 
-All of it is written when the tab is opened, so that the page itself does not wait for it. What this browser has chosen
-is kept in cookies by `assets/studio.js`; of the models, see `app.ui.settings.models`.
+Everything is rendered when the tab is opened, so that the page itself loads faster. `assets/studio.js` stores the
+browser's choices in cookies.
 """
 
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from app.config import ROOT
-from app.status import (
-    BundleStatus,
-    DeviceStatus,
-    DiskStatus,
-    bundle_status,
-    device_status,
-    disk_status,
-    versions,
-)
-from app.studio import Studio
-from app.ui import html
-from app.ui.context import EventContext, PageContext
-from app.ui.i18n import Languages, Words
-from app.ui.panels import QUICK, board, slot
-from app.ui.settings.models import model_panel
-from lavie.errors import LavieError
+import gradio as gr
 
-if typing.TYPE_CHECKING:
-    import gradio as gr
+from app.config import ROOT
+from app.models.catalog import OFFICIAL, Files, KnownModel, find_published
+from app.models.jobs import CONVERT, DONE, IDLE, RUNNING, STOPPED, STOPPING, Standing
+from app.models.catalog import format_bytes
+from app.status import BundleStatus, DeviceStatus, DiskStatus, bundle_status, device_status, disk_status, versions
+from app.studio import Studio
+from app.ui.context import EventContext, PageContext
+from app.ui.html import STAGE_KEYS, alert, button, format_bytes
+from app.ui.i18n import Languages, Words
+from app.ui.panels import QUICK, panel, slot
+from lavie.errors import LavieError
+from lavie.files import RECORD
+from lavie.request import STAGES
 
 THEMES = ("light", "dark")
-# Every key that `assets/studio.js` takes, and the word that says what it does.
+# Keys that `assets/studio.js` handles, and the word that describes each.
 KEYS = (
     (("Ctrl", "Enter"), "key_generate"),
     (("←", "→", "↑", "↓"), "key_move"),
@@ -45,63 +40,179 @@ KEYS = (
     (("c",), "key_compare"),
     (("x",), "key_reject"),
 )
+_HASH = 12  # characters of a checksum that are shown
+_REFRESH = ' data-refresh="part"'  # rendered again when work on the weights begins or ends
 
 
-def settings_tab(shell: PageContext) -> None:
-    """Lay out the tab inside the open page."""
-    if shell.studio.choice.open:
-        models = board(name="models")
-        board(f'<section class="lv-live">{slot("weights")}</section>', name="models-live")
-    panels = board(name="settings")
-    show = shell.handler(lambda asked: settings_page(shell.studio, shell.languages, asked))
-    shell.tab.select(show, None, panels, **QUICK)
-    panels.act(show, None, panels, **QUICK)
-    if shell.studio.choice.open:
-        _models(shell, models, panels)
+def create_tab(context: PageContext) -> None:
+    """Lay out the tab inside the open page. Shared and ZeroGPU studios have no section of models."""
+    studio, tab = context.studio, context.tab
+    models = panel(name="models") if studio.choice.open else None
+    if models:
+        panel(f'<section class="lv-live">{slot("weights")}</section>', name="models-live")
+    settings = panel(name="settings")
+    show = context.handler(lambda event: settings_page(studio, context.languages, event))
+    tab.select(show, None, settings, **QUICK)
+    settings.act(show, None, settings, **QUICK)
+
+    def act_on_models(event: EventContext) -> tuple[typing.Any, ...]:
+        section = model_panel(studio, event)
+        changed = event.data.get("act") == "model_use"
+        return section, settings_page(studio, context.languages, event) if changed else gr.skip()
+
+    if models:
+        for event in (tab.select, models.act):
+            event(context.handler(act_on_models), None, [models, settings], **QUICK)
 
 
-def _models(shell: PageContext, models: gr.HTML, panels: gr.HTML) -> None:
-    """Wire the section of the models; another choice shows in the panels too."""
-    import gradio as gr
-
-    def answer(asked: EventContext) -> tuple:
-        section = model_panel(shell.studio, asked)
-        chosen = asked.told.get("act") == "model_use"
-        return section, settings_page(shell.studio, shell.languages, asked) if chosen else gr.skip()
-
-    for event in (shell.tab.select, models.act):
-        event(shell.handler(answer), None, [models, panels], **QUICK)
-
-
-def settings_page(studio: Studio, languages: Languages, asked: EventContext) -> str:
-    """The whole tab as HTML."""
-    say = asked.say
+def settings_page(studio: Studio, languages: Languages, event: EventContext) -> str:
+    """All panels but the models."""
+    say = event.say
     panels = [
-        _bundle(bundle_status(studio), say),
-        _device(device_status(studio), say),
+        _bundle(bundle_status(studio.workspace), say),
+        _device(device_status(studio.workspace), say),
         _disk(studio, say),
-        _looks(languages, asked),
+        _appearance(languages, event),
         _keys(say),
         _panel("versions", say, _table(versions().items())),
     ]
     return f'<div class="lv-panels">{"".join(panels)}</div>'
 
 
-def size(count: int) -> str:
-    """Bytes for a person, in GiB, MiB or KiB, whichever there is one of."""
-    for unit, bytes in (("GiB", 2**30), ("MiB", 2**20)):
-        if count >= bytes:
-            return f"{count / bytes:.1f} {unit}"
-    return f"{count / 2**10:.0f} KiB"
+def model_panel(studio: Studio, event: EventContext) -> str:
+    """Run the event's action, then render the section of models with its error, if any. Imports torch."""
+    say, error_html = event.say, ""
+    try:
+        action = _ACTIONS.get(event.data.get("act", ""))
+        if action is not None:
+            action(studio, event.data.get("value", ""))
+    except LavieError as error:
+        error_html = alert(str(error))
+    try:
+        known = studio.choice.known()
+        models = "".join(_model(one, studio.choice.is_used(one), say) for one in known)
+        files, free = find_published(studio.config.data / "models"), disk_status(studio.workspace).free
+    except LavieError as error:
+        return _panel("models", say, error_html or alert(str(error)), _REFRESH)
+    official = next(one for one in known if one.asked == OFFICIAL)
+    below = _published_weights(files, studio.weights.standing, official, free, say)
+    return _panel("models", say, f'{error_html}<ul class="lv-models">{models}</ul>{below}', _REFRESH)
+
+
+_ACTIONS: dict[str, Callable[[Studio, str], typing.Any]] = {
+    "weights_fetch": lambda studio, _: studio.weights.fetch(),
+    "weights_extension": lambda studio, _: studio.weights.fetch(with_optional=True),
+    "weights_resume": lambda studio, _: studio.weights.fetch(),
+    "weights_convert": lambda studio, _: studio.weights.convert(),
+    "weights_pause": lambda studio, _: studio.weights.pause(),
+    "weights_stop": lambda studio, _: studio.weights.pause(),
+    "model_use": lambda studio, model: studio.choice.use(model),
+}
+
+
+def _model(known: KnownModel, used: bool, say: Words) -> str:
+    """A model: its stages, missing files, and whether new videos use it."""
+    name = known.name or (say("weights_official") if known.asked == OFFICIAL else known.folder.name)
+    if known.name is None:
+        about = alert(known.problem) if known.problem else _quiet(say("weights_absent"))
+    else:
+        runs = [say(STAGE_KEYS.get(stage, "weights_extends")) for stage, lacks in known.stages.items() if not lacks]
+        size, lacks = format_bytes(sum(known.bytes.values())), _missing_files(known)
+        own = [known.folder.name] if known.folder.name.lower() != known.name.lower() else []
+        about = _quiet(" · ".join([*own, size, " + ".join(runs)]))
+        about += _quiet(say("stage_lacks", files=", ".join(lacks))) if lacks else ""
+    end = ""
+    if used:
+        end = f'<span class="lv-chip lv-ready">{escape(say("model_used"))}</span>'
+    elif known.name is not None:
+        end = button("model_use", say, value=known.asked)
+    return f"<li><div><strong>{escape(name)}</strong>{about}</div>{end}</li>"
+
+
+def _published_weights(files: Files, standing: Standing, official: KnownModel, free: int, say: Words) -> str:
+    """The published weights: state, buttons and files."""
+    whole = _has_stages(official, STAGES)
+    parts = [f"<h3>{escape(say('weights_title'))}</h3>"] if not whole or files.files or standing.under_way else []
+    if not whole:
+        parts.append(_quiet(say("weights_about", free=format_bytes(free))))
+    elif not _can_extend(official):
+        parts.append(_quiet(say("weights_about_extension", free=format_bytes(free))))
+    if standing.problem:
+        parts.append(alert(standing.problem))
+    parts += [f'<p class="lv-note">{escape(notice)}</p>' for notice in standing.notices]
+    if standing.state == STOPPED:
+        parts.append(_status(say("weights_stopped")))
+    if standing.state == DONE:
+        parts.append(_status(say("weights_done")))
+    present = sum(files.files.values()) + files.begun
+    if present and standing.state != RUNNING:
+        parts.append(_quiet(say("weights_there", size=format_bytes(present))))
+    buttons = "".join(button(action, say) for action in _weights_actions(files, standing, official))
+    return f'{"".join(parts)}<div class="lv-actions">{buttons}</div>{_files_table(files, say)}'
+
+
+def _weights_actions(files: Files, standing: Standing, official: KnownModel) -> list[str]:
+    if standing.state == RUNNING:
+        return ["weights_stop" if standing.work == CONVERT else "weights_pause"]
+    if standing.state == STOPPING:
+        return []
+    if _has_stages(official, STAGES):
+        return [] if _can_extend(official) else ["weights_extension"]
+    if not any(files.missing[stage] for stage in STAGES):
+        return ["weights_convert"]
+    begun = files.files or files.begun or standing.state != IDLE
+    return ["weights_resume" if begun else "weights_fetch"]
+
+
+def _files_table(files: Files, say: Words) -> str:
+    """Each file with its size and checked hash."""
+    rows = "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{format_bytes(size)}</td>'
+        f"<td>{escape(_checksum(files.sha256.get(name), say))}</td></tr>"
+        for name, size in files.files.items()
+        if name != RECORD
+    )
+    if not rows:
+        return ""
+    summary = f"<summary>{escape(say('weights_files'))}</summary>"
+    return f'<details data-fold="files">{summary}<table class="lv-table">{rows}</table></details>'
+
+
+def _checksum(sha256: str | None, say: Words) -> str:
+    return say("weights_compared", sha256=sha256[:_HASH]) if sha256 else say("weights_uncompared")
+
+
+def _missing_files(known: KnownModel) -> list[str]:
+    return sorted({file for files in known.stages.values() for file in files})
+
+
+def _has_stages(known: KnownModel, stages: Sequence[str]) -> bool:
+    """Whether the model has all files of these stages."""
+    return known.name is not None and all(not known.stages.get(stage, [stage]) for stage in stages)
+
+
+def _can_extend(known: KnownModel) -> bool:
+    """Whether the model can extend videos."""
+    from lavie.manifest import EXTENSION
+
+    return _has_stages(known, [EXTENSION])
+
+
+def _quiet(words: str) -> str:
+    return f'<p class="lv-quiet">{escape(words)}</p>'
+
+
+def _status(words: str) -> str:
+    return f'<p class="lv-state" role="status">{escape(words)}</p>'
 
 
 def _bundle(bundle: BundleStatus, say: Words) -> str:
     facts = [(say("model_name"), bundle.name or "–"), (say("folder"), _place(bundle.folder))]
     for stage, files in bundle.missing.items():
         words = say("stage_lacks", files=", ".join(files)) if files else say("stage_whole")
-        facts.append((say(html.STAGE_KEYS[stage]), words))
-    weights = [(name, size(count)) for name, count in bundle.weights.items()]
-    weights.append((say("weights_all"), size(sum(bundle.weights.values()))))
+        facts.append((say(STAGE_KEYS[stage]), words))
+    weights = [(name, format_bytes(count)) for name, count in bundle.weights.items()]
+    weights.append((say("weights_all"), format_bytes(sum(bundle.weights.values()))))
     other = _note(say("model_other"), "python app.py --model …")
     listed = f"<details open><summary>{escape(say('weights'))}</summary>{_table(weights)}</details>"
     return _panel("model", say, _table(facts) + listed + other)
@@ -110,45 +221,46 @@ def _bundle(bundle: BundleStatus, say: Words) -> str:
 def _device(device: DeviceStatus, say: Words) -> str:
     facts = [(say("device"), device.runs_on.get("device") or say("device_later", device=device.asked))]
     facts += [(say(name), device.runs_on[name]) for name in ("dtype", "attention", "offload") if name in device.runs_on]
-    facts.append((say("memory_free"), say("free_of", free=size(device.memory.free), total=size(device.memory.total))))
+    memory = say("free_of", free=format_bytes(device.memory.free), total=format_bytes(device.memory.total))
+    facts.append((say("memory_free"), memory))
     if device.memory.peak:
-        facts.append((say("memory_peak"), size(device.memory.peak)))
+        facts.append((say("memory_peak"), format_bytes(device.memory.peak)))
     facts.append((say("loaded"), ", ".join(device.loaded) or say("loaded_none")))
-    wrong = "" if device.state in ("ready", "loading") else html.alert(device.state)
-    return _panel("machine", say, wrong + _table(facts) + html.button("look", say))
+    wrong = "" if device.state in ("ready", "loading") else alert(device.state)
+    return _panel("machine", say, wrong + _table(facts) + button("look", say))
 
 
 def _disk(studio: Studio, say: Words) -> str:
     try:
-        disk = disk_status(studio)
+        disk = disk_status(studio.workspace)
     except LavieError as error:
-        return _panel("data", say, html.alert(str(error)))
+        return _panel("data", say, alert(str(error)))
     return _panel("data", say, _table(_disk_facts(disk, say)) + _note(say("data_other"), "python app.py --data …"))
 
 
 def _disk_facts(disk: DiskStatus, say: Words) -> list[tuple[str, str]]:
     facts = [
         (say("folder"), _place(disk.folder)),
-        (say("disk_free"), say("free_of", free=size(disk.free), total=size(disk.total))),
+        (say("disk_free"), say("free_of", free=format_bytes(disk.free), total=format_bytes(disk.total))),
     ]
     for name in ("clips", "trash", "work"):
         count, taken = getattr(disk, name)
-        facts.append((say(f"disk_{name}"), say("disk_taken", count=count, size=size(taken))))
-    return [*facts, (say("disk_database"), size(disk.database))]
+        facts.append((say(f"disk_{name}"), say("disk_taken", count=count, size=format_bytes(taken))))
+    return [*facts, (say("disk_database"), format_bytes(disk.database))]
 
 
-def _looks(languages: Languages, asked: EventContext) -> str:
-    """Two choices; the script keeps them and marks nothing, since the server reads them from the same cookies."""
-    say = asked.say
+def _appearance(languages: Languages, event: EventContext) -> str:
+    """Language and theme. The script stores them in cookies, from which the server marks the current choice."""
+    say = event.say
     names = [("", say("as_browser")), *((name, languages.words(name)("language_name")) for name in languages)]
     themes = [("", say("as_browser")), *((name, say(f"theme_{name}")) for name in THEMES)]
-    choices = _choice("language", say, names, asked.chosen) + _choice("theme", say, themes, asked.chosen)
+    choices = _choice("language", say, names, event.cookies) + _choice("theme", say, themes, event.cookies)
     return _panel("looks", say, choices + f'<p class="lv-quiet">{escape(say("looks_hint"))}</p>')
 
 
-def _choice(name: str, say: Words, values: Iterable[tuple[str, str]], chosen: typing.Mapping[str, str]) -> str:
+def _choice(name: str, say: Words, values: Iterable[tuple[str, str]], cookies: typing.Mapping[str, str]) -> str:
     options = "".join(
-        f'<option value="{value}"{" selected" if value == chosen.get(name, "") else ""}>{escape(words)}</option>'
+        f'<option value="{value}"{" selected" if value == cookies.get(name, "") else ""}>{escape(words)}</option>'
         for value, words in values
     )
     return f'<label class="lv-choice">{escape(say(name))}<select data-setting="{name}">{options}</select></label>'
@@ -163,8 +275,8 @@ def _keys(say: Words) -> str:
     return _panel("keys", say, f'<table class="lv-table">{rows}</table>')
 
 
-def _panel(name: str, say: Words, content: str) -> str:
-    return f'<section class="lv-panel"><h2>{escape(say(f"panel_{name}"))}</h2>{content}</section>'
+def _panel(name: str, say: Words, content: str, attributes: str = "") -> str:
+    return f'<section class="lv-panel"{attributes}><h2>{escape(say(f"panel_{name}"))}</h2>{content}</section>'
 
 
 def _table(facts: Iterable[tuple[str, str]]) -> str:
@@ -177,7 +289,7 @@ def _note(words: str, command: str) -> str:
 
 
 def _place(folder: Path) -> str:
-    """A folder as people know it: ours without the way to it, theirs from their home on."""
+    """A folder relative to the checkout or to the home directory, where it lies there."""
     for root, shown in ((ROOT, ""), (Path.home(), "~/")):
         if folder.is_relative_to(root):
             return f"{shown}{folder.relative_to(root).as_posix()}"

@@ -1,7 +1,7 @@
-"""A device and the process that has it: a Ray actor, started when it is asked for, and anew where it was lost.
+"""A device and its process: a Ray actor that is started on demand, and again when it was lost.
 
-Events are asked for one by one, so that a process that nobody asks any more does nothing. What passes is pickled here:
-what Ray takes apart itself would come out as arrays that nobody may write to. Knows no queue.
+Events are fetched one by one, so that an abandoned process does nothing. Values are pickled here, since Ray's own
+serialization gives read-only arrays.
 """
 
 from __future__ import annotations
@@ -22,46 +22,43 @@ from typing import Any
 
 from app.config import StudioConfig
 from app.worker.executors.remote import Failed, Task, execute
+from app.worker.job_run import DeviceLost
 from lavie.errors import DeviceError
 
 if typing.TYPE_CHECKING:
     from lavie.cascade import Cascade
 
-_ANSWER_SECONDS = 0.25  # to wait for a process that is not there yet, before looking whether to stop
-_AGAIN_SECONDS = 5.0  # between two starts of a process that does not come up
+_ANSWER_SECONDS = 0.25  # to wait for a starting process before looking whether to stop
+_AGAIN_SECONDS = 5.0  # between two starts of a process that fails to start
 
 _log = logging.getLogger(__name__)
 
 
-class DeviceLost(DeviceError):
-    """The process that had a device is gone, with the step that was under way."""
-
-
 class OnDevice:
-    """In the actor's process: the networks of one device. One model is loaded at a time, and stays."""
+    """The networks of one device, in the actor's process. One model is loaded at a time, and stays loaded."""
 
     def __init__(self):
         self._loaded: tuple[StudioConfig, Cascade] | None = None
         self._events: Iterator[Any] = iter(())
 
     def process(self) -> int:
-        """Its id."""
+        """The id of the process."""
         return os.getpid()
 
     def begin(self, task: bytes) -> None:
-        """Take on a task; what was under way is given up."""
+        """Begin a task, giving up the one under way."""
         task = pickle.loads(task)
         self._events = execute(replace(task, load=partial(self._cascade, task.load)))
 
     def next(self) -> bytes | None:
-        """The next event; None behind the last."""
+        """The next event; None after the last."""
         for event in self._events:
             return pickle.dumps(event)
         return None
 
     def give_up(self) -> None:
-        """End what is under way."""
-        self._events = iter(())  # the generator that nobody holds any more is closed
+        """Give up the task under way."""
+        self._events = iter(())  # drops the generator, which closes it
 
     def _cascade(self, load: Callable[[StudioConfig], Cascade], config: StudioConfig) -> Cascade:
         if self._loaded is None or self._loaded[0] != config:
@@ -73,19 +70,21 @@ class OnDevice:
 class Place:
     """One device, as the head sees it. Belongs to one thread; `end` may be called from any.
 
-    options: of the actor, what it needs. starts: how many processes have been started for it.
+    Attributes:
+        starts: the number of processes that were started for it.
     """
 
     def __init__(self, ray: ModuleType, options: dict[str, Any]):
+        """options: the resources of the actor."""
         self._ray, self._options = ray, options
         self._actor: Any = None
-        self._asked: Any = None  # whether it is there
+        self._asked: Any = None  # the pending answer whether it runs
         self._not_before = 0.0
         self.starts = 0
         self._process: int | None = None
 
     def ready(self) -> bool:
-        """Whether its process is there. If not, one is on its way: as soon as the cluster has such a device free."""
+        """Whether its process runs. If not, one starts as soon as the cluster has such a device free."""
         if self._actor is None and not self._start():
             return False
         asked = self._asked = self._asked or self._actor.process.remote()
@@ -101,13 +100,13 @@ class Place:
         return True
 
     def execute(self, task: Task) -> Iterator[Any]:
-        """As `app.worker.executors.remote.execute`, there. Raises DeviceLost where the process ends before the task does."""
+        """As `remote.execute`, in that process. Raises DeviceLost if the process ends before the task."""
         self._ask("begin", pickle.dumps(task))
         try:
             while (sent := self._ask("next")) is not None:
                 event = pickle.loads(sent)
                 if isinstance(event, Failed) and event.trace:
-                    self.end()  # a device behind such an error may be good for nothing any more
+                    self.end()  # the device may be unusable after such an error
                 yield event
         finally:
             if self._actor is not None:
@@ -115,7 +114,7 @@ class Place:
                     self._ask("give_up")
 
     def end(self) -> None:
-        """End its process, now."""
+        """Kill its process."""
         actor, self._actor, self._asked, self._process = self._actor, None, None, None
         if actor is not None:
             with contextlib.suppress(self._ray.exceptions.RayError):
@@ -145,12 +144,12 @@ class Place:
 
 
 def connect(devices: int) -> tuple[ModuleType, bool]:
-    """Ray, connected to the cluster that `RAY_ADDRESS` names, else to one of this machine alone that ends with us; and
-    whether `disconnect` has to end that. Raises DeviceError where Ray is not installed, or there is no such cluster.
+    """Connect Ray to the cluster of `RAY_ADDRESS`, else to a new one on this machine; whether it has to be shut down.
 
-    devices: how many processes this machine alone is to have room for, whatever it has of CPUs.
+    devices: the number of processes that a new cluster has room for, however many CPUs there are. Raises DeviceError if
+    Ray is not installed, or the cluster cannot be reached.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers that it runs
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
     try:
         import ray
     except ImportError as error:
@@ -167,5 +166,5 @@ def connect(devices: int) -> tuple[ModuleType, bool]:
         raise DeviceError(f"Ray cannot be reached ({said}): look at RAY_ADDRESS and at `ray status`") from error
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)  # Ray puts its own there
+            signal.signal(signal.SIGTERM, before)  # Ray replaces it
     return ray, True

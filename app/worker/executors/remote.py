@@ -1,8 +1,6 @@
 """A cascade whose networks run in another process, while queue, database and files stay here.
 
-What needs the networks goes there as a `Task` and comes back as events. Nothing but picklable values passes between the
-two: latents go as arrays. Knows no such process: who has one says how a task is carried out in it (`app.worker.executors.zerogpu`,
-`app.worker.executors.ray`).
+A `Task` goes there and events come back, all picklable: latents pass as arrays. `zerogpu` and `ray` provide processes.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ if typing.TYPE_CHECKING:
 
     from extensions.lora.files.read import AdapterDeltas
     from lavie.cascade import Cascade
-    from lavie.plans import MemoryMode
+    from lavie.memory_mode import MemoryMode
     from lavie.video import Video
 
 _log = logging.getLogger(__name__)
@@ -35,9 +33,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """What the other process is to do. request: what to make, with every value decided; None: only to say what the
-    device is, as `Cascade.provenance`. done: stage → float32 B C F H W. adapters: what the networks wear; changes: what
-    the file of each changes, by its SHA-256. seconds: at most, where the device is lent; more ends it."""
+    """Work for the other process.
+
+    Attributes:
+        load: gives the cascade for the settings, in that process.
+        request: with every value decided; None to get `Cascade.provenance` alone.
+        done: stage → latents, float32 B C F H W.
+        adapters: active on the networks.
+        deltas: SHA-256 of each adapter's file → its changes.
+        seconds: on a lent device, the time after which the task is killed.
+    """
 
     config: StudioConfig
     load: Callable[[StudioConfig], Cascade]
@@ -45,14 +50,13 @@ class Task:
     done: Mapping[str, np.ndarray] = field(default_factory=dict)
     memory: Mapping[str, MemoryMode] | None = None
     adapters: tuple[Adapter, ...] = ()
-    changes: Mapping[str, AdapterDeltas] = field(default_factory=dict)
+    deltas: Mapping[str, AdapterDeltas] = field(default_factory=dict)
     seconds: int = 0
 
 
 @dataclass(frozen=True)
 class Failed:
-    """What went wrong in the other process: errors of ours do not all survive the way. trace: where, of what was not
-    foreseen; else None."""
+    """An error in the other process, since not all exceptions can be pickled. trace: of unexpected ones, else None."""
 
     message: str
     trace: str | None = None
@@ -62,7 +66,7 @@ Executor = Callable[[Task], Iterator[Any]]  # as `execute`, in another process
 
 
 def execute(task: Task) -> Iterator[Any]:
-    """In the process that has the device: the events of `Cascade.generate`, or what the device is. Imports torch."""
+    """Run a task in the process that has the device; yields the events of `Cascade.generate`, or the provenance."""
     try:
         cascade = task.load(task.config)
         if task.request is None:
@@ -70,10 +74,10 @@ def execute(task: Task) -> Iterator[Any]:
             return
         import torch
 
-        cascade = _dressed(cascade, task)
+        cascade = _adapt(cascade, task)
         done = {stage: torch.from_numpy(latents) for stage, latents in task.done.items()}
         for event in cascade.generate(task.request, done=done, memory=task.memory):
-            # A tensor would be shared with a process that is gone before it is looked at.
+            # A tensor would be in shared memory of a process that may end before it is read.
             yield replace(event, latents=event.latents.numpy()) if isinstance(event, StageDone) else event
     except LavieError as error:
         yield Failed(str(error))
@@ -83,20 +87,20 @@ def execute(task: Task) -> Iterator[Any]:
         yield Failed(message, traceback.format_exc())
 
 
-def _dressed(cascade: Cascade, task: Task) -> Cascade:
+def _adapt(cascade: Cascade, task: Task) -> Cascade:
     if not task.adapters:
         return cascade
     from extensions.lora.cascade import AdaptedCascade
 
-    return AdaptedCascade(cascade, task.adapters, lambda adapter: task.changes[adapter.sha256])
+    return AdaptedCascade(cascade, task.adapters, lambda adapter: task.deltas[adapter.sha256])
 
 
 class Remote:
-    """As `lavie.Cascade`, its networks in another process. What needs none of them is answered here, on the CPU."""
+    """A `lavie.Cascade` whose networks are in another process. Questions that run no network are answered here."""
 
-    def __init__(self, config: StudioConfig, load: Callable[[StudioConfig], Cascade], carry: Executor):
-        self._config, self._load, self._carry = config, load, carry
-        self._worn: dict[str, Any] = {}
+    def __init__(self, config: StudioConfig, load: Callable[[StudioConfig], Cascade], executor: Executor):
+        self._config, self._load, self._executor = config, load, executor
+        self._adapters: dict[str, Any] = {}
         self._here = load(replace(config, device="cpu"))
         (self._provenance,) = self._events(self._task())
 
@@ -111,12 +115,12 @@ class Remote:
         """As `Cascade.runs_on`, of the other process."""
         return {name: self._provenance[name] for name in self._here.runs_on() if name in self._provenance}
 
-    def wearing(self, adapters: Sequence[Adapter], read: Callable[[Adapter], AdapterDeltas]) -> Remote:
-        """The same with adapters on its networks, whose files are read here. Raises AdapterError."""
-        changes = {adapter.sha256: read(adapter) for adapter in adapters}
-        dressed = object.__new__(type(self))
-        vars(dressed).update(vars(self), _worn={"adapters": tuple(adapters), "changes": changes})
-        return dressed
+    def with_adapters(self, adapters: Sequence[Adapter], read: Callable[[Adapter], AdapterDeltas]) -> Remote:
+        """The same cascade with adapters on its networks. Their files are read here. Raises AdapterError."""
+        deltas = {adapter.sha256: read(adapter) for adapter in adapters}
+        adapted = object.__new__(type(self))
+        vars(adapted).update(vars(self), _adapters={"adapters": tuple(adapters), "deltas": deltas})
+        return adapted
 
     def generate(
         self,
@@ -125,7 +129,7 @@ class Remote:
         done: Mapping[str, Tensor] | None = None,
         memory: Mapping[str, MemoryMode] | None = None,
     ) -> Iterator[Event]:
-        """As `Cascade.generate`, without a source. Raises DeviceError where the device is not to be had, or is lost."""
+        """As `Cascade.generate`, without a source. Raises DeviceError if there is no device, or it is lost."""
         if source is not None:
             raise RequestError(
                 "a video of your own cannot be worked on by networks in another process: use a studio whose device is "
@@ -135,20 +139,25 @@ class Remote:
 
         arrays = {stage: latents.numpy() for stage, latents in (done or {}).items()}
         task = self._task(request=self.resolve(request), done=arrays, memory=memory)
-        # `closing` gives the device back on every way out.
+        # Release the device on every exit path.
         with contextlib.closing(self._events(task)) as made:
             for event in made:
                 latents = torch.from_numpy(event.latents) if isinstance(event, StageDone) else None
                 yield event if latents is None else replace(event, latents=latents)
 
     def _task(self, **values: Any) -> Task:
-        return Task(self._config, self._load, **values, **self._worn)
+        return Task(self._config, self._load, **values, **self._adapters)
 
     def _events(self, task: Task) -> Iterator[Any]:
-        with contextlib.closing(self._carry(task)) as events:
+        with contextlib.closing(self._executor(task)) as events:
             for event in events:
                 if isinstance(event, Failed):
                     if event.trace:
                         _log.error("a task in another process failed\n%s", event.trace)
                     raise LavieError(event.message)
                 yield event
+
+
+def adapt_remote(cascade: Remote, adapters: Sequence[Adapter], read: Callable[[Adapter], AdapterDeltas]) -> Remote:
+    """As `app.models.loaded.adapt_cascade`, of a cascade in another process."""
+    return cascade.with_adapters(adapters, read)

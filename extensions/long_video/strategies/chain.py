@@ -1,9 +1,10 @@
-"""What a segment needs to know of those before it, and no more: memory does not grow with the video."""
+"""What a segment needs from those before it. Memory does not grow with the video."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +12,29 @@ from torch import Tensor
 
 from extensions.long_video.metrics import AFTER, BEFORE, join_between
 from extensions.long_video.plan import Layout
-from extensions.long_video.strategies.covariance import temporal_covariance
 from lavie.sampling import Denoised
 
-DEAD_BAND = 0.03  # a smaller change of a channel is content, not drift
-CAP = 0.05  # at most this much of a channel is taken back in one segment
+SMALLEST_EIGENVALUE = 1e-3  # of the variance; those of a measured matrix may be zero or negative
+
+
+def temporal_covariance(latents: Tensor) -> Tensor:
+    """The stationary covariance over time of latents 1 C F h w: F F in float64 on the CPU.
+
+    K[d] is the mean over channels, pixels and frames i of (z_i − μ_c)(z_{i+d} − μ_c). The Toeplitz matrix has its
+    eigenvalues clamped to at least `SMALLEST_EIGENVALUE` of the variance.
+    """
+    clip = latents[0].double().cpu()
+    clip = clip - clip.mean((1, 2, 3), keepdim=True)
+    frames = clip.shape[1]
+    lags = torch.stack([(clip[:, : frames - lag] * clip[:, lag:]).mean() for lag in range(frames)])
+    places = torch.arange(frames)
+    values, vectors = torch.linalg.eigh(lags[(places[:, None] - places[None]).abs()])
+    floor = SMALLEST_EIGENVALUE * lags[0].clamp(min=torch.finfo(torch.float64).tiny)
+    return vectors @ values.clamp(min=floor).diag() @ vectors.T
+
+
+DEAD_BAND = 0.03  # smaller changes of a channel are content, not drift
+CAP = 0.05  # largest change of a channel that one segment takes back
 FREEZE = 0.5  # of the reference's motion; a segment with less has stopped
 REBASE = 0.5  # share of the new scene where a prompt changes
 
@@ -29,35 +48,38 @@ class Statistics:
 
     @classmethod
     def of(cls, latents: Tensor) -> Statistics:
-        """Of latents 1 C F h w."""
+        """Measure latents 1 C F h w."""
         flat = latents[0].flatten(1).double().cpu()
         return cls(tuple(flat.mean(1).tolist()), tuple(flat.std(1, correction=0).tolist()))
 
-    def rebased(self, scene: Statistics) -> Statistics:
-        """The reference behind a change of prompt: half of what it was, half of the new scene."""
-        return Statistics(_between(self.mean, scene.mean), _between(self.std, scene.std))
+    def rebase(self, scene: Statistics) -> Statistics:
+        """The reference after a change of prompt: half the old one, half the new scene."""
+        return Statistics(_mix(self.mean, scene.mean), _mix(self.std, scene.std))
 
 
-def _between(old: tuple[float, ...], new: tuple[float, ...]) -> tuple[float, ...]:
+def _mix(old: tuple[float, ...], new: tuple[float, ...]) -> tuple[float, ...]:
     return tuple((1 - REBASE) * a + REBASE * b for a, b in zip(old, new, strict=True))
 
 
-def anchored(
+def anchor(
     latents: Tensor, reference: Statistics, *, ramped: bool = True, dead_band: float = DEAD_BAND, cap: float = CAP
-) -> tuple[Tensor, dict]:
-    """New frames 1 C n h w with each channel's contrast and mean led back towards the reference.
+) -> tuple[Tensor, dict[str, Any]]:
+    """Lead contrast and mean of each channel of new frames 1 C n h w back towards the reference.
 
-    The change grows over the frames (frame j of n by (j + 1)/n): at once it would itself be a seam. dead_band and cap
-    are shares of the contrast: a smaller difference is left alone, of a larger one so much is taken back.
+    The change grows over the frames (frame j of n by (j + 1)/n), since a sudden one would be a seam itself.
+
+    Args:
+        dead_band: differences up to this share of the contrast are left alone.
+        cap: the largest share of the contrast that is taken back.
 
     Returns:
-        the frames; and gain and offset of each channel as at the last frame, plain values.
+        the frames; and gain and offset of each channel at the last frame, as plain values.
     """
     found = Statistics.of(latents)
     gains, offsets = [], []
     for mean, std, wanted_mean, wanted_std in zip(found.mean, found.std, reference.mean, reference.std, strict=True):
-        gains.append(1 + _held(wanted_std / std - 1 if std else 0.0, dead_band, cap))
-        offsets.append(std * _held((wanted_mean - mean) / std if std else 0.0, dead_band, cap))
+        gains.append(1 + _limit_change(wanted_std / std - 1 if std else 0.0, dead_band, cap))
+        offsets.append(std * _limit_change((wanted_mean - mean) / std if std else 0.0, dead_band, cap))
     mean, gain, offset = (
         torch.tensor(values, dtype=latents.dtype, device=latents.device).view(1, -1, 1, 1, 1)
         for values in (found.mean, gains, offsets)
@@ -68,28 +90,31 @@ def anchored(
     return latents + (ramp if ramped else 1) * change, {"gain": gains, "offset": offsets}
 
 
-def _held(difference: float, dead_band: float, cap: float) -> float:
+def _limit_change(difference: float, dead_band: float, cap: float) -> float:
     return 0.0 if abs(difference) <= dead_band else max(-cap, min(cap, difference))
 
 
-def motion_energy(latents: Tensor) -> float:
-    """RMS difference from frame to frame of latents 1 C F h w; 0 for a single one."""
+def measure_motion(latents: Tensor) -> float:
+    """RMS difference from frame to frame of latents 1 C F h w; 0 for a single frame."""
     if latents.shape[2] < 2:
         return 0.0
     return latents.double().diff(dim=2).square().mean().sqrt().item()
 
 
-RETRIED_WITH = (2, 1)  # known frames: the fewer, the less a segment inherits of a standstill
+RETRIED_WITH = (2, 1)  # known frames; with fewer a segment inherits less of a standstill
 
 
 class Chain:
-    """The last frames, and what was measured on the first clip.
+    """The last frames of a video, and measurements of its first clip.
 
-    A function of the latents added to it: a resumed chain is the same as one that was never interrupted.
+    It depends only on the latents added, so a resumed chain equals one that was never interrupted.
     """
 
-    def __init__(self, layout: Layout, start: Tensor | None, opening: Tensor | None = None):
-        """start: 1 C N h w, frames that are there already. opening: 1 C F h w, the first window where that is there."""
+    def __init__(self, layout: Layout, start: Tensor | None, opening: Tensor | None = None) -> None:
+        """Args:
+        start: 1 C N h w, frames that exist already.
+        opening: 1 C F h w, the first window if it exists already.
+        """
         self.layout = layout
         self._opening = opening
         self.tail: Tensor | None = None
@@ -109,20 +134,20 @@ class Chain:
 
     @staticmethod
     def _last(latents: Tensor, count: int) -> Tensor:
-        """The last frames, without holding those before them in memory."""
+        """A copy of the last frames, so that those before them can be freed."""
         return latents[:, :, -count:].clone()
 
     def opening(self, number: int) -> Tensor | None:
-        """The first window of a segment, where that is there, 1 C F h w in float32 on the CPU."""
+        """The first window of a segment if it exists already: 1 C F h w in float32 on the CPU."""
         return None if number or self._opening is None else self._opening.float().cpu()
 
     def add(self, number: int, latents: Tensor) -> None:
-        """Go on behind a segment's latents 1 C n h w."""
+        """Append a segment's latents 1 C n h w."""
         self._append(latents)
         if self._first is None:
             self._begin(latents[:, :, : self.layout.plan.window].clone())
         elif self._is_new_scene(number):
-            self._reference = self._reference.rebased(Statistics.of(latents))
+            self._reference = self._reference.rebase(Statistics.of(latents))
 
     def _is_new_scene(self, number: int) -> bool:
         segments = self.layout.plan.segments
@@ -131,10 +156,11 @@ class Chain:
     def covariance(
         self, begun: Tensor | None, free_clip: Callable[[], Generator[Denoised, None, Tensor]]
     ) -> Generator[Denoised, None, Tensor]:
-        """K of the first clip, F F.
+        """The covariance of the first clip, F F.
 
-        begun: the first window of the first segment, where that is still being made. free_clip: makes a whole window
-        that continues nothing, for a first clip that is shorter than one.
+        Args:
+            begun: the first window of the first segment while that is being made.
+            free_clip: makes a whole window from nothing, for a first clip shorter than a window.
         """
         if self._covariance is None:
             clip = begun if self._first is None else self._first
@@ -143,20 +169,19 @@ class Chain:
             self._covariance = temporal_covariance(clip)
         return self._covariance
 
-    def anchored(self, number: int, latents: Tensor) -> tuple[Tensor, dict]:
-        """The segment with contrast and brightness led back to the first clip's, where the plan says so; and facts."""
+    def anchor(self, number: int, latents: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """The segment, anchored to the first clip if the plan asks for it; and facts."""
         if not self.layout.plan.anchored or self._reference is None or self._is_new_scene(number):
             return latents, {}
-        latents, change = anchored(latents, self._reference)
+        latents, change = anchor(latents, self._reference)
         return latents, {"anchoring": change}
 
     def motion(self, latents: Tensor) -> float:
-        """Motion energy of a segment, the join included."""
-        return motion_energy(latents if self.tail is None else torch.cat([self.tail[:, :, -1:], latents], dim=2))
+        """The motion of a segment including its join."""
+        return measure_motion(latents if self.tail is None else torch.cat([self.tail[:, :, -1:], latents], dim=2))
 
     def seam(self, show: Callable[[Tensor], np.ndarray] | None, latents: Tensor) -> float:
-        """How much of the join to new frames 1 C n h w would be seen (`meters.Join.severity`); 0 where none is, and
-        where nobody can look. show: see `model.Model`."""
+        """The visibility of the join to new frames 1 C n h w (`metrics.Join.severity`); 0 without a join or `show`."""
         if self.tail is None or show is None:
             return 0.0
         before = self.tail[:, :, -BEFORE:]
@@ -164,10 +189,10 @@ class Chain:
         return join_between(frames[: before.shape[2]], frames[before.shape[2] :]).severity
 
     def retries(self) -> list[int]:
-        """Known frames with which a segment that stands still is made again; none where nothing is made again."""
+        """The overlaps with which a segment is made again if it stands still; empty if the plan is not guarded."""
         plan = self.layout.plan
         return [min(count, plan.overlap) for count in RETRIED_WITH] if plan.guarded and self._first is not None else []
 
     def stands_still(self, motion: float) -> bool:
         """Whether a segment moves less than `FREEZE` of the first clip."""
-        return self._first is not None and motion < FREEZE * motion_energy(self._first)
+        return self._first is not None and motion < FREEZE * measure_motion(self._first)

@@ -1,13 +1,14 @@
-"""`conditioned`: a network that was trained to be given frames continues them (SEINE, arXiv 2310.20700, section 3.2).
+"""`conditioned`: a network trained on known frames continues them (SEINE, arXiv 2310.20700, section 3.2).
 
-Its input has nine channels: the noisy latents, a mask (0 where a frame is given, 1 where it is to be made), and the
-given frames' latents with those of a grey picture in place of the others. It makes all frames of the window, also the
-given ones: these are thrown away, but what the network did to them tells what it did to the new ones.
+Its nine input channels are the noisy latents, a mask (0 for known frames, 1 for new ones) and the latents of the known
+frames, with those of a grey picture in the other places. It makes all frames of the window. The known frames that it
+makes are dropped, but their errors calibrate the new ones.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,34 +16,34 @@ from torch import Tensor
 from extensions.long_video.strategies.window_model import Model, Window, denoise_window
 from lavie.sampling import Denoised
 
-CARRY = 0.7  # share of an error at a frame that its neighbour has too
-SANE_GAIN = 0.1  # a gain further than this from 1 is no colour bias but another picture
+CARRY = 0.7  # share of a frame's error that its neighbour has too
+SANE_GAIN = 0.1  # a gain further than this from 1 comes from another picture
 
 
 def continue_frames(
     model: Model, window: Window, known: Tensor | None
-) -> Generator[Denoised, None, tuple[Tensor, dict]]:
+) -> Generator[Denoised, None, tuple[Tensor, dict[str, Any]]]:
     """Make a window that begins with `known`.
 
     Args:
-        known: 1 C o h w, latents of the window's first frames; None where nothing is given.
+        known: 1 C o h w, latents of the window's first frames; None for none.
 
     Returns:
-        latents 1 C F h w, the first o of them `known` itself; and facts, plain values.
+        latents 1 C F h w, the first o of them `known` itself; and facts as plain values.
     """
     given = {} if known is None else dict(enumerate(known.unbind(2)))
     made = yield from fill_frames(model, window, given)
-    return calibrated(made, given)
+    return calibrate(made, given)
 
 
 def fill_frames(model: Model, window: Window, given: Mapping[int, Tensor]) -> Generator[Denoised, None, Denoised]:
-    """Make a window around given frames: the first ones, the first and the last (a transition), or none.
+    """Make a window around given frames: the first, the first and the last (a transition), or none.
 
     Args:
         given: place in the window → latents 1 C h w.
 
     Returns:
-        the last step's: latents 1 C F h w as the network made them, at the given places too.
+        the last step: latents 1 C F h w as the network made them, at the given places too.
     """
     beside = conditioning_channels(model, window, given)
     done = None
@@ -64,21 +65,23 @@ def conditioning_channels(model: Model, window: Window, given: Mapping[int, Tens
     return torch.cat([mask, masked], dim=1).to(window.text)
 
 
-def calibrated(made: Denoised, given: Mapping[int, Tensor]) -> tuple[Tensor, dict]:
-    """What `fill_frames` returned, the network's own errors taken out as far as the given frames, which are returned as
-    they were, tell them; and facts."""
+def calibrate(made: Denoised, given: Mapping[int, Tensor]) -> tuple[Tensor, dict[str, Any]]:
+    """The result of `fill_frames` without the network's errors as measured at the given frames; and facts.
+
+    The given frames themselves are returned unchanged.
+    """
     if not given:
         return made.latents, {}
     places = sorted(given)
     known = torch.stack([given[place] for place in places], dim=2).to(made.latents)
-    # The clean guess of the last step: what noise is left in the latents is akin to `known`, which began from the same.
+    # The clean guess of the last step: the noise left in the latents correlates with `known`.
     gain, offset = overlap_calibration(made.clean[:, :, places], known)
     latents, clean = (
         (frames - _per_channel(offset, frames)) / _per_channel(gain, frames) for frames in (made.latents, made.clean)
     )
     errors = dict(zip(places, (clean[:, :, places] - known).unbind(2), strict=True))
     for place in set(range(latents.shape[2])) - set(places):
-        latents[:, :, place] -= _carried(errors, place)
+        latents[:, :, place] -= _carry_error(errors, place)
     latents[:, :, places] = known
     step = colour_step(latents, len(places)) if places == list(range(len(places))) else [0.0] * latents.shape[1]
     latents[:, :, len(places) :] -= _per_channel(step, latents)
@@ -86,11 +89,12 @@ def calibrated(made: Denoised, given: Mapping[int, Tensor]) -> tuple[Tensor, dic
 
 
 def colour_step(latents: Tensor, known: int) -> list[float]:
-    """By how much the whole picture steps from the last known frame to the first new one, per channel: the median over
-    the picture, less the same of the known frame before it. 0 where fewer than two are known, or none is new.
+    """By how much the whole picture steps from the last known frame to the first new one, per channel.
 
-    latents: 1 C F h w, of which the first `known` frames are known. What moves covers less than half of a picture, so
-    that the median is that of the rest, which goes on as it did.
+    This is the median over the picture, less the same median one frame earlier; 0 with fewer than two known frames or
+    no new one. Moving things cover less than half of a picture, so the median is that of the background.
+
+    latents: 1 C F h w, of which the first `known` frames are known.
     """
     if known < 2 or known == latents.shape[2]:
         return [0.0] * latents.shape[1]
@@ -98,9 +102,8 @@ def colour_step(latents: Tensor, known: int) -> list[float]:
     return ((new - last).median(1).values - (last - before).median(1).values).tolist()
 
 
-def _carried(errors: Mapping[int, Tensor], place: int) -> Tensor | float:
-    """What the network is likely to have got wrong at a new frame: as at the nearest given ones, less with each frame
-    between. So the first new frame differs from the last known one as the network's two frames do."""
+def _carry_error(errors: Mapping[int, Tensor], place: int) -> Tensor | float:
+    """The network's likely error at a new frame: that of the nearest given frames, decaying with the distance."""
     near = [
         max((at for at in errors if at < place), default=None),
         min((at for at in errors if at > place), default=None),
@@ -109,10 +112,10 @@ def _carried(errors: Mapping[int, Tensor], place: int) -> Tensor | float:
 
 
 def overlap_calibration(made: Tensor, known: Tensor) -> tuple[list[float], list[float]]:
-    """Gain g and offset b by which the network changed frames it was given: made ≈ g·known + b, per channel.
+    """Gain g and offset b by which the network changed known frames: made ≈ g·known + b, per channel.
 
-    made and known: 1 C o h w. 1 and 0 where the fit is not sane. A bias of 2 % left standing is 1.37-fold after 16
-    segments; taken out of the new frames it cannot add up, and the join stays smooth since both its sides had it.
+    made and known: 1 C o h w. Returns 1 and 0 where the fit is not plausible. Uncorrected, a bias of 2 % would grow to
+    1.37 over 16 segments.
     """
     made, known = (latents[0].flatten(1).double().cpu() for latents in (made, known))
     means = made.mean(1), known.mean(1)

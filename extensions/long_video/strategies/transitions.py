@@ -1,6 +1,6 @@
-"""Footage of clips that are there and bridges of new frames between them: a reel in the making.
+"""Makes the new frames between clips: one transition (`make_transition`), or all of a `JoinPlan` (`TransitionFrames`).
 
-The clips are read where they are needed, one or two at a time: what is in memory does not grow with their number.
+Clips are read when needed, one or two at a time, so memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from extensions.long_video.base_frames import Kept, Opened, Part, latents_at, network_of
-from extensions.long_video.cache_keys import bridge_key, latents_hash, piece_key
-from extensions.long_video.join_plan import BRIDGE, BRIDGING, CLIP, JoinPlan, Piece, known_frames
+from extensions.long_video.base_frames import OpenModel, Part, PartStore, SegmentDone, latents_at, network_of
+from extensions.long_video.cache_keys import latents_hash, piece_key, transition_key
+from extensions.long_video.join_plan import CLIP, TRANSITION, TRANSITION_STRATEGIES, JoinPlan, Piece, known_frames
 from extensions.long_video.plan import CONDITIONED, CORRECTED, REPAINT, Layout, Segment, SegmentPlan
 from extensions.long_video.prompts import PromptTable
 from extensions.long_video.strategies import conditioned, corrected
-from extensions.long_video.strategies.covariance import temporal_covariance
-from extensions.long_video.strategies.extend import SegmentDone
+from extensions.long_video.strategies.chain import temporal_covariance
 from extensions.long_video.strategies.window_model import Model, Window
 from lavie.errors import RequestError
 from lavie.events import BASE, Step
@@ -31,7 +30,7 @@ from lavie.stages.preview import preview
 
 
 @torch.inference_mode()
-def bridge(
+def make_transition(
     model: Model,
     before: Tensor,
     after: Tensor,
@@ -47,34 +46,34 @@ def bridge(
     """Make the frames between two clips or pictures.
 
     Args:
-        before: 1 C a h w, latents of the base stage; of these the last are told (`reel.known_frames`).
-        after: 1 C b h w; of these the first. Give a whole window of each where there is one: `corrected` measures on
-            them how things move, and else has to make a clip for it.
-        frames: how many new ones, at most `window` − 2. With 8 of 16 four are known at each end, with 14 one.
+        before: 1 C a h w, latents of the base stage; the last frames are known (`join_plan.known_frames`).
+        after: 1 C b h w; the first frames are known. `corrected` measures motion on a whole window of either clip and
+            makes one if both are shorter.
+        frames: new ones, at most `window` − 2. With 8 of 16 four are known at each end, with 14 one.
         prompt: what happens in between.
-        seed: 0 … 2^53 − 1. The clips' own may be taken: its noise is another.
+        seed: 0 … 2^53 − 1. It may equal the clips' own: the noise differs.
         strategy: `conditioned`, `corrected` or `repaint`.
-        window: frames the network sees at once.
+        window: frames that the network sees at once.
         strength: of the correction, 0 … 1 (`corrected.KnownFrames`).
 
     Returns:
-        float32 1 C frames h w on the CPU, the new frames alone. A pure function of the arguments.
+        float32 1 C frames h w on the CPU, only the new frames. A pure function of the arguments.
 
-    Closing the generator cancels. Raises RequestError for what cannot be made, before anything is computed.
+    Closing the generator cancels. Raises RequestError for impossible requests before anything is computed.
     """
     plan = SegmentPlan((Segment(prompt, seed),), None, negative_prompt, window=window, overlap=1, strength=strength)
     _check(model, before, after, seed, strategy)
     ends = known_frames(before.shape[2], after.shape[2], frames, window)
-    told = torch.cat([before[:, :, -ends[0] :], after[:, :, : ends[1]]], dim=2)
+    known = torch.cat([before[:, :, -ends[0] :], after[:, :, : ends[1]]], dim=2)
     text = PromptTable(Layout(plan), model.embed, model.sampling.guidance).whole(prompt)
     total = ends[0] + frames + ends[1]
     places = [*range(ends[0]), *range(total - ends[1], total)]
-    given = dict(zip(places, told.to(text.device, torch.float32).unbind(2), strict=True))
-    shown = Window(range(total), text, derive_seed(seed, BRIDGE))
+    given = dict(zip(places, known.to(text.device, torch.float32).unbind(2), strict=True))
+    shown = Window(range(total), text, derive_seed(seed, TRANSITION))
     clips = [clip.float().cpu() for clip in (before[:, :, -window:], after[:, :, :window]) if clip.shape[2] >= window]
     free = strategy == CORRECTED and not clips
     model.prepare(prompt)
-    making = _make(model, shown, given, clips, strategy, strength, Window(range(window), text, seed))
+    making = _fill_window(model, shown, given, clips, strategy, strength, Window(range(window), text, seed))
     count, index = model.sampling.steps * (2 if free else 1), 0
     while True:
         try:
@@ -85,7 +84,7 @@ def bridge(
         yield Step(BASE, index, count, preview(now.clean, model.defaults.preview))
 
 
-def _make(
+def _fill_window(
     model: Model,
     window: Window,
     given: dict[int, Tensor],
@@ -94,10 +93,13 @@ def _make(
     strength: float,
     alone: Window,
 ) -> Generator[Denoised, None, Tensor]:
-    """The whole window, 1 C F h w. clips: to measure on. alone: a window that stands for them where there is none."""
+    """Make the whole window, 1 C F h w.
+
+    clips: to measure motion on. alone: a window to make such a clip in if there is none.
+    """
     if strategy == CONDITIONED:
         made = yield from conditioned.fill_frames(model, window, given)
-        return conditioned.calibrated(made, given)[0]
+        return conditioned.calibrate(made, given)[0]
     covariance = None
     if strategy == CORRECTED:
         if not clips:
@@ -108,8 +110,10 @@ def _make(
 
 
 def _check(model: Model, before: Tensor, after: Tensor, seed: int | None, strategy: str) -> None:
-    if strategy not in BRIDGING:
-        raise RequestError(f"the strategy {strategy!r} cannot lead from clip to clip: choose {', '.join(BRIDGING)}")
+    if strategy not in TRANSITION_STRATEGIES:
+        raise RequestError(
+            f"the strategy {strategy!r} cannot lead from clip to clip: choose {', '.join(TRANSITION_STRATEGIES)}"
+        )
     if seed is None:
         raise RequestError("a transition's seed is None: draw one, so that the video can be made again")
     if strategy == REPAINT:
@@ -128,69 +132,73 @@ def _check(model: Model, before: Tensor, after: Tensor, seed: int | None, strate
 Clip = Callable[[], Tensor]  # reads a clip's latents of the base stage, 1 C n h w
 
 
-class Bridges:
-    """See `footage.Footage`. A part is a bridge."""
+class TransitionFrames:
+    """The base frames of a `JoinPlan`, see `base_frames.BaseFrames`. Its parts are the transitions."""
 
-    def __init__(self, reel: JoinPlan, clips: Sequence[Clip]):
-        """reel: resolved. clips: one for each of its shots. Raises RequestError where these are more or fewer."""
-        if len(clips) != len(reel.shots):
-            raise RequestError(f"{len(clips)} clips are given for a video of {len(reel.shots)}: give one for each")
-        self._reel, self._clips = reel, clips
-        self.layout = reel
-        self.network, self.opened_by = network_of(reel.strategy), None
-        self.prompts = [reel.transitions[number].prompt for number in reel.bridges]
+    def __init__(self, plan: JoinPlan, clips: Sequence[Clip]) -> None:
+        """plan: resolved. clips: one for each clip of the plan. Raises RequestError for another number of clips."""
+        if len(clips) != len(plan.shots):
+            raise RequestError(f"{len(clips)} clips are given for a video of {len(plan.shots)}: give one for each")
+        self._plan, self._clips = plan, clips
+        self.layout = plan
+        self.network, self.opening_network = network_of(plan.strategy), None
+        self.prompts = [plan.transitions[number].prompt for number in plan.transition_numbers]
 
-    def keys(self, made_with: str) -> list[str]:
-        """Each changes with its transition and the ends of the clips beside it. Reads every clip once.
+    def keys(self, stage_digest: str) -> list[str]:
+        """Each key changes with its transition and the ends of the clips beside it. Reads every clip once.
 
-        Raises RequestError for a clip that is not what its shot says, or of another size than the first.
+        Raises RequestError for a clip of another length than the plan says, or of another size than the first.
         """
         clips = self._hashes
         return [
-            bridge_key(self._reel, number, (clips[number][2], clips[number + 1][1]), made_with)
-            for number in self._reel.bridges
+            transition_key(self._plan, number, (clips[number][2], clips[number + 1][1]), stage_digest)
+            for number in self._plan.transition_numbers
         ]
 
     def key_at(self, keys: Sequence[str], frame: int) -> str:
-        """Of the clip's content or of the bridge, and where it lies."""
-        reel, piece = self._reel, self._reel.piece_at(frame)
-        key = self._hashes[piece.number][0] if piece.kind == CLIP else keys[bisect_left(reel.bridges, piece.number)]
-        return piece_key(key, piece.frames.start, reel.prompt_of(piece))
+        """The key of the clip's content or of the transition, with its place and prompt."""
+        plan, piece = self._plan, self._plan.piece_at(frame)
+        key = (
+            self._hashes[piece.number][0]
+            if piece.kind == CLIP
+            else keys[bisect_left(plan.transition_numbers, piece.number)]
+        )
+        return piece_key(key, piece.frames.start, plan.prompt_of(piece))
 
     def total_steps(self, steps: int) -> int:
-        """Of all bridges."""
-        return steps * sum(map(self._reel.windows_of, self._reel.bridges))
+        """The steps of all transitions."""
+        return steps * sum(map(self._plan.windows_of, self._plan.transition_numbers))
 
-    def latents(self, kept: Kept, keys: Sequence[str]) -> Latents:
-        """Clips and bridges in their order."""
-        by_number = dict(zip(self._reel.bridges, keys, strict=True))
+    def latents(self, store: PartStore, keys: Sequence[str]) -> Latents:
+        """Clips and transitions in order."""
+        by_number = dict(zip(self._plan.transition_numbers, keys, strict=True))
 
         def reader(piece: Piece) -> Clip:
             if piece.kind == CLIP:
                 return partial(self._clip, piece.number)
-            return partial(latents_at, kept, by_number[piece.number])
+            return partial(latents_at, store, by_number[piece.number])
 
-        return Parts([(len(piece.frames), reader(piece)) for piece in self._reel.pieces()])
+        return Parts([(len(piece.frames), reader(piece)) for piece in self._plan.pieces()])
 
-    def make(self, opened: Opened, kept: Kept, keys: Sequence[str]) -> Iterator[Step | SegmentDone]:
-        """One bridge after the other; none depends on another."""
-        missing = [place for place, key in enumerate(keys) if not _is_there(kept, key)]
+    def make(self, open_model: OpenModel, store: PartStore, keys: Sequence[str]) -> Iterator[Step | SegmentDone]:
+        """Make the missing transitions; none depends on another."""
+        missing = [place for place, key in enumerate(keys) if not _is_stored(store, key)]
         if not missing:
             return
-        with opened(self.network) as model:
+        with open_model(self.network) as model:
             for place in missing:
-                yield from self._make(model, place, kept, keys[place])
+                yield from self._make(model, place, store, keys[place])
 
-    def _make(self, model: Model, place: int, kept: Kept, key: str) -> Iterator[Step | SegmentDone]:
-        """A bridge. place: among the bridges."""
-        reel, number, steps = self._reel, self._reel.bridges[place], model.sampling.steps
-        transition, seed = reel.transitions[number], reel.seed_of(number)
-        before = self._clip(number)[:, :, -reel.window :].clone()  # a view would hold the whole clip in memory
-        after = self._clip(number + 1)[:, :, : reel.window].clone()
-        wide = {"negative_prompt": reel.negative_prompt, "window": reel.window, "strength": reel.strength}
-        told = transition.frames, transition.prompt, seed, reel.strategy
-        making = bridge(model, before, after, *told, **wide)
-        done = steps * sum(map(reel.windows_of, reel.bridges[:place]))
+    def _make(self, model: Model, place: int, store: PartStore, key: str) -> Iterator[Step | SegmentDone]:
+        """Make a transition. place: among the transitions with new frames."""
+        plan, number, steps = self._plan, self._plan.transition_numbers[place], model.sampling.steps
+        transition, seed = plan.transitions[number], plan.seed_of(number)
+        before = self._clip(number)[:, :, -plan.window :].clone()  # a view would keep the whole clip in memory
+        after = self._clip(number + 1)[:, :, : plan.window].clone()
+        wide = {"negative_prompt": plan.negative_prompt, "window": plan.window, "strength": plan.strength}
+        what = transition.frames, transition.prompt, seed, plan.strategy
+        making = make_transition(model, before, after, *what, **wide)
+        done = steps * sum(map(plan.windows_of, plan.transition_numbers[:place]))
         while True:
             try:
                 step = next(making)
@@ -198,17 +206,17 @@ class Bridges:
                 latents = end.value
                 break
             yield replace(step, index=done + step.index, steps=self.total_steps(steps))
-        known = known_frames(before.shape[2], after.shape[2], transition.frames, reel.window)
+        known = known_frames(before.shape[2], after.shape[2], transition.frames, plan.window)
         facts = {"frames": transition.frames, "seed": seed, "known": list(known)}
-        kept[key] = Part(BASE, place, latents, facts)
+        store[key] = Part(BASE, place, latents, facts)
         yield SegmentDone(place, latents, facts)
 
     @cached_property
     def _hashes(self) -> list[tuple[str, str, str]]:
-        """Of each clip: of all of it, of what a bridge before it is made from, and of what one behind it is."""
+        """For each clip the hashes of all its latents, of its first window and of its last."""
         found, size = [], None
         for number in range(len(self._clips)):
-            latents, window = self._clip(number), self._reel.window
+            latents, window = self._clip(number), self._plan.window
             shape = [*latents.shape[:2], *latents.shape[3:]]
             size = size or shape
             if shape != size:
@@ -219,18 +227,18 @@ class Bridges:
         return found
 
     def _clip(self, number: int) -> Tensor:
-        """Float32 on the CPU. Raises RequestError for one of another length than its shot."""
-        latents, frames = self._clips[number]().float().cpu(), self._reel.shots[number].frames
+        """A clip's latents in float32 on the CPU. Raises RequestError for another length than the plan says."""
+        latents, frames = self._clips[number]().float().cpu(), self._plan.shots[number].frames
         if latents.ndim != 5 or latents.shape[2] != frames:
             found = tuple(latents.shape)
             raise RequestError(f"clip {number + 1} has latents of shape {found}, not of {frames} frames: keep it anew")
         return latents
 
 
-def _is_there(kept: Kept, key: str) -> bool:
-    """Whether a part can be read: one that is damaged is only found to be so then."""
+def _is_stored(store: PartStore, key: str) -> bool:
+    """Whether a part can be read; damage shows only when reading."""
     try:
-        kept[key]
+        store[key]
     except KeyError:
         return False
     return True

@@ -1,36 +1,40 @@
-"""What the strategies have in common: the network that makes one window of frames, and such a window."""
+"""What the strategies share: a network that makes one window of frames, and such a window."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lavie.bundle import StageDefaults
 from lavie.errors import RequestError
 from lavie.events import BASE
+from lavie.manifest import StageDefaults
 from lavie.noise import INITIAL, frame_noise
 from lavie.request import WINDOWED_SAMPLERS, Sampling
 from lavie.sampling import Denoised, Guided, Predictor, denoise, make_scheduler, set_steps
 
 
 def no_preparation(prompt: str) -> None:
-    """The network makes everything as it is."""
+    """Leave the network as it is."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A network and how it is run.
+    """A network and how to run it.
 
-    network: a `BaseUNet` on its device, with 4 input channels, or 9 for `conditioned`. embed: a prompt → 1 L C on the
-    network's device; with a number of frames as well, the prompt as a clip of so many reads it (`Cascade.embed`).
-    sampling: every value decided. shape: C h w of a frame's latents. grey: 1 C 1 h w, the latents of
-    a mid-grey picture (for `conditioned`); None for a network that was trained with zeros there. prepare: is
-    told the prompt of what the network makes next, for whoever changes the network with the prompt. show: latents
-    1 C F h w → frames F H W 3 uint8, for who looks at them; None where nobody can.
+    Args:
+        network: a `BaseUNet` on its device with 4 input channels, or 9 for `conditioned`.
+        embed: a prompt → 1 L C on the network's device; with a number of frames as second argument the prompt as a clip
+            of that length reads it (`Cascade.embed`).
+        sampling: with every value decided.
+        shape: C h w of a frame's latents.
+        grey: 1 C 1 h w, latents of a mid-grey picture for `conditioned`; None if the network was trained with zeros.
+        prepare: called with the prompt of what is made next, to adapt the network to it.
+        show: latents 1 C F h w → frames F H W 3 uint8; None if frames cannot be decoded.
     """
 
     network: nn.Module
@@ -43,7 +47,7 @@ class Model:
     show: Callable[[Tensor], np.ndarray] | None = None
 
     def require(self, strategy: str, samplers: tuple[str, ...] = WINDOWED_SAMPLERS) -> None:
-        """Raises RequestError where the sampler is none of those that `strategy` can work with."""
+        """Raises RequestError if `strategy` cannot use the sampler."""
         if self.sampling.sampler not in samplers:
             raise RequestError(
                 f"the strategy {strategy!r} cannot use the sampler {self.sampling.sampler!r}: choose "
@@ -54,7 +58,7 @@ class Model:
         sampling = self.sampling
         return Guided(self.network, text, sampling.guidance, sampling.rescale, concatenate=concatenate)
 
-    def scheduler(self, device: torch.device):
+    def scheduler(self, device: torch.device) -> Any:
         scheduler = make_scheduler(self.sampling.sampler, self.defaults.prediction_type)
         set_steps(scheduler, self.sampling.steps, device)
         return scheduler
@@ -64,8 +68,11 @@ class Model:
 class Window:
     """Frames that the network sees at once.
 
-    frames: their absolute numbers. text: 2 L C, the negative prompt's embeddings first, or 2 F L C with a prompt a
-    frame; one half where guidance is 1. seed: of its segment. attempt: counts from 0, each with noise of its own.
+    Args:
+        frames: their absolute numbers.
+        text: 2 L C with the negative prompt's embeddings first, or 2 F L C with a prompt a frame; one half at guidance
+        1. seed: of the segment.
+        attempt: from 0; each has noise of its own.
     """
 
     frames: range
@@ -74,13 +81,13 @@ class Window:
     attempt: int = 0
 
     def noise(self, shape: tuple[int, int, int], *key: str | int, frames: Sequence[int] | None = None) -> Tensor:
-        """Standard normal 1 C F h w on the window's device, a function of the key and the absolute frames alone."""
+        """Standard normal 1 C F h w on the window's device; it depends on the key and the absolute frames alone."""
         attempt = (self.attempt,) if self.attempt else ()
         drawn = frame_noise(self.seed, (BASE, *key, *attempt), self.frames if frames is None else frames, shape)
         return drawn.to(self.text.device)
 
 
 def denoise_window(model: Model, window: Window, predict: Predictor) -> Iterator[Denoised]:
-    """The denoising loop over one window, from the noise that a clip of the base stage starts from at these frames."""
+    """Denoise one window from the noise that a clip of the base stage starts from at these frames."""
     noise = window.noise(model.shape, INITIAL)
     return denoise(predict, noise, model.scheduler(noise.device), model.defaults.prediction_type)

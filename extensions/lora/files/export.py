@@ -1,4 +1,4 @@
-"""Adapters that we trained → a file that other tools read: kohya's names, with the metadata that they look for.
+"""Writes trained adapters to a file with kohya's names and the metadata that other tools look for.
 
 Sources: kohya-ss/sd-scripts (`ss_…`, and `sshs_…`, the hashes of sd-webui-additional-networks), Stability-AI/ModelSpec
 1.0.1 (`modelspec.…`).
@@ -23,24 +23,24 @@ from extensions.lora.files.read import AdapterDeltas
 from extensions.lora.names import PARTS, kohya_name
 from lavie.errors import AdapterError
 
-_LEGACY_START, _LEGACY_LENGTH = 0x100000, 0x10000  # the piece of a file that the old hash was taken of
+_LEGACY_START, _LEGACY_LENGTH = 0x100000, 0x10000  # the piece of a file that the old hash covers
 _SPECIFICATION = "1.0.1"
 
 
 def save_kohya(path: Path | str, state: AdapterDeltas, metadata: Mapping[str, object] | None = None) -> Path:
-    """Write low-rank changes; the file appears whole or not at all, and replaces one that was there.
+    """Write low-rank deltas. The file appears complete or not at all and replaces an older one.
 
     Args:
-        state: only `LowRank` changes, their factors in the number type that the file shall have; and words.
-        metadata: what is known beside what the weights tell, `ss_…` and `modelspec.…`; texts as they are, other values
-            as JSON. Say `ss_base_model_version` and `modelspec.architecture` for another base than full-size LaVie.
+        state: `LowRank` deltas, with factors in the number type of the file; and words.
+        metadata: `ss_…` and `modelspec.…` entries beside those known from the weights; values other than texts become
+            JSON. Give `ss_base_model_version` and `modelspec.architecture` for bases other than full-size LaVie.
 
-    Raises AdapterError for changes of another kind, and where the file cannot be written.
+    Raises AdapterError for deltas of another kind, or if the file cannot be written.
     """
     path = Path(path)
     tensors = _tensors(state)
     told = {name: value if isinstance(value, str) else json.dumps(value) for name, value in (metadata or {}).items()}
-    said = _described(path.stem, state) | told
+    said = _describe(path.stem, state) | told
     content = save(tensors, said | _hashes(tensors, said))
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -55,30 +55,28 @@ def save_kohya(path: Path | str, state: AdapterDeltas, metadata: Mapping[str, ob
 def _tensors(state: AdapterDeltas) -> dict[str, Tensor]:
     found = {}
     for part in PARTS:
-        for layer, change in state.of(part).items():
-            if not isinstance(change, LowRank):
-                raise AdapterError(
-                    f"{layer} is changed by a {type(change).__name__}: only low-rank ones can be written"
-                )
-            name, down, up = kohya_name(part, layer), change.factors["down"], change.factors["up"]
+        for layer, delta in state.of(part).items():
+            if not isinstance(delta, LowRank):
+                raise AdapterError(f"{layer} is changed by a {type(delta).__name__}: only low-rank ones can be written")
+            name, down, up = kohya_name(part, layer), delta.factors["down"], delta.factors["up"]
             up = up.reshape(*up.shape, *(1 for _ in down.shape[2:]))
             found[f"{name}.lora_down.weight"] = down.detach().cpu().contiguous()
             found[f"{name}.lora_up.weight"] = up.detach().cpu().contiguous()
-            found[f"{name}.alpha"] = torch.tensor(float(change.alpha))
+            found[f"{name}.alpha"] = torch.tensor(float(delta.alpha))
     if not found:
         raise AdapterError("there is no change to write: train an adapter first")
     words = {f"{WORD_START}{word}{WORD_END}": vectors for word, vectors in state.words.items()}
     return found | {key: vectors.detach().cpu().contiguous() for key, vectors in words.items()}
 
 
-def _described(name: str, state: AdapterDeltas) -> dict[str, str]:
-    """What the weights themselves tell."""
-    every = [change for part in PARTS for change in state.of(part).values()]
-    kernels = [change for change in every if any(n > 1 for n in change.shape[2:])]
-    largest = max(every, key=lambda change: change.rank)
+def _describe(name: str, state: AdapterDeltas) -> dict[str, str]:
+    """The metadata known from the weights."""
+    every = [delta for part in PARTS for delta in state.of(part).values()]
+    kernels = [delta for delta in every if any(n > 1 for n in delta.shape[2:])]
+    largest = max(every, key=lambda delta: delta.rank)
     arguments = {}
     if kernels:
-        widest = max(kernels, key=lambda change: change.rank)
+        widest = max(kernels, key=lambda delta: delta.rank)
         arguments = {"conv_dim": str(widest.rank), "conv_alpha": str(widest.alpha)}
     return {
         "ss_network_module": "networks.lora",
@@ -96,7 +94,9 @@ def _described(name: str, state: AdapterDeltas) -> dict[str, str]:
 
 
 def _hashes(tensors: dict[str, Tensor], metadata: Mapping[str, str]) -> dict[str, str]:
-    """Of the weights alone, and of a piece of the file with what training said of it: the tools' own definitions."""
+    """Hashes of the weights alone, and of a piece of the file with its training metadata, as the other tools define
+    them.
+    """
     content = save(tensors, {name: value for name, value in metadata.items() if name.startswith("ss_")})
     weights = hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
     piece = content[_LEGACY_START : _LEGACY_START + _LEGACY_LENGTH]

@@ -1,6 +1,6 @@
-"""The families of adapter files: how their keys are built, what they change, which of them have no place here.
+"""The families of adapter files: the structure of their keys, what they change, and the model they were made for.
 
-`plan` reads a header into layers and factors; no weight is read for it. Needs no torch.
+`plan` maps a header to layers and factors without reading weights. Needs no torch.
 
 Sources: kohya-ss/sd-scripts (lora), LyCORIS (loha, lokr, locon; arXiv 2309.14859), diffusers and peft (key names).
 """
@@ -15,18 +15,89 @@ from extensions.lora.files.header import FETCH_AGAIN, Header
 from extensions.lora.names import Targets, flat
 from lavie.errors import AdapterError, short
 
+SD1, LAVIE, UNKNOWN = "Stable Diffusion 1", "LaVie", "an unknown model"
+_SD2, _SDXL = "Stable Diffusion 2", "SDXL"
+_MOTION, _FLUX, _SD3, _OTHER = "AnimateDiff's motion modules", "Flux", "Stable Diffusion 3", "a diffusion transformer"
+
+# Pieces of names (dots as underscores) that only one family of networks has; the first match decides.
+_PIECES = (
+    (_MOTION, ("motion_modules",)),
+    (_SD3, ("joint_blocks", "lora_te3_")),
+    (_FLUX, ("double_blocks", "single_blocks", "single_transformer_blocks")),
+    (_SDXL, ("lora_te1_", "lora_te2_", "text_encoder_2_", "lora_unet_input_blocks", "lora_unet_output_blocks")),
+)
+_TRANSFORMER = ("transformer_", "diffusion_model_", "lora_transformer_")
+_READS_TEXT = tuple(f"attn2_{processor}to_{letter}" for processor in ("", "processor_") for letter in "kv")
+_TEXT_WIDTHS = {768: SD1, 1024: _SD2, 2048: _SDXL}
+Module = tuple[str, str, tuple[int, ...]]  # as `formats.modules` tells them
+_WORDS = (("sdxl", _SDXL), ("stable-diffusion-xl", _SDXL), ("sd_v2", _SD2), ("stable-diffusion-v2", _SD2)) + (
+    ("sd3", _SD3),
+    ("flux", _FLUX),
+    ("lavie", LAVIE),
+    ("sd_v1", SD1),
+    ("stable-diffusion-v1", SD1),
+)
+_FOREIGN = (_SD2, _SDXL, _MOTION, _FLUX, _SD3, _OTHER)
+
+
+def guess_base(header: Header) -> str:
+    """The model that a file was made for, in words; `UNKNOWN` if nothing tells. Keys and shapes outweigh metadata."""
+    found = list(modules(header))
+    guesses = (_by_name(found), _by_text_width(found))
+    if base := next(filter(None, guesses), None):
+        return base
+    said = " ".join(header.metadata.get(key, "") for key in ("ss_base_model_version", "modelspec.architecture"))
+    said = said[:1000].casefold()
+    return next((base for word, base in _WORDS if word in said), UNKNOWN)
+
+
+def refuse_foreign(header: Header, base: str) -> None:
+    """Raises AdapterError for files made for networks with other layers."""
+    if base in _FOREIGN:
+        raise AdapterError(
+            f"{header.path.name} was made for {base}, whose layers are others than LaVie's: bring a file made for "
+            f"{SD1} or for LaVie"
+        )
+
+
+def _by_name(found: list[Module]) -> str | None:
+    names = [module for module, _, _ in found]
+    if any("attn_temp" in name for name in names):
+        return LAVIE
+    for base, pieces in _PIECES:
+        if any(piece in name for piece in pieces for name in names):
+            return base
+    if any(name.startswith(_TRANSFORMER) for name in names):
+        return _OTHER
+    # SD 1 and LaVie have one transformer block per place, SDXL up to ten.
+    deep = any(f"transformer_blocks_{number}_" in name for number in range(1, 10) for name in names)
+    return _SDXL if deep else None
+
+
+def _by_text_width(found: list[Module]) -> str | None:
+    """Judge by the channels of the text that cross-attention reads: the second size of its lower factor."""
+    widths = (
+        shape[1]
+        for module, role, shape in found
+        if module.endswith(_READS_TEXT) and role in ("down", "hada_w1_b") and len(shape) >= 2
+    )
+    return next((_TEXT_WIDTHS[width] for width in widths if width in _TEXT_WIDTHS), None)
+
+
 Size = tuple[int, ...]
-_NO_ROOM = (0, 0)  # the size of factors that do not go together
+_NO_ROOM = (0, 0)  # the size of factors that do not fit each other
 
 
 def check_size(kind: str, shapes: dict[str, Size], weight: Size, where: str, base: str) -> int | None:
-    """The rank of a change; None where both factors of a LoKr are whole, which knows no rank.
+    """The rank of a delta; None for a LoKr with two whole factors.
 
     Args:
-        kind: `LoRA`, `LoHa` or `LoKr`. shapes: of the factors, by their roles.
-        weight: the layer's. where, base: file and layer, and what the file was made for, for messages.
+        kind: `LoRA`, `LoHa` or `LoKr`.
+        shapes: of the factors, by role.
+        weight: shape of the layer's weight.
+        where, base: file and layer, and the model of the file, for messages.
 
-    Raises AdapterError for factors that are missing, do not fit each other, or do not fit the layer.
+    Raises AdapterError for factors that are missing, do not fit each other or do not fit the layer.
     """
     missing = _missing(kind, shapes)
     if missing:
@@ -72,7 +143,7 @@ def _loha(shapes: dict[str, Size]) -> tuple[int, Size]:
 
 
 def _hadamard_half(shapes: dict[str, Size], number: int) -> Size:
-    """The size of one of the two matrices whose entries are multiplied; with a core it is a Tucker product."""
+    """The size of one of the two matrices that are multiplied by entry; with a core it is a Tucker product."""
     a, b, core = shapes[f"hada_w{number}_a"], shapes[f"hada_w{number}_b"], shapes.get(f"hada_t{number}")
     if len(a) != 2 or len(b) != 2:
         return _NO_ROOM
@@ -109,7 +180,7 @@ DOWN, UP, MID, ALPHA = "down", "up", "mid", "alpha"
 LOW_RANK, LOHA, LOKR = "LoRA", "LoHa", "LoKr"
 _LOHA_ROLES = tuple(f"hada_{name}" for name in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2"))
 _LOKR_ROLES = tuple(f"lokr_{name}" for name in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2"))
-EMBEDDING_KEY = "emb_params"  # of a textual inversion that leaves its word to the file's name
+EMBEDDING_KEY = "emb_params"  # of a textual inversion whose word is the file's name
 # Words that came with an adapter ("pivotal tuning"), as AUTOMATIC1111's web UI reads them: start, word, end.
 WORD_START, WORD_END = "bundle_emb.", ".string_to_param.*"
 KOHYA, DIFFUSERS, OLD_DIFFUSERS, PEFT = "kohya", "diffusers", "diffusers (old)", "peft"
@@ -137,7 +208,7 @@ _ENDINGS = {
     **{f".{role}": (role, LOHA) for role in _LOHA_ROLES},
     **{f".{role}": (role, LOKR) for role in _LOKR_ROLES},
 }
-# What changes a layer in a way that is no sum of small matrices, or not only: it would be applied wrongly.
+# Changes that are not sums of small matrices; they would be applied wrongly.
 _UNSUPPORTED = {
     "DoRA": (".dora_scale", ".lora_magnitude_vector", ".lora_magnitude_vector.weight"),
     "whole differences of weights": (".diff", ".diff_b"),
@@ -151,7 +222,7 @@ _UNSUPPORTED = {
 
 @dataclass(frozen=True)
 class Planned:
-    """A layer that a file changes: in which part, which layer, what kind of change, and the key of each factor."""
+    """A layer that a file changes, the kind of delta, and the key of each factor."""
 
     part: str
     layer: str
@@ -162,7 +233,12 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """family: whose keys they are. unmatched: what the file calls layers that these networks do not have."""
+    """The layers that a file changes.
+
+    Args:
+        unmatched: the file's names of layers that the networks lack.
+        family: the file format.
+    """
 
     layers: tuple[Planned, ...]
     unmatched: tuple[str, ...]
@@ -170,27 +246,27 @@ class Plan:
 
 
 def plan(header: Header, targets: Targets, base: str) -> Plan:
-    """Which layers of `targets` a file changes and how.
+    """Find the layers of `targets` that a file changes.
 
-    base: the model that the file was made for, for messages. Raises AdapterError for a kind that is not supported, for
-    factors that are missing or of other shapes than the layer's, and where no layer fits at all.
+    base: the model that the file was made for, for messages. Raises AdapterError for unsupported kinds, for missing
+    factors or wrong shapes, and if no layer fits.
     """
     name = header.path.name
     _refuse_unsupported(header)
-    found, families, unknown = _grouped(header, targets)
+    found, families, unknown = _group_keys(header, targets)
     matched = {module: place for module in found if (place := targets.find(module))}
     if len(set(matched.values())) < len(matched):
         twice = next(place for place in matched.values() if list(matched.values()).count(place) > 1)
         raise AdapterError(f"{name} changes {twice[1]} twice, under two names: {FETCH_AGAIN}")
     if not matched:
         raise AdapterError(f"{name} was made for {base}: none of its {len(found) or len(unknown)} layers is here")
-    layers = tuple(_planned(header, targets, base, *matched[module], found[module]) for module in matched)
+    layers = tuple(_plan_layer(header, targets, base, *matched[module], found[module]) for module in matched)
     unmatched = tuple(sorted([*(module for module in found if module not in matched), *unknown]))
     return Plan(layers, unmatched, _family(header, families, layers))
 
 
 def split_key(key: str) -> tuple[str, str, str | None] | None:
-    """A key → the module, what the tensor is, the family; None where it ends like no adapter's."""
+    """A key → module, role of the tensor and family; None if its ending is no adapter's."""
     for ending, (role, family) in _ENDINGS.items():
         if key.endswith(ending):
             return key[: -len(ending)], role, family
@@ -206,8 +282,8 @@ def _refuse_unsupported(header: Header) -> None:
             )
 
 
-def _grouped(header: Header, targets: Targets) -> tuple[dict[str, dict[str, str]], set[str], list[str]]:
-    """The keys by module and role, the families that wrote them, and the keys that say nothing."""
+def _group_keys(header: Header, targets: Targets) -> tuple[dict[str, dict[str, str]], set[str], list[str]]:
+    """The keys by module and role, the families that wrote them, and the unknown keys."""
     found: dict[str, dict[str, str]] = {}
     families, unknown, words = set(), [], set(words_of(header).values())
     for key in (key for key in header.shapes if key not in words):
@@ -224,7 +300,7 @@ def _grouped(header: Header, targets: Targets) -> tuple[dict[str, dict[str, str]
     return found, families, unknown
 
 
-def _planned(header: Header, targets: Targets, base: str, part: str, layer: str, keys: dict[str, str]) -> Planned:
+def _plan_layer(header: Header, targets: Targets, base: str, part: str, layer: str, keys: dict[str, str]) -> Planned:
     shapes = {role: header.shapes[key] for role, key in keys.items()}
     kinds = [kind for kind, roles in _ROLES.items() if roles & keys.keys()] or [LOW_RANK]
     if len(kinds) > 1:
@@ -252,9 +328,9 @@ def _convolves(header: Header, layer: Planned) -> bool:
 
 
 def embedding_of(header: Header) -> tuple[str | None, tuple[int, int]] | None:
-    """A textual inversion's word, where the file tells it, and its size (vectors, channels); None for other files.
+    """A textual inversion's word, if the file has it, and its size (vectors, channels); None for other files.
 
-    Raises AdapterError for one of SDXL, which has a part for each of two text encoders.
+    Raises AdapterError for one of SDXL, which has parts for two text encoders.
     """
     if set(header.shapes) == {"clip_g", "clip_l"}:
         raise AdapterError(f"{header.path.name} is an embedding for SDXL: bring one made for Stable Diffusion 1")
@@ -274,7 +350,7 @@ def words_of(header: Header) -> dict[str, str]:
 
 
 def modules(header: Header) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    """Every module that a file names, with dots as underscores; the role and the shape of each of its tensors."""
+    """Each module that a file names, with underscores in place of dots; and role and shape of each of its tensors."""
     for key, shape in header.shapes.items():
         module, role, _ = split_key(key) or (key, "", None)
         yield flat(module), role, shape

@@ -1,8 +1,7 @@
-"""The header of a safetensors file, read within limits before anything of it is trusted. Needs no torch.
+"""Reads the header of a safetensors file within limits, before any of it is trusted. Needs no torch.
 
-Pickles (`.pt`, `.ckpt`, `.bin`) are refused, embeddings too: a pickle is a program, torch's `weights_only` reader has
-been broken twice (CVE-2025-32434, CVE-2026-24747) and unpacks small files to any size. Converting one is an act of its
-own, by whoever trusts the file.
+Pickles (`.pt`, `.ckpt`, `.bin`) are refused, embeddings included: a pickle is a program, and torch's `weights_only`
+reader was broken twice (CVE-2025-32434, CVE-2026-24747) and unpacks small files to any size.
 """
 
 from __future__ import annotations
@@ -11,11 +10,12 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lavie.errors import AdapterError, short
 
 MAX_FILE = 2 * 2**30  # bytes; a rank-128 file with all convolutions in float32 has a quarter of it
-MAX_HEADER = 4 * 2**20  # bytes; usual are below 100 KiB
+MAX_HEADER = 4 * 2**20  # bytes; usually below 100 KiB
 MAX_TENSORS = 5000  # SD 1 with all convolutions as LoKr has 2 600
 MAX_ELEMENTS = 2**31
 DTYPES = ("F32", "F16", "BF16")
@@ -26,7 +26,12 @@ FETCH_AGAIN = "fetch the file again from where it came"
 
 @dataclass(frozen=True)
 class Header:
-    """shapes: of every tensor by its key. metadata: texts that somebody wrote into the file, as they are."""
+    """A file's header.
+
+    Args:
+        shapes: of every tensor, by key.
+        metadata: untrusted texts.
+    """
 
     path: Path
     size: int
@@ -35,7 +40,7 @@ class Header:
 
 
 def read_header(path: Path | str) -> Header:
-    """Reads the header and nothing else. Raises AdapterError for what is no safetensors file or is beyond a limit."""
+    """Read only the header. Raises AdapterError for anything but a safetensors file and beyond the limits."""
     path = Path(path)
     try:
         size = path.stat().st_size
@@ -43,7 +48,7 @@ def read_header(path: Path | str) -> Header:
     except OSError as error:
         reason = error.strerror or error
         raise AdapterError(f"{path} cannot be read ({reason}): give the path of a .safetensors file") from None
-    described = _described(path, text)
+    described = _describe(path, text)
     metadata = described.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise AdapterError(f"{path.name} has metadata {short(metadata)}, not texts: {FETCH_AGAIN}")
@@ -74,7 +79,7 @@ def _header_bytes(path: Path, size: int) -> bytes:
         return stream.read(length)
 
 
-def _described(path: Path, text: bytes) -> dict:
+def _describe(path: Path, text: bytes) -> dict[str, Any]:
     try:
         described = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
     except KeyError as error:
@@ -86,7 +91,7 @@ def _described(path: Path, text: bytes) -> dict:
     return described
 
 
-def _without_duplicates(pairs: list[tuple]) -> dict:
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = {}
     for key, value in pairs:
         if key in found:
@@ -95,7 +100,7 @@ def _without_duplicates(pairs: list[tuple]) -> dict:
     return found
 
 
-def _shape(path: Path, key: str, tensor) -> tuple[int, ...]:
+def _shape(path: Path, key: str, tensor: Any) -> tuple[int, ...]:
     dtype, shape = (tensor.get("dtype"), tensor.get("shape")) if isinstance(tensor, dict) else (None, None)
     if dtype not in DTYPES:
         known = ", ".join(DTYPES)

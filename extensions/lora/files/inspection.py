@@ -1,4 +1,4 @@
-"""A file looked at before it is let in: what it is, whether it fits, what is told of it."""
+"""Inspects a file before it is imported: its kind, whether it fits, and what it says about itself."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from extensions.lora.adapter import MAX_WEIGHT, safe_name
-from extensions.lora.card import LISTED, AdapterCard
-from extensions.lora.files.alphas import IN_HEADER, config_beside
-from extensions.lora.files.bases import UNKNOWN, guess_base, refuse_foreign
-from extensions.lora.files.formats import embedding_of, plan, words_of
+from extensions.lora.adapter import LISTED, MAX_WEIGHT, AdapterCard, safe_name
+from extensions.lora.files.formats import UNKNOWN, embedding_of, guess_base, plan, refuse_foreign, words_of
 from extensions.lora.files.header import Header, read_header
-from extensions.lora.files.read import deltas_of, read_embedding
+from extensions.lora.files.read import IN_HEADER, config_beside, deltas_of, read_embedding
 from extensions.lora.names import Targets
 from lavie.errors import AdapterError
 from lavie.files import file_hash
@@ -32,8 +30,8 @@ _PREVIEWS = tuple(f"{preview}.{kind}" for preview in ("", ".preview") for kind i
 _UNREADABLE = "{} is not the JSON it should be, or too long: it was left out"
 
 
-def facts_of(header: Header) -> dict:
-    """Fields of an `AdapterCard`, as far as anything tells them: what its owner noted, then what its maker wrote."""
+def facts_of(header: Header) -> dict[str, Any]:
+    """The descriptive fields of an `AdapterCard`: the owner's notes first, then the maker's metadata."""
     notes: list[str] = []
     beside, said = _sidecar(header.path, notes), header.metadata
     titles = (said.get("modelspec.title"), said.get("ss_output_name"), header.path.stem)
@@ -43,7 +41,7 @@ def facts_of(header: Header) -> dict:
     return {
         "title": next((text for value in titles if (text := cut(value, MAX_WORD))), ""),
         "trigger_words": tuple(dict.fromkeys(triggers))[:LISTED],
-        "tags": _frequent(said.get("ss_tag_frequency"), notes),
+        "tags": _frequent_tags(said.get("ss_tag_frequency"), notes),
         "preferred_weight": _weight(beside.get("preferred weight")),
         "description": next((text for value in described if (text := cut(value, MAX_TEXT))), ""),
         "author": cut(said.get("modelspec.author"), MAX_WORD),
@@ -53,18 +51,18 @@ def facts_of(header: Header) -> dict:
     }
 
 
-def _sidecar(path: Path, notes: list[str]) -> dict:
-    """`NAME.json`, in which the web UI keeps what its user noted of a file."""
+def _sidecar(path: Path, notes: list[str]) -> dict[str, Any]:
+    """`NAME.json`, the web UI's notes on a file."""
     file = path.with_suffix(".json")
     try:
         with file.open("rb") as stream:
             text = stream.read(MAX_JSON + 1).decode("utf-8", "replace")
-    except OSError:  # none there, or none that may be read
+    except OSError:  # missing or unreadable
         return {}
     return _object(text, file.name, notes)
 
 
-def _object(text: str, name: str, notes: list[str]) -> dict:
+def _object(text: str, name: str, notes: list[str]) -> dict[str, Any]:
     try:
         found = json.loads(text) if len(text) <= MAX_JSON else None
     except (ValueError, RecursionError):
@@ -75,8 +73,8 @@ def _object(text: str, name: str, notes: list[str]) -> dict:
     return found
 
 
-def _frequent(text: str | None, notes: list[str]) -> tuple[str, ...]:
-    """The most frequent tags over all of a file's data sets: `{"data set": {"tag": count}}`."""
+def _frequent_tags(text: str | None, notes: list[str]) -> tuple[str, ...]:
+    """The most frequent tags over all data sets of a file: `{"data set": {"tag": count}}`."""
     counts: Counter[str] = Counter()
     for tags in (_object(text, "ss_tag_frequency", notes) if text else {}).values():
         for tag, count in tags.items() if isinstance(tags, dict) else ():
@@ -85,21 +83,21 @@ def _frequent(text: str | None, notes: list[str]) -> tuple[str, ...]:
     return tuple(tag for tag, _ in counts.most_common(LISTED) if tag)
 
 
-def _words(value) -> list[str]:
-    """A text with commas between its trigger words."""
+def _words(value: Any) -> list[str]:
+    """Trigger words separated by commas."""
     pieces = cut(value, MAX_TEXT).split(",")
     return [word for piece in pieces if (word := cut(piece, MAX_WORD))]
 
 
-def cut(value, length: int) -> str:
-    """A text of at most so many characters, without what no file can store or no page should show."""
+def cut(value: Any, length: int) -> str:
+    """A text of at most `length` characters, without characters that cannot be stored or shown."""
     text = value if isinstance(value, str) else ""
     text = re.sub(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", "", text[: 2 * length]).strip()
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def _weight(value) -> float | None:
-    """What the side-car recommends, in the limits of an adapter's weight. The web UI writes 0 where nothing is said."""
+def _weight(value: Any) -> float | None:
+    """The weight that the side-car recommends, clamped to the limits. The web UI writes 0 for none."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     return max(-MAX_WEIGHT, min(float(value), MAX_WEIGHT)) if number and value else None
 
@@ -111,13 +109,13 @@ def _preview(path: Path) -> str | None:
 
 
 def keep(path: Path | str, folder: Path | str, targets: Targets) -> tuple[AdapterCard, Path]:
-    """Look at a file and copy it to `folder`, under its sha256; the copy appears whole or not at all.
+    """Inspect a file and copy it to `folder` under its sha256. The copy appears complete or not at all.
 
-    peft keeps the alphas in another file. They are written into the copy's header, so that one hash stands for all
-    that decides what the adapter does; every other file is copied byte for byte.
+    peft keeps alphas in another file. They are written into the copy's header, so that one hash covers all that decides
+    the adapter's effect; other files are copied byte for byte.
 
-    Returns the card, whose hash and size are the copy's, and the copy's path. Raises AdapterError as
-    `inspection.inspect`, and where the copy cannot be written.
+    Returns the card, with hash and size of the copy, and the copy's path. Raises AdapterError as `inspect`, and if the
+    copy cannot be written.
     """
     card, header, folder = inspect(path, targets), read_header(path), Path(folder)
     config, partial = config_beside(header), folder / f".{card.sha256}.partial"
@@ -145,13 +143,12 @@ TEXTUAL_INVERSION = "textual inversion"
 
 
 def inspect(path: Path | str, targets: Targets) -> AdapterCard:
-    """The card of an adapter's file. Every number in it is looked at once; nothing is put on a network.
+    """The card of an adapter's file. Reads and checks every number.
 
     Args:
         targets: the networks it is for, see `read.targets_in` and `read.targets_of`.
 
-    Raises AdapterError with what keeps the file from being used: damage, a limit, a kind that is not supported, a
-    model of other layers.
+    Raises AdapterError for damage, exceeded limits, unsupported kinds and files for other networks.
     """
     header = read_header(path)
     facts = facts_of(header)
@@ -165,20 +162,20 @@ def inspect(path: Path | str, targets: Targets) -> AdapterCard:
     base = guess_base(header)
     refuse_foreign(header, base)
     planned = plan(header, targets, base)
-    changes = deltas_of(header, planned, targets)
+    deltas = deltas_of(header, planned, targets)
     brought = (cut(word, MAX_WORD) for word in words_of(header))
     facts["trigger_words"] = tuple(dict.fromkeys((*facts["trigger_words"], *brought)))[:LISTED]
-    every = [*changes.unet.values(), *changes.text.values()]
+    every = [*deltas.unet.values(), *deltas.text.values()]
     return AdapterCard(
         file_hash(header.path),
         **named,
         family=planned.family,
         base_model=base,
-        unet_layers=len(changes.unet),
-        text_layers=len(changes.text),
+        unet_layers=len(deltas.unet),
+        text_layers=len(deltas.text),
         unmatched=len(planned.unmatched),
         unmatched_names=tuple(name[:200] for name in planned.unmatched[:LISTED]),
-        ranks=tuple(sorted({change.rank for change in every if change.rank})),
-        alphas=tuple(sorted({change.alpha for change in every if change.rank})),
+        ranks=tuple(sorted({delta.rank for delta in every if delta.rank})),
+        alphas=tuple(sorted({delta.alpha for delta in every if delta.rank})),
         **facts,
     )

@@ -1,4 +1,4 @@
-"""What an adapter learns from, a step at a time. Every draw comes from one generator keyed by the seed and the step."""
+"""The losses of an adapter's training. All random numbers come from generators keyed by the seed and the step."""
 
 from __future__ import annotations
 
@@ -6,31 +6,33 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from extensions.lora.training.ordinary import Ordinary
-from extensions.lora.training.presets import Preset
+from extensions.lora.training.settings import Preset
+from lavie.manifest import EPSILON, SAMPLE
 from lavie.noise import derive_seed
-from lavie.sampling import EPSILON, SAMPLE, training_alphas, training_target
+from lavie.sampling import training_alphas, training_target
 from lavie.text import embeddings
-from lavie.training.data.encoded import LATENTS, StoredClips
+from lavie.training.data.encoded import LATENTS, Encoded, StoredClips
 from lavie.training.diffusion import PLACED_STILLS, drop_captions, noised, placed_at_times, step_generator
 
 Gradients = tuple[Tensor | None, ...]
 
 
-def summed(parts: Sequence[Callable[[], Tensor]], parameters: Sequence[Tensor]) -> Tensor:
-    """The sum of losses; its gradient for `parameters`, and for nothing else, is there when it is.
+def sum_in_parallel(parts: Sequence[Callable[[], Tensor]], parameters: Sequence[Tensor]) -> Tensor:
+    """The sum of losses, with its gradient for `parameters` alone computed at once.
 
-    Each part gets a thread, as many at a time as torch may use, which computes it and its gradient on one core.
-    Gradients are added up in the parts' order: the same bits come out whichever is done first, on however many cores.
+    Each part runs with its gradient on one core in a thread of its own. Gradients are added in the order of the parts,
+    so the bits do not depend on the number of cores.
     """
     device = next(iter(parameters)).device.type
-    autocast = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)  # a thread begins without it
+    autocast = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)  # threads start without it
 
-    def computed(part: Callable[[], Tensor]) -> tuple[Tensor, Gradients]:
+    def compute(part: Callable[[], Tensor]) -> tuple[Tensor, Gradients]:
         torch.set_num_threads(1)
         with torch.autocast(device, autocast[1], enabled=autocast[0]):
             loss = part()
@@ -38,7 +40,7 @@ def summed(parts: Sequence[Callable[[], Tensor]], parameters: Sequence[Tensor]) 
 
     before = torch.get_num_threads()
     try:
-        done = list(_threads(min(len(parts), before)).map(computed, parts))
+        done = list(_threads(min(len(parts), before)).map(compute, parts))
     finally:
         torch.set_num_threads(before)
     return _Sum.apply(torch.stack([loss for loss, _ in done]).sum(), [gradients for _, gradients in done], *parameters)
@@ -46,7 +48,7 @@ def summed(parts: Sequence[Callable[[], Tensor]], parameters: Sequence[Tensor]) 
 
 @cache
 def _threads(count: int) -> ThreadPoolExecutor:
-    """The same ones at each step: what a thread has prepared for its convolutions is its own."""
+    """The same threads at each step, since each keeps what it prepared for its convolutions."""
     return ThreadPoolExecutor(count)
 
 
@@ -54,12 +56,12 @@ class _Sum(torch.autograd.Function):
     """A value whose gradient is known already."""
 
     @staticmethod
-    def forward(ctx, value: Tensor, gradients: list[Gradients], *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, value: Tensor, gradients: list[Gradients], *parameters: Tensor) -> Tensor:
         ctx.gradients = gradients
         return value.clone()
 
     @staticmethod
-    def backward(ctx, scale: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
         added = []
         for each in zip(*ctx.gradients, strict=True):
             there = [gradient for gradient in each if gradient is not None]
@@ -72,22 +74,43 @@ DEBIAS = 1.0  # β of MotionDirector
 
 
 class MaskedSet(StoredClips):
-    """Pictures or clips with how much each latent pixel counts."""
+    """Pictures or clips with a weight for each latent pixel."""
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents B C F h w, tokens B L, and weights B 1 F h w, 0 … 1; drawn with replacement."""
+        """Draw with replacement: latents B C F h w, tokens B L, and weights B 1 F h w, 0 … 1."""
         drawn, tokens = self._drawn(count, generator)
         latents = torch.stack([stored[LATENTS].float() for stored in drawn])
         weights = [stored.get(WEIGHT, torch.ones_like(stored[LATENTS][:1])).float() for stored in drawn]
         return latents, tokens, torch.stack(weights)
 
 
+class MovedSet(MaskedSet):
+    """Clips of `MovedCut`; each caption has the direction of movement after the trigger."""
+
+    def __init__(
+        self,
+        media: Sequence[Encoded],
+        tokens: Callable[[list[str]], Tensor],
+        frames: int,
+        ways: Sequence[str],
+        trigger: str,
+    ) -> None:
+        super().__init__(media, tokens, frames)
+        self.captions = [text.replace(trigger, f"{trigger} {way}", 1) for text in self.captions for way in ways]
+        self._clips = [(file, index, number * len(ways) + index % len(ways)) for file, index, number in self._clips]
+        self._tokens = tokens(self.captions)
+
+
 @dataclass(frozen=True)
 class Lesson:
-    """Everything that a loss looks at. network: the base network, its factors hung. empty: L, the tokens of no words.
+    """Everything that a loss depends on.
 
-    ordinary: what must stay as it is, None where nothing is asked to. moved: pictures in motion, None without any.
-    parameters: what is trained, where the parts of a loss are computed at the same time; none: one after the other.
+    Args:
+        network: the base network with its factors attached.
+        empty: L, the tokens of an empty prompt.
+        ordinary: what must not change; None for nothing.
+        moved: pictures in motion; None for none.
+        parameters: computes the parts of a loss in parallel for these; empty for one after the other.
     """
 
     network: nn.Module
@@ -103,25 +126,25 @@ class Lesson:
 
     def loss_at(self, step: int) -> Tensor:
         """The loss of step number `step`, a scalar."""
-        parts = [lambda: self.shown(step_generator(self.seed, step))]
+        parts = [lambda: self.media_loss(step_generator(self.seed, step))]
         if self.moved is not None:
-            parts.append(lambda: self._seen(self.moved, self.preset.moved, self._generator("moved", step)))
+            parts.append(lambda: self._set_loss(self.moved, self.preset.moved, self._generator("moved", step)))
         if self.ordinary is not None:
-            parts.append(lambda: self.preset.prior * self._kept(self._generator("ordinary", step)))
+            parts.append(lambda: self.preset.prior * self._prior_loss(self._generator("ordinary", step)))
         if self.parameters and len(parts) > 1:
-            return summed(parts, self.parameters)
+            return sum_in_parallel(parts, self.parameters)
         return torch.stack([part() for part in parts]).sum()
 
     def _generator(self, part: str, step: int) -> torch.Generator:
-        """Each part draws by itself: in which order they come is not known."""
+        """A generator for each part, so that their order does not matter."""
         return step_generator(derive_seed(self.seed, part), step)
 
-    def shown(self, generator: torch.Generator) -> Tensor:
+    def media_loss(self, generator: torch.Generator) -> Tensor:
         """The loss of the media alone."""
-        return self._seen(self.media, self.preset.batch, generator)
+        return self._set_loss(self.media, self.preset.batch, generator)
 
-    def _seen(self, media: MaskedSet, count: int, generator: torch.Generator) -> Tensor:
-        """The loss of some of a set: stills past all that mixes time, clips through it."""
+    def _set_loss(self, media: MaskedSet, count: int, generator: torch.Generator) -> Tensor:
+        """The loss of a batch of a set. Stills skip the layers that mix time."""
         latents, tokens, weights = media.draw(count, generator)
         are_clips = latents.shape[2] > 1
         tokens = drop_captions(tokens, self.empty, generator, self.preset.caption_dropout).to(self.text_model.device)
@@ -134,34 +157,35 @@ class Lesson:
         error = weighted_error(said, target, weights)
         if self.preset.debiased:
             anchor = int(torch.randint(clean.shape[2], (), generator=generator))
-            error = error + weighted_error(debiased(said, anchor), debiased(target, anchor), weights)
+            error = error + weighted_error(debias(said, anchor), debias(target, anchor), weights)
         if self.preset.snr is not None:
             error = error * min_snr(timestep, self.preset.snr, self.prediction_type)
         return error.mean()
 
-    def _kept(self, generator: torch.Generator) -> Tensor:
-        """How far it is from what the network said without the adapter, on what must stay as it is."""
+    def _prior_loss(self, generator: torch.Generator) -> Tensor:
+        """The distance to the predictions of the network without the adapter, on ordinary captions."""
         noisy, timestep, tokens, said = (each.to(self.text_model.device) for each in self.ordinary.draw(generator))
         text = embeddings(self.text_model, tokens, noisy.shape[2])
         return (self.network(noisy, timestep, text).float() - said).square().mean()
 
 
 def weighted_error(said: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Mean squared error of each item, B, over the pixels that count. said, target: B C F h w. weights: B 1 F h w."""
+    """Mean squared error of each item, B, over weighted pixels. said, target: B C F h w. weights: B 1 F h w."""
     squared = (said - target).square().mean(1, keepdim=True)
     over = (1, 2, 3, 4)
     return (squared * weights).sum(over) / weights.sum(over).clamp(min=1e-6)
 
 
-def debiased(frames: Tensor, anchor: int) -> Tensor:
-    """What is left of B C F h w when the look of one frame is taken out of all: √(β² + 1) ε − β ε_anchor
-    (MotionDirector, arXiv 2310.08465, eq. 6)."""
+def debias(frames: Tensor, anchor: int) -> Tensor:
+    """B C F h w without the look of one frame: √(β² + 1) ε − β ε_anchor (MotionDirector, arXiv 2310.08465, eq. 6)."""
     return (DEBIAS**2 + 1) ** 0.5 * frames - DEBIAS * frames[:, :, anchor : anchor + 1]
 
 
 def min_snr(timestep: Tensor, most: float, prediction_type: str) -> Tensor:
-    """Weights B of losses at timesteps B: no error of the clean sample counts more than `most` times (Hang et al.,
-    arXiv 2303.09556, section 3.4)."""
+    """Weights B of losses at timesteps B, which count no error of the clean sample more than `most` times.
+
+    Source: Hang et al., arXiv 2303.09556, section 3.4.
+    """
     alpha = training_alphas().to(timestep.device)[timestep]
     ratio = alpha / (1 - alpha)
     clipped = ratio.clamp(max=most)

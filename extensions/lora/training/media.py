@@ -1,9 +1,16 @@
-"""Media → latents of one size, with their captions; what cannot be used is told."""
+"""Finds media with their captions in a folder, a zip or a list of files, and encodes them to latents of one size."""
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+import zipfile
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,32 +18,156 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from extensions.lora.training.losses import WEIGHT
-from extensions.lora.training.moving import MovedCut
-from extensions.lora.training.pictures import MaskedCut
-from extensions.lora.training.presets import Preset
-from extensions.lora.training.settings import Settings, names_trigger
-from extensions.lora.training.sources import find_media, middle_frame
+from extensions.lora.training.pictures import MASK, MaskedCut, MovedCut, is_picture, mask_beside, read_picture
+from extensions.lora.training.settings import Preset, Settings, names_trigger
 from lavie import vae as vae_module
-from lavie.bundle import VAE, Bundle
+from lavie.bundle import Bundle
 from lavie.errors import TrainingError
 from lavie.events import Notice
+from lavie.files import file_hash
+from lavie.manifest import VAE
 from lavie.training.data.cuts import Cut
 from lavie.training.data.encoded import LATENTS, Encoded, Encoder, Encoding, Reader, collect, weights_mark
-from lavie.training.data.items import Fault, Item
+from lavie.training.data.items import PICTURES, VIDEOS, Fault, Item, beside, find_items
 from lavie.training.data.report import reasons, summary
 
+MAX_MEMBERS = 2000
+MAX_BYTES = 4 * 2**30  # of all members, unpacked
+MAX_RATIO = 100  # unpacked to packed; pictures and videos hardly shrink, captions at most tenfold
+SMALL_BYTES = 2**20  # no ratio limit up to this size, for repetitive captions
+_LINK = 0o120000  # the kind of a Unix file that is a symbolic link
+_KIND = 0o170000
 
-def encoded_media(
-    settings: Settings, preset: Preset, bundle: Bundle, vae: nn.Module, read: Reader
-) -> Generator[Notice | Encoding, None, list[Encoded]]:
-    """Find and encode media, telling how it goes; all that can be used.
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """Unpack `archive` into `folder`, which appears complete or not at all. An existing folder is left alone.
+
+    Raises TrainingError for damage, passwords, exceeded limits and names that leave the folder.
+    """
+    if folder.is_dir():
+        return folder
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with zipfile.ZipFile(archive) as file:
+            members = _check_members(archive, file.infolist())
+            for member in members:
+                target = partial / member.filename
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with file.open(member) as source, target.open("wb") as out:
+                    shutil.copyfileobj(source, out)  # zipfile stops at the announced size
+        partial.mkdir(parents=True, exist_ok=True)  # of a zip with nothing in it
+        partial.replace(folder)
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise TrainingError(
+            f"{archive.name} cannot be unpacked ({str(error)[:200]}): pack the pictures again as a plain zip"
+        ) from None
+    return folder
+
+
+def _check_members(archive: Path, found: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
+    """The plain files of a zip. Raises TrainingError for what nobody packs who means well."""
+    members = [member for member in found if not member.is_dir() and not _is_clutter(member)]
+    if len(members) > MAX_MEMBERS:
+        raise TrainingError(f"{archive.name} holds {len(members)} files, more than {MAX_MEMBERS}: pack fewer")
+    if (total := sum(member.file_size for member in members)) > MAX_BYTES:
+        raise TrainingError(f"{archive.name} unpacks to {total} bytes, more than {MAX_BYTES}: pack fewer or smaller")
+    for member in members:
+        name = PurePosixPath(member.filename.replace("\\", "/"))
+        if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+            raise TrainingError(f"{archive.name} holds {member.filename[:200]!r}, which leads out of it: pack again")
+        if member.external_attr >> 16 & _KIND == _LINK:
+            raise TrainingError(f"{archive.name} holds the link {member.filename[:200]!r}: pack the file itself")
+        if member.file_size > max(SMALL_BYTES, MAX_RATIO * member.compress_size):
+            raise TrainingError(
+                f"{archive.name}: {member.filename[:200]!r} unpacks from {member.compress_size} to {member.file_size} "
+                "bytes, which no picture does: leave it out"
+            )
+    return members
+
+
+def _is_clutter(member: zipfile.ZipInfo) -> bool:
+    """What macOS adds beside each file."""
+    return member.filename.startswith("__MACOSX/")
+
+
+@dataclass(frozen=True)
+class Masked(Item):
+    """A picture with a mask beside it; another mask makes another item."""
+
+    def digest(self) -> str:
+        both = super().digest() + file_hash(mask_beside(self.path))
+        return hashlib.sha256(both.encode()).hexdigest()
+
+
+def find_media(images: Sequence[Path], folder: Path, caption: str) -> tuple[list[Item], list[Fault]]:
+    """The items in order of their names, and what is wrong with the rest.
 
     Args:
-        preset: says whether clips are wanted or pictures, and in how many views.
-        vae: on the device where it shall run.
-        read: a video's path → its frames.
+        images: one folder, one zip, or files.
+        folder: a zip is unpacked in a sub-folder named by its hash.
+        caption: of media without one.
 
-    Raises TrainingError where nothing is usable, with the reasons.
+    Raises TrainingError for missing files, files that are neither pictures nor videos, and zips beyond the limits.
+    """
+    if len(images) == 1 and images[0].is_dir():
+        items, faults = find_items(images[0], caption)
+    elif len(images) == 1 and images[0].is_file() and zipfile.is_zipfile(images[0]):
+        items, faults = find_items(_inner(unpack(images[0], folder / file_hash(images[0])[:16])), caption)
+    else:
+        items, faults = [_file(path, caption) for path in images], []
+    pictures = (item for item in items if not item.name.lower().endswith(MASK))
+    return [_with_mask(item) for item in pictures], faults
+
+
+def middle_frame(read: Reader) -> Reader:
+    """Reads pictures as `pictures.read_picture`, and of videos the middle frame, fully weighted."""
+
+    def frames(path: Path) -> Iterator[np.ndarray]:
+        if path.suffix.lower() in PICTURES or is_picture(path):  # what was in a shard has no ending
+            yield read_picture(path)
+            return
+        middle = sum(1 for _ in read(path)) // 2
+        with closing(read(path)) as video:
+            for frame in islice(video, middle, middle + 1):
+                yield np.dstack([frame, np.full(frame.shape[:2], 255, np.uint8)])
+
+    return frames
+
+
+def _file(path: Path, caption: str) -> Item:
+    if not path.is_file():
+        raise TrainingError(f"{path} is not there: give a folder, a zip, or files that are")
+    if path.suffix.lower() not in PICTURES | VIDEOS:
+        known = ", ".join(sorted(PICTURES | VIDEOS))
+        raise TrainingError(f"{path} is neither a picture, a video nor a zip: give files that end in {known}")
+    return beside(path.parent, path, caption)
+
+
+def _inner(folder: Path) -> Path:
+    """The only sub-folder of a folder, or the folder itself."""
+    found = list(folder.iterdir())
+    return found[0] if len(found) == 1 and found[0].is_dir() else folder
+
+
+def _with_mask(item: Item) -> Item:
+    if item.member is None and item.is_picture and mask_beside(item.path):
+        return Masked(item.name, item.caption, item.path)
+    return item
+
+
+def encode_media(
+    settings: Settings, preset: Preset, bundle: Bundle, vae: nn.Module, read: Reader
+) -> Generator[Notice | Encoding, None, list[Encoded]]:
+    """Find and encode media, reporting progress; returns those that are usable.
+
+    Args:
+        preset: whether clips or pictures are wanted, and in how many views.
+        vae: on its device.
+        read: path of a video → frames.
+
+    Raises TrainingError with the reasons if nothing is usable.
     """
     items, faults = find_media(settings.images, settings.work / "unpacked", settings.caption)
     from_clips = preset.from_clips
@@ -51,21 +182,21 @@ def encoded_media(
         why = reasons(faults) if faults else "there is no file that is one"
         raise TrainingError(f"{names} holds no usable {'video' if from_clips else 'picture'}: {why}")
     yield Notice(summary(faults, len(found)))
-    yield from map(Notice, _told(settings, from_clips, [each.item for each in found]))
+    yield from map(Notice, _describe_doubts(settings, from_clips, [each.item for each in found]))
     return found
 
 
-def moved_media(
+def encode_moving(
     found: list[Encoded], settings: Settings, bundle: Bundle, vae: nn.Module, read: Reader, ways: Sequence[str]
 ) -> Generator[Encoding, None, list[Encoded]]:
-    """Pictures that were found, in motion (`moving.MovedCut`), telling how it goes."""
+    """Encode pictures in motion (`pictures.MovedCut`), reporting progress."""
     cut = _still_cut(MovedCut, bundle, length=bundle.frames, ways=tuple(ways))
     encoder = _encoder(settings, cut, bundle, vae, middle_frame(read))
     return (yield from collect(encoder, [each.item for each in found], []))
 
 
-def _told(settings: Settings, from_clips: bool, items: list[Item]) -> Iterator[str]:
-    """What a person should know of the media before they wait for a result."""
+def _describe_doubts(settings: Settings, from_clips: bool, items: list[Item]) -> Iterator[str]:
+    """Notes on the media for a person."""
     if len(items) == 1:
         yield "there is one medium only: it will be learned by heart, with its background; five or more are better"
     videos = sum(not item.is_picture for item in items)
@@ -81,18 +212,18 @@ def _cut(bundle: Bundle) -> Cut:
     return Cut(bundle.frames, bundle.width, bundle.height)
 
 
-def _still_cut(kind: type[MaskedCut], bundle: Bundle, **how) -> MaskedCut:
+def _still_cut(kind: type[MaskedCut], bundle: Bundle, **how: Any) -> MaskedCut:
     return kind(**vars(replace(_cut(bundle), frames=1, most=1)), **how)
 
 
 def _encoder(settings: Settings, cut: Cut, bundle: Bundle, vae: nn.Module, read: Reader) -> Encoder:
     factor = bundle.halvings(VAE)
-    return Encoder(settings.work / "latents", read, cut, lambda clip: _encoded(vae, clip, factor), weights_mark(vae))
+    return Encoder(settings.work / "latents", read, cut, lambda clip: _encode(vae, clip, factor), weights_mark(vae))
 
 
 @torch.no_grad()
-def _encoded(vae: nn.Module, clip: np.ndarray, factor: int) -> dict[str, Tensor]:
-    """uint8 F H W 3, or 4 with how much each pixel counts → latents C F h w, and with them weights 1 F h w."""
+def _encode(vae: nn.Module, clip: np.ndarray, factor: int) -> dict[str, Tensor]:
+    """uint8 F H W 3, or 4 with pixel weights → latents C F h w, and weights 1 F h w."""
     frames = vae_module.from_uint8(torch.from_numpy(np.ascontiguousarray(clip[..., :3]))).transpose(0, 1)[None]
     stored = {LATENTS: vae_module.encode(vae, frames.to(vae.device))[0].cpu().half()}
     if clip.shape[-1] == 4:

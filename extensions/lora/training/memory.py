@@ -1,23 +1,27 @@
-"""How much memory a training will take, told before it begins."""
+"""Estimates the memory of a training before it begins."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import nn
 
-from extensions.lora.training.presets import Preset
-from lavie.bundle import BASE, CLASSES, TEXT_ENCODER, VAE, Bundle
+from extensions.lora.training.settings import Preset
+from lavie.bundle import BASE, CLASSES, Bundle
+from lavie.manifest import TEXT_ENCODER, VAE
 
 FLOAT = 4  # bytes
 STATE = 5  # copies of a trained number: itself, its gradient, the average, two moments of the optimiser
-KEPT = 2.0  # times a layer's output that stays for the backward pass: its input's other uses, attention and norms
+KEPT = 2.0  # copies of a layer's output kept for the backward pass, with attention and norms
 
 
-def needed(bundle: Bundle, frames: int, trained: int, checkpointing: bool) -> int:
-    """Bytes at the peak, about: weights in float32, what is trained, and what the backward pass needs.
+def estimate_bytes(bundle: Bundle, frames: int, trained: int, checkpointing: bool) -> int:
+    """Estimated bytes at the peak: weights in float32, trained numbers, and the backward pass.
 
     Args:
-        frames: of all that a step shows. trained: numbers in all factors.
+        frames: that a step shows.
+        trained: numbers in all factors.
         checkpointing: whether levels are computed again in the backward pass.
     """
     weights = 2 * sum(bundle.size(component) for component in (BASE, TEXT_ENCODER, VAE))  # stored in float16
@@ -26,13 +30,12 @@ def needed(bundle: Bundle, frames: int, trained: int, checkpointing: bool) -> in
 
 
 def frames_a_step(bundle: Bundle, preset: Preset) -> int:
-    """Frames that a step shows, at most. The prior's clip and the media are in it together: their losses are added
-    before the backward pass."""
+    """The most frames that a step shows, the prior's clip included: all losses are added before the backward pass."""
     clips = preset.moved + bool(preset.prior)
     return preset.batch * (bundle.frames if preset.from_clips else 1) + clips * bundle.frames
 
 
-def free(device: torch.device) -> int:
+def free_bytes(device: torch.device) -> int:
     """Bytes that this process may still take."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
@@ -43,12 +46,12 @@ def free(device: torch.device) -> int:
 
 @torch.no_grad()
 def _outputs(bundle: Bundle, frames: int) -> int:
-    """How many numbers all layers together put out for one clip; counted by a run without memory."""
+    """The numbers that all layers output for one clip, counted by a run on the meta device."""
     with torch.device("meta"):
         network = CLASSES[BASE].from_config(bundle.config(BASE))
     counted = 0
 
-    def count(layer: nn.Module, inputs: tuple, output) -> None:
+    def count(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         nonlocal counted
         counted += output.numel() if isinstance(output, torch.Tensor) else 0
 

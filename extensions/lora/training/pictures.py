@@ -1,6 +1,10 @@
-"""A picture → its pixels the right way up, and where in it to look: its transparency, or a mask that lies beside it.
+"""Reads pictures upright with a weight for each pixel, from their transparency or a mask beside them, and sets them in
+motion.
 
-Transparent parts become mid-grey, which says nothing about any background. Knows Pillow; knows no video.
+Transparent parts become mid-grey. A small network repeats over time the shapes it knows: of a subject learned from
+stills, stills were right in 83 % and videos in 33 %. Clips of the picture moving as a word says (`MovedCut`) teach it
+the new shape too. A model of the real world would learn camera motion from them, so they are for bundles that list the
+words in `WAYS`.
 """
 
 from __future__ import annotations
@@ -14,6 +18,19 @@ from PIL import Image, ImageOps
 
 from lavie.training.data.cuts import Cut, Unusable
 
+# Word → across and down, in shares of what is drawn; and how many times as large it ends as it began.
+WAYS = {
+    "moving right": (1, 0, 1.0),
+    "moving left": (-1, 0, 1.0),
+    "moving up": (0, -1, 1.0),
+    "moving down": (0, 1, 1.0),
+    "growing": (0, 0, 2.4),
+    "shrinking": (0, 0, 1 / 2.4),
+}
+ROUNDS = 2  # clips of each picture and way
+FAR = (0.3, 0.5)  # shares of a side that it goes
+ASIDE = 0.1  # share of a side that the middle of its way lies beside the picture's, at most
+SIZES = (0.75, 1.0)  # against the picture's own, in the middle of its way
 MAX_PIXELS = 4096 * 4096
 MASK = ".mask.png"  # behind the stem of a picture's name
 GREY = 128
@@ -22,13 +39,13 @@ _FORMATS = ("PNG", "JPEG", "WEBP")
 
 
 def mask_beside(path: Path) -> Path | None:
-    """`a.mask.png` of `a.jpg`, where it is there."""
+    """`a.mask.png` of `a.jpg`, if it exists."""
     file = path.with_name(path.stem + MASK)
     return file if file.is_file() else None
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file is one of the kinds of pictures, by its content."""
+    """Whether a file is a picture, by its content."""
     try:
         Image.open(path, formats=_FORMATS).close()
     except Image.DecompressionBombError:
@@ -39,14 +56,13 @@ def is_picture(path: Path) -> bool:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """uint8 H W 4: sRGB, and in the fourth plane how much each pixel counts, 255 where nothing says otherwise.
+    """uint8 H W 4: sRGB, and the weight of each pixel, 255 by default.
 
-    Raises Unusable for damage, too many pixels (told by the header, before anything is decoded), a mask of another
-    size, and one that leaves nothing.
+    Raises Unusable for damage, too many pixels (checked before decoding), a mask of another size, and an empty mask.
     """
-    pixels = _decoded(path)
+    pixels = _decode(path)
     if (mask := mask_beside(path)) is not None:
-        plane = _decoded(mask)[..., 0]
+        plane = _decode(mask)[..., 0]
         if plane.shape != pixels.shape[:2]:
             sizes = (f"{width}×{height}" for height, width in (plane.shape, pixels.shape[:2]))
             raise Unusable("its mask has another size", " instead of ".join(sizes))
@@ -56,12 +72,12 @@ def read_picture(path: Path) -> np.ndarray:
     return pixels
 
 
-def _decoded(path: Path) -> np.ndarray:
-    """uint8 H W 4, over mid-grey, with the transparency kept beside."""
+def _decode(path: Path) -> np.ndarray:
+    """uint8 H W 4 over mid-grey, with the transparency."""
     try:
         with Image.open(path, formats=_FORMATS) as picture:
             _check_size(picture.width, picture.height)
-            if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255 instead of scaling
+            if picture.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
                 scaled = np.asarray(picture).astype(np.uint32) >> 8
                 picture = Image.fromarray(scaled.astype(np.uint8))
             upright = ImageOps.exif_transpose(picture)
@@ -71,7 +87,7 @@ def _decoded(path: Path) -> np.ndarray:
         raise
     except Image.DecompressionBombError as error:
         raise Unusable("it has too many pixels", str(error)) from None
-    except Exception as error:  # on damaged files its decoders raise whatever they stumble over
+    except Exception as error:  # decoders of damaged files raise anything
         raise Unusable("it cannot be read as a picture", str(error)[:200]) from None
     grey = Image.new("RGBA", layer.size, (GREY, GREY, GREY, 255))
     pixels = np.array(Image.alpha_composite(grey, layer))
@@ -86,9 +102,9 @@ def _check_size(width: int, height: int) -> None:
 
 @dataclass(frozen=True)
 class MaskedCut(Cut):
-    """As `Cut`, of frames with a fourth plane, which is cut and resized like the picture and does not touch it.
+    """A `Cut` of frames with a fourth plane, which is cut and resized like the picture.
 
-    views: what each picture is seen as: as it is, and then moved and scaled, the same way every time.
+    views: number of views of each picture: as it is, then moved and scaled, the same way every time.
     """
 
     views: int = 1
@@ -102,27 +118,57 @@ class MaskedCut(Cut):
 
 
 class Pane:
-    """A picture uint8 H W 4, seen from elsewhere. Beyond its edges it goes on as they are, and counts for nothing."""
+    """A picture uint8 H W 4 seen from elsewhere. Its edges continue outwards with weight 0."""
 
-    def __init__(self, picture: np.ndarray):
+    def __init__(self, picture: np.ndarray) -> None:
         height, width = picture.shape[:2]
         self._size = np.array([width, height])
         around = ((height, height), (width, width))
         colours = np.pad(picture[..., :3], (*around, (0, 0)), mode="edge")
         self._planes = [Image.fromarray(plane) for plane in (colours, np.pad(picture[..., 3], around))]
 
-    def seen(self, aside: np.ndarray, scale: float) -> np.ndarray:
-        """uint8 H W 4. aside: by how much the middle of what is seen lies beside the picture's, in shares of its sides;
-        scale: how much larger it is seen. Nothing further than one picture's size beside it can be seen."""
+    def view(self, aside: np.ndarray, scale: float) -> np.ndarray:
+        """uint8 H W 4, the picture moved and scaled.
+
+        Args:
+            aside: how far the middle of the view lies from the picture's, in shares of its sides, within one picture's
+            size. scale: magnification.
+        """
         centre, half = self._size * (0.5 + aside) + self._size, self._size / scale / 2
         box = (*(centre - half), *(centre + half))
         return np.dstack([np.asarray(plane.resize(tuple(self._size), box=box)) for plane in self._planes])
 
 
 def _views(clip: np.ndarray, count: int) -> Iterator[np.ndarray]:
-    """A picture, a clip uint8 1 H W 4, as it is, and then as it is seen from elsewhere: `count` in all."""
+    """`count` views of a picture, a clip uint8 1 H W 4; the first is the picture itself."""
     yield clip
     pane = Pane(clip[0]) if count > 1 else None
     for number in range(1, count):
         rng = np.random.default_rng(number)
-        yield pane.seen(rng.uniform(-MOVED, MOVED, 2), rng.uniform(*SCALED))[None]
+        yield pane.view(rng.uniform(-MOVED, MOVED, 2), rng.uniform(*SCALED))[None]
+
+
+@dataclass(frozen=True)
+class MovedCut(MaskedCut):
+    """A picture → clips uint8 F H W 4 of `length` frames, one for each of the `ways`, `ROUNDS` times."""
+
+    length: int = 16
+    ways: tuple[str, ...] = tuple(WAYS)
+
+    def clips(self, frames: Iterator[np.ndarray]) -> list[np.ndarray]:
+        (picture,) = super().clips(frames)
+        return [
+            _move(picture[0], way, number * len(WAYS) + list(WAYS).index(way), self.length)
+            for number in range(ROUNDS)
+            for way in self.ways
+        ]
+
+
+def _move(picture: np.ndarray, way: str, seed: int, length: int) -> np.ndarray:
+    rng, pane = np.random.default_rng(seed), Pane(picture)
+    across, down, ratio = WAYS[way]
+    far = np.array([across, down]) * rng.uniform(*FAR)
+    middle = rng.uniform(-ASIDE, ASIDE, 2)
+    size = rng.uniform(*SIZES)
+    times = np.linspace(-0.5, 0.5, length)
+    return np.stack([pane.view(middle - far * time, size * ratio**time) for time in times])

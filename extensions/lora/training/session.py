@@ -1,4 +1,4 @@
-"""A training of an adapter from its start to the file: what is read, in which order, and what is told meanwhile."""
+"""A training of an adapter from its settings to the file."""
 
 from __future__ import annotations
 
@@ -13,24 +13,28 @@ from typing import Any
 import torch
 from torch import nn
 
-from extensions.lora.embeddings import known_words, spell
+from extensions.lora.embeddings import extend_vocabulary, spell
 from extensions.lora.files.export import save_kohya
 from extensions.lora.files.read import AdapterDeltas, targets_in, targets_of
-from extensions.lora.training.factors import Factors, parameters_of, without_factors
-from extensions.lora.training.losses import Lesson, MaskedSet
-from extensions.lora.training.media import encoded_media, moved_media
-from extensions.lora.training.memory import frames_a_step, free, needed
-from extensions.lora.training.moving import WAYS, MovedSet
-from extensions.lora.training.ordinary import Ordinary, ordinary_captions, ordinary_media, phrases_for
-from extensions.lora.training.presets import MOTION, Preset, preset_for
-from extensions.lora.training.samples import Sampler
-from extensions.lora.training.settings import Settings
-from extensions.lora.training.trigger import TriggerWord, needs_vector, ordinary_word
-from lavie.bundle import BASE, TEXT_ENCODER, VAE, Bundle
+from extensions.lora.training.factors import (
+    Factors,
+    TriggerWord,
+    count_parameters,
+    needs_vector,
+    ordinary_word,
+    without_factors,
+)
+from extensions.lora.training.losses import Lesson, MaskedSet, MovedSet
+from extensions.lora.training.media import encode_media, encode_moving
+from extensions.lora.training.memory import estimate_bytes, frames_a_step, free_bytes
+from extensions.lora.training.ordinary import Ordinary, Sampler, make_ordinary, ordinary_captions, phrases_for
+from extensions.lora.training.pictures import WAYS
+from extensions.lora.training.settings import MOTION, Preset, Settings, preset_for
+from lavie.bundle import BASE, Bundle
 from lavie.errors import TrainingError
 from lavie.events import Notice
+from lavie.manifest import TEXT_ENCODER, VAE, VELOCITY
 from lavie.residency import pick_device
-from lavie.sampling import VELOCITY
 from lavie.training.data.encoded import Encoded, Encoding, Reader
 from lavie.training.diffusion import step_generator
 from lavie.training.loop import CHECKPOINT, Plan, Visit, fit
@@ -40,8 +44,8 @@ from lavie.training.tuning.resuming import begin_work, check_work
 from lavie.training.tuning.session import SHORT_SEQUENCE, Samples
 
 
-def metadata(settings: Settings, preset: Preset, bundle: Bundle, captions: Sequence[str], steps: int) -> dict:
-    """As `export.save_kohya` takes it. steps: that are done. No time of day: a run says the same again."""
+def metadata(settings: Settings, preset: Preset, bundle: Bundle, captions: Sequence[str], steps: int) -> dict[str, Any]:
+    """The metadata for `export.save_kohya`. steps: that are done. There is no time of day, so runs are reproducible."""
     name = re.sub(r"\W+", "_", bundle.name.lower()).strip("_")
     prediction = bundle.defaults[BASE].prediction_type
     counts = Counter(captions)
@@ -78,18 +82,25 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Kept(Notice):
-    """A file of a step that can be used as it is."""
+    """A checkpoint's file, usable as an adapter."""
 
     step: int
     file: Path
 
 
 class LoraSession:
-    """One run. Making it checks what can be checked before anything is computed; `run` does the work."""
+    """One run. Its construction checks the settings; `run` does the work."""
 
-    def __init__(self, settings: Settings, read: Reader, stop: Callable[[int, int], bool] = lambda done, steps: False):
-        """read: a video's path → its frames. stop: asked behind each step, with those done and those there are: True
-        ends the run behind a checkpoint, without a file. Raises TrainingError, BundleError or DeviceError."""
+    def __init__(
+        self, settings: Settings, read: Reader, stop: Callable[[int, int], bool] = lambda done, steps: False
+    ) -> None:
+        """Args:
+            read: path of a video → frames.
+            stop: called after each step with the steps done and in all; True ends the run after a checkpoint, without a
+            file.
+
+        Raises TrainingError, BundleError or DeviceError.
+        """
         self.settings, self._read, self._stop = settings, read, stop
         check_work(settings.work, settings.resume)
         self.bundle = Bundle(settings.model)
@@ -104,23 +115,23 @@ class LoraSession:
             raise TrainingError(f"{folder} cannot be made ({error.strerror}): give another place") from None
 
     def run(self) -> Iterator[Any]:
-        """`Notice`, `Kept`, `Encoding`, `Progress` and `Samples` as they come; at the end the file is there.
+        """Train and write the file. Yields `Notice`, `Kept`, `Encoding`, `Progress` and `Samples`.
 
-        Raises TrainingError: there is nothing to learn from, the loss is no number, the disk is full.
+        Raises TrainingError if there is nothing to learn from, the loss is not finite, or the disk is full.
         """
         settings, steps = self.settings, self.settings.steps
         self._load()
         yield from begin_work(settings.work, settings.resume, settings.decides())
-        media = yield from encoded_media(settings, self.preset, self.bundle, self.vae, self._read)
+        media = yield from encode_media(settings, self.preset, self.bundle, self.vae, self._read)
         plan = self._plan(steps or self.preset.steps(len(media)))
         yield from self._announce(len(media), plan.steps)
         with ExitStack() as inside:
-            inside.enter_context(known_words(self._encoder, self.text_model, self._words))
+            inside.enter_context(extend_vocabulary(self._encoder, self.text_model, self._words))
             inside.enter_context(quick_attention() if self._is_short else nullcontext())
             lesson = self._lesson(media)
             if self.preset.moved:
-                lesson = replace(lesson, moved=(yield from self._moved(media)))
-            captions, begun = lesson.media.captions, self._begin_trigger(lesson)
+                lesson = replace(lesson, moved=(yield from self._moving_set(media)))
+            captions, begun = lesson.media.captions, self._start_trigger(lesson)
             is_fresh = not (settings.work / CHECKPOINT).exists()
             if self.trigger is not None and is_fresh:
                 yield Notice(f"“{settings.trigger}” begins as {f'“{begun}”' if begun else 'the mean of all words'}")
@@ -132,10 +143,10 @@ class LoraSession:
             done = yield from fit(self.trained, lesson.loss_at, plan, settings.work, visits=visits, stop=stop)
         if done < plan.steps:
             return
-        save_kohya(settings.output, self._changes(), self._about(captions, plan.steps))
+        save_kohya(settings.output, self._deltas(), self._about(captions, plan.steps))
 
     def _load(self) -> None:
-        """Networks on the device, frozen; and beside them what is trained."""
+        """Load the frozen networks and what is trained."""
         bundle, asked = self.bundle, self.settings
         network, self.text_model, self.vae = (
             bundle.load(component, torch.float32).to(self.device) for component in (BASE, TEXT_ENCODER, VAE)
@@ -150,11 +161,11 @@ class LoraSession:
         parts = {"factors": factors} | ({"trigger": self.trigger} if self.trigger is not None else {})
         self.trained = nn.ModuleDict(parts).to(self.device)
         self._words = self.trigger.words() if self.trigger is not None else {}
-        factors.hang(network)
+        factors.attach(network)
         self._sampler = Sampler(bundle, network, self.text_model, self._encoder, self._words)
 
     def _announce(self, media: int, steps: int) -> Iterator[Notice]:
-        """What will be done, what it needs, and what is doubtful about the trigger."""
+        """Say what will be done, what it needs, and what is doubtful about the trigger."""
         preset, asked = self.preset, self.settings
         if said := ordinary_word(self._encoder, asked.trigger):
             yield Notice(said)
@@ -164,22 +175,25 @@ class LoraSession:
         what = f"{preset.name}: {media} media, {steps} steps of {preset.batch}, rank {preset.rank}"
         yield Notice(f"{what}, {trained:,} numbers at {preset.learning_rate:g}, on {self.device}")
         frames = frames_a_step(self.bundle, preset)
-        bytes, there = needed(self.bundle, frames, trained, asked.gradient_checkpointing), free(self.device)
+        bytes, there = (
+            estimate_bytes(self.bundle, frames, trained, asked.gradient_checkpointing),
+            free_bytes(self.device),
+        )
         much = "" if bytes < there else ": close other programs, or give --gradient-checkpointing"
         yield Notice(f"needs about {bytes / GIB:.1f} GiB of memory, {there / GIB:.1f} are free{much}")
 
-    def _begin_trigger(self, lesson: Lesson) -> str | None:
-        """The phrase that the trigger begins as, the same whenever a run begins or is resumed."""
+    def _start_trigger(self, lesson: Lesson) -> str | None:
+        """The phrase that the trigger starts as, the same at each start and resumption."""
         if self.trigger is None:
             return None
         phrases = phrases_for(self.bundle, self.preset.name)
-        return self.trigger.begin_as(phrases, lambda: lesson.shown(step_generator(self.settings.seed, 0)))
+        return self.trigger.choose_start(phrases, lambda: lesson.media_loss(step_generator(self.settings.seed, 0)))
 
     def _ordinary(self) -> Generator[Notice, None, Ordinary]:
-        """The clips that must stay as they are."""
+        """The clips that must not change."""
         how = (self.settings.work, self.settings.seed, self.preset.ordinary)
         with without_factors(self.network):
-            return (yield from ordinary_media(self.bundle, self._sampler, self._tokens, *how))
+            return (yield from make_ordinary(self.bundle, self._sampler, self._tokens, *how))
 
     def _lesson(self, media: list[Encoded]) -> Lesson:
         frames = self.bundle.frames if self.preset.from_clips else 1
@@ -194,16 +208,16 @@ class LoraSession:
             self.preset,
             prediction,
             self.settings.seed,
-            # A GPU takes the parts of a loss as fast one after the other.
+            # A GPU gains nothing from running the parts in parallel.
             parameters=tuple(self.trained.parameters()) if self.device.type == "cpu" else (),
         )
 
-    def _moved(self, media: list[Encoded]) -> Generator[Encoding, None, MovedSet | None]:
-        """The pictures in motion; None where the bundle lists no word that says how."""
+    def _moving_set(self, media: list[Encoded]) -> Generator[Encoding, None, MovedSet | None]:
+        """The pictures in motion; None if the bundle lists no words for motion."""
         ways = [word for word in phrases_for(self.bundle, MOTION) if word in WAYS]
         if not ways:
             return None
-        found = yield from moved_media(media, self.settings, self.bundle, self.vae, self._read, ways)
+        found = yield from encode_moving(media, self.settings, self.bundle, self.vae, self._read, ways)
         return MovedSet(found, self._tokens, self.bundle.frames, ways, self.settings.trigger)
 
     def _tokens(self, captions: list[str]) -> torch.Tensor:
@@ -234,16 +248,16 @@ class LoraSession:
 
     def _visits(self, captions: list[str]) -> list[Visit]:
         asked = self.settings
-        visits = [Visit(asked.checkpoint_every, lambda step: self._keep(step, captions))]
+        visits = [Visit(asked.checkpoint_every, lambda step: self._write_checkpoint(step, captions))]
         return visits + ([Visit(asked.samples_every, self._samples)] if asked.samples_every else [])
 
-    def _keep(self, step: int, captions: list[str]) -> Kept:
-        """A file of this step that can be used as it is; the oldest go."""
+    def _write_checkpoint(self, step: int, captions: list[str]) -> Kept:
+        """Write a file of this step and delete the oldest ones."""
         folder = self.settings.work / "checkpoints"
         folder.mkdir(exist_ok=True)
         name = f"{self.settings.output.stem}-{step:06}.safetensors"
-        file = save_kohya(folder / name, self._changes(), self._about(captions, step))
-        for old in _kept(folder)[: -self.settings.keep]:
+        file = save_kohya(folder / name, self._deltas(), self._about(captions, step))
+        for old in _checkpoint_files(folder)[: -self.settings.keep]:
             old.unlink()
         return Kept(f"step {step} is in {file}", step, file)
 
@@ -252,27 +266,29 @@ class LoraSession:
         usual = (asked.caption, *ordinary_captions(self.bundle, 1, asked.seed))
         return Samples(step, [self._sampler.video(self.vae, prompt) for prompt in asked.prompts or usual])
 
-    def _changes(self) -> AdapterDeltas:
-        """What is trained as it is now, in float16 as files have it."""
+    def _deltas(self) -> AdapterDeltas:
+        """The trained deltas in float16, as in files."""
         words = self.trigger.words(torch.float32) if self.trigger is not None else {}
-        return AdapterDeltas(self.trained["factors"].changes(torch.float16), {}, words=words)
+        return AdapterDeltas(self.trained["factors"].deltas(torch.float16), {}, words=words)
 
-    def _about(self, captions: list[str], step: int) -> dict:
+    def _about(self, captions: list[str], step: int) -> dict[str, Any]:
         return metadata(self.settings, self.preset, self.bundle, captions, step)
 
 
 def memory_for(settings: Settings) -> tuple[int, int]:
-    """Bytes that a training will take at its peak, about, and bytes that are free; from the headers of the bundle's
-    files, nothing is loaded. Raises BundleError, DeviceError."""
+    """Estimated bytes of a training at its peak, and free bytes; reads only headers of the bundle's files.
+
+    Raises BundleError, DeviceError.
+    """
     bundle = Bundle(settings.model)
     preset = _preset(settings, bundle)
-    trained = parameters_of(targets_in(bundle).unet, preset)
-    needs = needed(bundle, frames_a_step(bundle, preset), trained, settings.gradient_checkpointing)
-    return needs, free(pick_device(settings.device))
+    trained = count_parameters(targets_in(bundle).unet, preset)
+    needs = estimate_bytes(bundle, frames_a_step(bundle, preset), trained, settings.gradient_checkpointing)
+    return needs, free_bytes(pick_device(settings.device))
 
 
 def _preset(settings: Settings, bundle: Bundle) -> Preset:
-    """The preset for this bundle's width, with what the settings say instead."""
+    """The preset for this bundle's width, with the settings' own values."""
     usual = preset_for(settings.preset, bundle.config(BASE)["block_out_channels"][0])
     rank = settings.rank or usual.rank
     rate, prior = settings.learning_rate, settings.prior
@@ -285,6 +301,6 @@ def _preset(settings: Settings, bundle: Bundle) -> Preset:
     )
 
 
-def _kept(folder: Path) -> list[Path]:
-    """The files of checkpoints, the oldest first."""
+def _checkpoint_files(folder: Path) -> list[Path]:
+    """The files of checkpoints, oldest first."""
     return sorted(folder.glob("*.safetensors"))

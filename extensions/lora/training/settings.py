@@ -1,28 +1,154 @@
-"""What a training of an adapter is asked to do: values and their limits. Needs no torch."""
+"""The settings and presets of a training: how a subject, a style or a motion is trained by default. Needs no torch.
+
+Sources: LaVie (arXiv 2309.15103, section 5.6: spatial layers alone), MotionDirector (arXiv 2310.08465, section 4),
+min-SNR (arXiv 2303.09556, section 3.4), the defaults of diffusers' and kohya-ss' trainers.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from extensions.lora.training.presets import NAMES
 from lavie.errors import TrainingError, short
 
+SUBJECT, STYLE, MOTION = NAMES = ("subject", "style", "motion")
+FULL_WIDTH = 320  # channels of the published base network's first level
+SMALL = 0.5  # of that width; narrower networks use the small variant
+_TEXT, _TIME = (".attn2.",), (".attn_temp.",)
+_ATTENTION = (".attn1.", *_TEXT)
+_MORE = (".ff.", ".proj_in", ".proj_out")
+_CONVOLUTIONS = (".conv1", ".conv2", ".conv_shortcut")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The defaults of a training.
+
+    Args:
+        layers: pieces of the names of the base network's layers that get factors.
+        rank, alpha: of each; their ratio scales a delta.
+        learning_rate: at the peak.
+        steps_a_medium: steps that each picture or clip adds, between `fewest` and `most`.
+        batch: media per step.
+        caption_dropout: share of emptied captions.
+        weight_decay: of the factors.
+        ema: decay of the factors' average, which is the result.
+        prior: weight of keeping ordinary captions unchanged (self-distillation); 0 is off.
+        ordinary: clips for the prior.
+        snr: γ of min-SNR weighting; None is off.
+        tilt: towards strong noise (`diffusion.noised`), which decides outlines.
+        debiased: add a loss on differences of frames (MotionDirector, eq. 7).
+        views: views of each picture, moved and scaled (`pictures.MaskedCut`).
+        moved: clips of moving pictures per step, if the model has words for motion (`pictures.MovedCut`).
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    rank: int
+    alpha: float
+    learning_rate: float
+    steps_a_medium: int
+    fewest: int
+    most: int
+    batch: int
+    caption_dropout: float = 0.05
+    weight_decay: float = 0.0
+    ema: float = 0.99
+    prior: float = 0.0
+    ordinary: int = 12
+    snr: float | None = None
+    tilt: float = 0.0
+    debiased: bool = False
+    views: int = 1
+    moved: int = 0
+
+    @property
+    def from_clips(self) -> bool:
+        return self.name == MOTION
+
+    def steps(self, media: int) -> int:
+        """The number of steps for `media` pictures or clips."""
+        return min(self.most, max(self.fewest, self.steps_a_medium * media))
+
+
+_FULL = {
+    SUBJECT: Preset(SUBJECT, _ATTENTION, 16, 16, 1e-4, 100, 400, 1500, batch=1, prior=0.2),
+    STYLE: Preset(STYLE, _ATTENTION + _MORE, 32, 16, 1e-4, 60, 1500, 3000, batch=1, caption_dropout=0.1, snr=5.0),
+    MOTION: Preset(MOTION, _TIME, 16, 16, 3e-4, 60, 150, 500, batch=1, debiased=True),
+}
+# Small networks have few channels, so convolutions are trained too, with the rates of a tenth of the width. They
+# memorise few pictures with their places, so they see each in many views and in motion. Where each frame reads its own
+# text (`text.embeddings`), motion is learned from text as much as over time.
+_FASTEST = {SUBJECT: 1e-2, STYLE: 3e-3, MOTION: 3e-3}
+_SMALL = {
+    SUBJECT: {
+        "layers": _ATTENTION + _MORE + _CONVOLUTIONS,
+        "rank": 8,
+        "learning_rate": 4e-4,
+        "fewest": 690,
+        "most": 690,
+        "batch": 4,
+        "weight_decay": 0.3,
+        "tilt": 0.5,
+        "prior": 1.1,
+        "ordinary": 32,
+        "views": 24,
+        "moved": 3,
+    },
+    STYLE: {"layers": _ATTENTION + _MORE + _CONVOLUTIONS, "fewest": 400, "most": 800, "batch": 8},
+    MOTION: {
+        "layers": _TIME + _TEXT,
+        "fewest": 650,
+        "most": 650,
+        "batch": 4,
+        "weight_decay": 0.3,
+        "prior": 1.0,
+        "ordinary": 32,
+    },
+}
+
+
+def preset_for(name: str, width: int) -> Preset:
+    """The preset for a base network whose first level has `width` channels.
+
+    Narrow networks get the small variant: the rank is at most a quarter of the width, and the rate grows with the
+    square of the missing width, up to `_FASTEST`. Raises TrainingError for an unknown name.
+    """
+    if name not in NAMES:
+        raise TrainingError(f"preset is {short(name)}: choose one of {', '.join(NAMES)}")
+    full = _FULL[name]
+    if width >= SMALL * FULL_WIDTH:
+        return full
+    small = replace(full, **_SMALL[name])
+    rank = min(small.rank, max(1, width // 4))
+    rate = min(_FASTEST[name], small.learning_rate * (FULL_WIDTH / width) ** 2)
+    return replace(small, rank=rank, alpha=rank, learning_rate=rate)
+
+
 MAX_RANK, MAX_STEPS, MAX_TRIGGER = 512, 100_000, 50
-_WORD = re.compile(r"[^\s<>:,()]+")  # what prompts and file names of every tool leave whole
+_WORD = re.compile(r"[^\s<>:,()]+")  # safe in prompts and file names of all tools
 
 
 @dataclass(frozen=True)
 class Settings:
-    """images: a folder, a zip, or several files. trigger: the word that shall call what is learned. preset: by name.
-    model: the bundle it is for. output: the file to write. work: checkpoints, latents, samples, logs.
+    """What a training shall do. None takes the preset's value.
 
-    steps, rank, learning_rate, prior: None for the preset's. samples_every: in steps, 0 is never; checkpoint_every: in
-    steps; keep: how many finished files of checkpoints stay. prompts: of the samples, () for usual ones. resume:
-    whether a checkpoint in `work` is gone on from. precision: `bf16`, `no`, or None for as launched.
+    Args:
+        images: a folder, a zip, or several files.
+        trigger: the word for what is learned.
+        preset: its name.
+        model: the bundle to train for.
+        output: the file to write.
+        work: folder of checkpoints, latents, samples and logs.
+        samples_every, checkpoint_every: in steps; 0 makes no samples.
+        keep: number of checkpoint files to keep.
+        prompts: of the samples; () for default ones.
+        resume: continue from a checkpoint in `work`.
+        precision: `bf16`, `no`, or None for as launched.
 
-    Raises TrainingError for a value that is none of these.
+    Raises TrainingError for other values.
     """
 
     images: tuple[Path, ...]
@@ -45,7 +171,7 @@ class Settings:
     precision: str | None = None
     device: str = "auto"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(bool(self.images), "no image is named: give a folder, a zip or files")
         wanted = f"give one word of at most {MAX_TRIGGER} characters, without <>:,()"
         fits = len(self.trigger) <= MAX_TRIGGER and bool(_WORD.fullmatch(self.trigger))
@@ -65,23 +191,23 @@ class Settings:
 
     @property
     def caption(self) -> str:
-        """What is said of media of which nothing is said."""
+        """The caption of media without one."""
         return usual_caption(self.trigger)
 
-    def decides(self) -> dict:
-        """What the bits of a run depend on, as plain values."""
+    def decides(self) -> dict[str, Any]:
+        """The values that decide the bits of a run."""
         names = ("trigger", "preset", "steps", "rank", "learning_rate", "prior", "seed", "precision")
         said = {name: getattr(self, name) for name in names}
         return said | {"images": [str(path) for path in self.images], "model": str(self.model)}
 
 
 def usual_caption(trigger: str) -> str:
-    """What is said of a medium of which nothing else is known."""
+    """The caption of a medium about which nothing else is known."""
     return f"a {trigger}"
 
 
 def names_trigger(caption: str, trigger: str) -> bool:
-    """Whether a caption holds the trigger, as a word of its own."""
+    """Whether a caption holds the trigger as a word."""
     return bool(re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", caption, re.IGNORECASE))
 
 

@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 
-from lavie.bundle import BASE, EXTENSION, INTERPOLATION, SUPER_RESOLUTION
-from lavie.key_frames import NEIGHBOURS
-from lavie.sampling import SAMPLE, VELOCITY
+from lavie.bundle import BASE, INTERPOLATION, SUPER_RESOLUTION
+from lavie.manifest import EXTENSION, NEIGHBOURS, SAMPLE, VELOCITY
 from lavie.training.nano import networks as nano
 from lavie.training.nano.data import picture_batches
 from lavie.training.world import BACKGROUNDS, COLOURS, MOTIONS, RADII, SHAPES

@@ -7,7 +7,8 @@ from diffusers import AutoencoderKL
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lavie.key_frames import NEIGHBOURS, beside_channels
+from lavie.key_frames import beside_channels
+from lavie.manifest import NEIGHBOURS
 from lavie.stages.super_resolution import SCALE
 from lavie.training.nano.start import start_as_resampling
 from lavie.unet import (

@@ -15,18 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from lavie.bundle import (
-    BASE,
-    EXTENSION,
-    INTERPOLATION,
-    SUPER_RESOLUTION,
-    TEXT_ENCODER,
-    UPSCALER_TEXT,
-    UPSCALER_VAE,
-    VAE,
-)
-from lavie.key_frames import NEIGHBOURS, interpolated_frames
-from lavie.sampling import SAMPLE, VELOCITY
+from lavie.bundle import BASE, INTERPOLATION, SUPER_RESOLUTION
+from lavie.key_frames import interpolated_frames
+from lavie.manifest import EXTENSION, NEIGHBOURS, SAMPLE, TEXT_ENCODER, UPSCALER_TEXT, UPSCALER_VAE, VAE, VELOCITY
 from lavie.stages.super_resolution import SCALE
 from lavie.training.assemble import write_bundle
 from lavie.training.diffusion import extension_loss, interpolation_loss, joint_loss, still_loss, super_resolution_loss

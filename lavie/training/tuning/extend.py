@@ -6,9 +6,9 @@ from collections.abc import Generator
 
 from torch import Tensor, nn
 
-from lavie.bundle import EXTENSION, StageDefaults
 from lavie.events import Step
 from lavie.latents import Latents
+from lavie.manifest import EXTENSION, StageDefaults
 from lavie.request import Sampling
 from lavie.sampling import Guided
 from lavie.stages.windowed import denoise_windows

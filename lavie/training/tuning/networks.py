@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from lavie.bundle import BASE, CLASSES, EXTENSION, INTERPOLATION, SUPER_RESOLUTION, Bundle
+from lavie.bundle import BASE, CLASSES, INTERPOLATION, SUPER_RESOLUTION, Bundle
 from lavie.errors import TrainingError
-from lavie.key_frames import NEAREST, beside_channels
+from lavie.key_frames import beside_channels
+from lavie.manifest import EXTENSION, NEAREST
 from lavie.training.nano.networks import inherit, start_time_at_zero
 from lavie.training.tuning.settings import FROM_BUNDLE, FROM_LAYOUT
 from lavie.unet import VideoUNet

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
-from lavie.bundle import EXTENSION, MANIFEST, VAE, Bundle
+from lavie.bundle import Bundle
 from lavie.errors import TrainingError
 from lavie.events import Notice
+from lavie.manifest import EXTENSION, MANIFEST, VAE
 from lavie.residency import pick_device
 from lavie.training.assemble import check_output, write_changed
 from lavie.training.data.cuts import Cut

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lavie.bundle import EXTENSION
 from lavie.errors import TrainingError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
 from lavie.key_frames import RATE
+from lavie.manifest import EXTENSION
 
 KINDS = (BASE, INTERPOLATION, SUPER_RESOLUTION, EXTENSION)
 JOINT, CONCAT, VIDEO_ONLY, STILLS = MODES = ("joint", "concat", "video-only", "stills")

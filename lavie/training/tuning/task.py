@@ -11,10 +11,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lavie import vae as vae_module
-from lavie.bundle import BASE, EXTENSION, INTERPOLATION, MANIFEST, SUPER_RESOLUTION, UPSCALER_VAE, VAE, Bundle
+from lavie.bundle import BASE, INTERPOLATION, SUPER_RESOLUTION, Bundle
 from lavie.errors import TrainingError
 from lavie.key_frames import RATE
 from lavie.latents import Whole, whole
+from lavie.manifest import EXTENSION, MANIFEST, UPSCALER_VAE, VAE
 from lavie.stages.base import sample_base
 from lavie.stages.interpolation import interpolate
 from lavie.stages.super_resolution import SCALE, super_resolve

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from app.gallery import Gallery, NewClip
-from app.gallery.clips import insert
+from app.gallery import Gallery
+from app.gallery.gallery import insert
 from app.media import write_mp4
 from app.recipes.recipe import Recipe
 from app.storage.database import Database
@@ -41,11 +41,12 @@ class Shelf:
         recipe = Recipe(Request(prompt, seed=seed, **values), "nano", WEIGHTS, frame_hash="ab" * 32)
         # The seed in the picture, so that no two files are the same.
         video = Video(np.full((2, 16, 16, 3), seed % 200, np.uint8), 8.0)
-        write_mp4(path, video, recipe.to_json())
-        return NewClip(clip_id, path, recipe, parent, 16, 16, 2, 8.0, 1.5, "ab" * 32, adapters or {})
+        write_mp4(path, video.frames, video.fps, recipe.to_json())
+        facts = {"frames": 2, "width": 16, "height": 16, "fps": 8.0, "seconds": 1.5, "parent": parent}
+        return {"clip_id": clip_id, "path": path, "recipe": recipe, **facts, "adapters": adapters or {}}
 
     def add(self, clip_id="a", prompt="a red star", **values):
-        return self.gallery.add(self.new(clip_id, prompt, **values))
+        return self.gallery.add(**self.new(clip_id, prompt, **values))
 
     def names(self):
         """The files among the clips."""

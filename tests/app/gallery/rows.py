@@ -1,6 +1,6 @@
 """Rows of clips without files: what a search sees."""
 
-from app.gallery.clips import row_of
+from app.gallery.gallery import row_of
 from app.gallery.sidecar import Sidecar
 from app.recipes.recipe import Recipe
 from lavie.request import Request

@@ -6,8 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from app.gallery import NewClip, Query
+from app.gallery import Gallery, Query
+from app.gallery.lineage import find_parents
+from app.gallery.search import count_tags, count_values, find_clips
 from app.gallery.sidecar import read_sidecar
+from app.gallery.trash import move_to_trash, restore
 from app.recipes.recipe import Recipe
 from lavie.errors import RequestError, StorageError
 from lavie.request import Interpolation, Request
@@ -17,13 +20,13 @@ NAMES = ['quote\'s and "doubles"', "emoji 🌟👍🏽", "مرحبا بالعا�
 
 def test_a_clip_has_what_it_was_made_with_and_what_its_file_is(shelf):
     new = shelf.new("a", "a red star", 7, interpolation=Interpolation(), parent="gone", adapters={"cd" * 32: 0.5})
-    clip = shelf.gallery.add(new)
-    content = new.path.read_bytes()
+    clip = shelf.gallery.add(**new)
+    content = new["path"].read_bytes()
     assert clip == shelf.gallery.get("a")
     assert (clip.prompt, clip.seed, clip.model, clip.stages) == ("a red star", 7, "nano", "base+interpolation")
     assert (clip.bytes, clip.file_hash) == (len(content), hashlib.sha256(content).hexdigest())
-    assert (clip.path, clip.duration, clip.seconds, clip.parent) == (new.path, 0.25, 1.5, "gone")
-    assert (clip.adapters, clip.recipe) == ({"cd" * 32: 0.5}, new.recipe)
+    assert (clip.path, clip.duration, clip.seconds, clip.parent) == (new["path"], 0.25, 1.5, "gone")
+    assert (clip.adapters, clip.recipe) == ({"cd" * 32: 0.5}, new["recipe"])
     assert clip.created.endswith("+00:00") and clip.trashed is None and clip.missing is None
     json.dumps(clip.to_dict())
 
@@ -43,22 +46,22 @@ def test_the_same_id_is_the_same_clip(shelf):
     shelf.gallery.rate("a", 4)
     shelf.gallery.tag("a", "keep")
     again = shelf.add("a", prompt="a blue star", seed=9)
-    assert shelf.gallery.page(Query()).total == 1
+    assert find_clips(shelf.gallery, Query()).total == 1
     assert (again.rating, again.tags, again.created) == (4, ("keep",), first.created)
     assert (again.prompt, again.seed) == ("a blue star", 9) and again.file_hash != first.file_hash
-    assert shelf.gallery.page(Query(text="blue keep")).total == 1
-    assert shelf.gallery.page(Query(text="red")).total == 0
+    assert find_clips(shelf.gallery, Query(text="blue keep")).total == 1
+    assert find_clips(shelf.gallery, Query(text="red")).total == 0
 
 
 def test_a_clip_is_part_of_the_transaction_it_is_added_in(shelf):
     new = shelf.new("a")
     with pytest.raises(ZeroDivisionError), shelf.database.write() as connection:
-        shelf.gallery.add(new)
+        shelf.gallery.add(**new)
         connection.execute("UPDATE settings SET value = 1")
         raise ZeroDivisionError
     assert shelf.gallery.get("a") is None
     with shelf.database.write():
-        shelf.gallery.add(new)
+        shelf.gallery.add(**new)
     assert shelf.gallery.get("a") is not None
 
 
@@ -66,23 +69,23 @@ def test_a_clip_is_part_of_the_transaction_it_is_added_in(shelf):
 def test_an_id_that_is_no_name_of_a_file_is_refused(shelf, clip_id):
     new = shelf.new("a")
     with pytest.raises(RequestError, match="none of ours"):
-        replace(new, id=clip_id)
+        shelf.gallery.add(**{**new, "clip_id": clip_id})
 
 
 def test_a_recipe_without_a_seed_and_a_file_that_is_not_there_are_refused(shelf):
     new = shelf.new("a")
     with pytest.raises(RequestError, match="has no seed"):
-        replace(new, recipe=Recipe(Request("x"), "nano"))
-    new.path.unlink()
+        shelf.gallery.add(**{**new, "recipe": Recipe(Request("x"), "nano")})
+    new["path"].unlink()
     with pytest.raises(StorageError, match=r"a\.mp4 cannot be read"):
-        shelf.gallery.add(new)
+        shelf.gallery.add(**new)
     assert shelf.gallery.get("a") is None
 
 
 def test_clips_that_differ_in_the_seed_alone_share_a_stack(shelf):
     def stack(**values):
         new = shelf.new("x", **values)
-        return shelf.gallery.add(NewClip(**{**vars(new), **changed})).stack
+        return shelf.gallery.add(**{**new, **changed}).stack
 
     changed = {}
     first = stack(seed=1)
@@ -90,7 +93,7 @@ def test_clips_that_differ_in_the_seed_alone_share_a_stack(shelf):
     assert stack(prompt="a blue star") != first and stack(fps=9.0) != first
     changed = {"adapters": {"cd" * 32: 1.0}}
     assert stack() != first
-    recipe = shelf.new("x").recipe
+    recipe = shelf.new("x")["recipe"]
     changed = {"recipe": replace(recipe, model="official")}
     assert stack() != first
     changed = {"recipe": replace(recipe, provenance={"weights": {"base": "ef" * 32}})}
@@ -106,7 +109,7 @@ def test_the_sidecar_says_what_the_row_says(shelf):
     gallery.rate("a", 5)
     gallery.favourite("a")
     gallery.note("a", "first line\nsecond ★")
-    gallery.delete("a")
+    move_to_trash(gallery, "a")
     clip, sidecar = gallery.get("a"), read_sidecar(shelf.clips / "a.json")
     for name in ("id", "parent", "tags", "rating", "favourite", "notes", "created", "trashed", "file_hash", "adapters"):
         assert getattr(sidecar, name) == getattr(clip, name), name
@@ -136,13 +139,13 @@ def test_tags_come_and_go(shelf):
     gallery.tag("a", "  for   the film ", "keep", "keep")
     gallery.tag("b", "keep")
     assert gallery.get("a").tags == ("for the film", "keep")
-    assert gallery.tags() == {"keep": 2, "for the film": 1}
+    assert count_tags(gallery) == {"keep": 2, "for the film": 1}
     assert gallery.untag("a", "keep", "unknown").tags == ("for the film",)
-    gallery.delete("a")
-    assert gallery.tags() == {"keep": 1}
-    assert gallery.choices("model") == {"nano": 1} and gallery.choices("stages") == {"base": 1}
+    move_to_trash(gallery, "a")
+    assert count_tags(gallery) == {"keep": 1}
+    assert count_values(gallery, "model") == {"nano": 1} and count_values(gallery, "stages") == {"base": 1}
     with pytest.raises(RequestError, match="choose model"):
-        gallery.choices("seed; DROP TABLE clips")
+        count_values(gallery, "seed; DROP TABLE clips")
 
 
 @pytest.mark.parametrize(
@@ -179,22 +182,22 @@ def test_long_notes_and_any_name_are_kept(shelf):
     assert shelf.gallery.get("a").notes == notes
     for name in NAMES:
         shelf.gallery.tag("a", name)
-        assert shelf.gallery.page(Query(tags=(name,))).total == 1, name
-    assert set(shelf.gallery.tags()) == set(NAMES)
+        assert find_clips(shelf.gallery, Query(tags=(name,))).total == 1, name
+    assert set(count_tags(shelf.gallery)) == set(NAMES)
 
 
 def test_an_unknown_id_is_named(gallery):
     assert gallery.get("nobody") is None and gallery.get("../x") is None
-    for command in (gallery.delete, gallery.restore, gallery.favourite, gallery.parents, lambda x: gallery.rate(x, 1)):
+    for command in (move_to_trash, restore, Gallery.favourite, find_parents, lambda gallery, id: gallery.rate(id, 1)):
         with pytest.raises(RequestError, match="no clip 'nobody'"):
-            command("nobody")
+            command(gallery, "nobody")
 
 
 def test_clips_of_one_moment_are_all_kept_in_order(shelf, monkeypatch):
-    monkeypatch.setattr("app.gallery.clips.now", lambda: "2026-01-01T00:00:00.000000+00:00")
+    monkeypatch.setattr("app.gallery.gallery.now", lambda: "2026-01-01T00:00:00.000000+00:00")
     for seed, clip_id in enumerate("abcd"):
         shelf.add(clip_id, seed=seed)
-    assert [clip.id for clip in shelf.gallery.page(Query(sort="oldest")).clips] == list("abcd")
+    assert [clip.id for clip in find_clips(shelf.gallery, Query(sort="oldest")).clips] == list("abcd")
     assert shelf.gallery.get("d").created == "2026-01-01T00:00:00.000003+00:00"
 
 

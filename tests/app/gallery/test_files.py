@@ -8,8 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from app.gallery import Query, put_aside_if_damaged
+from app.gallery import Query
+from app.gallery.rebuild import put_aside_if_damaged, rebuild
+from app.gallery.search import find_clips
 from app.gallery.sidecar import Sidecar, read_sidecar
+from app.gallery.trash import move_to_trash
 from app.storage.folder_lock import Ownership
 from lavie.errors import RequestError, StorageError
 from tests.app.gallery.videos import described, video
@@ -21,20 +24,20 @@ def test_a_lost_database_loses_nothing(shelf, tmp_path):
     shelf.add("c", seed=3, path=tmp_path / "elsewhere" / "c.mp4")
     shelf.add("d", seed=4)
     before = described(shelf)
-    shelf.gallery.delete("b")
+    move_to_trash(shelf.gallery, "b")
     (shelf.clips / "d.mp4").unlink()
     (shelf.clips / "deep").mkdir()
     os.replace(shelf.clips / "a.mp4", shelf.clips / "deep" / "x.mp4")
     clips = {clip_id: shelf.gallery.get(clip_id) for clip_id in "abcd"}
     shelf.lose_database()
-    rebuilt = shelf.gallery.rebuild()
+    rebuilt = rebuild(shelf.gallery)
     assert (sorted(rebuilt.found), rebuilt.kept, rebuilt.skipped) == (list("abcd"), 0, ())
     assert shelf.gallery.get("a") == replace(before, path=shelf.clips / "deep" / "x.mp4")
     assert shelf.gallery.get("b") == clips["b"] and clips["b"].trashed
     assert shelf.gallery.get("c") == clips["c"]
     assert shelf.gallery.get("d").missing and replace(shelf.gallery.get("d"), missing=None) == clips["d"]
-    assert shelf.gallery.page(Query(text="日本 end")).total == 1
-    again = shelf.gallery.rebuild()
+    assert find_clips(shelf.gallery, Query(text="日本 end")).total == 1
+    again = rebuild(shelf.gallery)
     assert (again.found, again.kept, again.skipped) == ((), 4, ())
 
 
@@ -45,7 +48,7 @@ def test_files_without_sidecars_are_read_themselves(shelf):
     shelf.add("b", seed=6)
     (shelf.clips / "b.json").unlink()
     shelf.lose_database()
-    rebuilt = shelf.gallery.rebuild()
+    rebuilt = rebuild(shelf.gallery)
     assert len(rebuilt.found) == 2 and "b" in rebuilt.found
     (other,) = set(rebuilt.found) - {"b"}
     clip = shelf.gallery.get(other)
@@ -60,7 +63,7 @@ def test_what_the_database_knows_stays(shelf):
     text = (shelf.clips / "a.json").read_text()
     shelf.gallery.rate("a", 5)
     (shelf.clips / "a.json").write_text(text)  # an old one, copied back
-    assert shelf.gallery.rebuild().kept == 1
+    assert rebuild(shelf.gallery).kept == 1
     assert shelf.gallery.get("a").rating == 5
 
 
@@ -71,7 +74,7 @@ def test_a_copy_is_no_second_clip_and_links_are_not_followed(shelf, tmp_path):
     (shelf.clips / "link.mp4").symlink_to(tmp_path / "outside.mp4")
     (shelf.clips / "linked").symlink_to(tmp_path)
     (shelf.clips / ".hidden.mp4").write_bytes(b"half")
-    rebuilt = shelf.gallery.rebuild()
+    rebuilt = rebuild(shelf.gallery)
     assert rebuilt.found == () and [(path.name, reason) for path, reason in rebuilt.skipped] == [
         ("copy.mp4", "it is a copy of a clip that the gallery has")
     ]
@@ -115,7 +118,7 @@ def test_hostile_recipes_are_skipped_with_a_reason(shelf):
         video(shelf.clips / f"{name}.mp4", text, level)
     (shelf.clips / "broken.mp4").write_bytes(b"no video")
     (shelf.clips / "empty.mp4").write_bytes(b"")
-    rebuilt = shelf.gallery.rebuild()
+    rebuilt = rebuild(shelf.gallery)
     reasons = {path.stem: reason for path, reason in rebuilt.skipped}
     assert rebuilt.found == () and set(reasons) == {*texts, "broken", "empty"}
     assert reasons["none"] == "it carries no recipe" and "more than" in reasons["large"]
@@ -153,7 +156,7 @@ def test_hostile_sidecars_are_skipped_and_their_clips_kept(shelf):
         (shelf.clips / f"{name}.json").write_text(text)
     (shelf.clips / "bytes.json").write_bytes(b"\xff\xfe")
     (shelf.clips / "link.json").symlink_to(shelf.clips / "a.json")
-    rebuilt = shelf.gallery.rebuild()
+    rebuilt = rebuild(shelf.gallery)
     assert rebuilt.found == ("a",)
     assert {path.stem for path, _ in rebuilt.skipped} == {*contents, "bytes", "link"}
 
@@ -162,7 +165,7 @@ def test_a_damaged_sidecar_is_kept_aside_and_the_clip_keeps_its_id(shelf):
     shelf.add("a")
     shelf.lose_database()
     (shelf.clips / "a.json").write_text('{"half')
-    assert shelf.gallery.rebuild().found == ("a",)
+    assert rebuild(shelf.gallery).found == ("a",)
     assert shelf.names() == ["a.damaged", "a.json", "a.mp4"]
     assert (shelf.clips / "a.damaged").read_text() == '{"half'
 
@@ -188,7 +191,7 @@ def test_a_damaged_database_is_put_aside_whole(shelf):
     assert aside.read_bytes() == b"no database" * 1_000 and not database.exists()
     assert aside.with_name(f"{aside.name}-wal").exists() or not (shelf.folder / "studio.db-wal").exists()
     shelf.open()
-    assert shelf.gallery.rebuild().found == ("a",)
+    assert rebuild(shelf.gallery).found == ("a",)
     assert put_aside_if_damaged(shelf.folder) is None
 
 
@@ -213,7 +216,7 @@ def test_a_damaged_database_stays_while_another_process_works_on_the_folder(shel
 def test_a_whole_database_is_rebuilt_beside_its_owner(shelf, owner):
     shelf.add("a")
     owner(shelf.folder)
-    assert put_aside_if_damaged(shelf.folder) is None and shelf.gallery.rebuild().kept == 1
+    assert put_aside_if_damaged(shelf.folder) is None and rebuild(shelf.gallery).kept == 1
 
 
 def test_a_read_only_gallery_shows_and_refuses(shelf):
@@ -223,7 +226,7 @@ def test_a_read_only_gallery_shows_and_refuses(shelf):
     shelf.add("a")
     database = Database(shelf.folder, read_only=True)
     gallery = Gallery(database, shelf.folder)
-    assert gallery.page(Query(text="star")).total == 1
+    assert find_clips(gallery, Query(text="star")).total == 1
     with pytest.raises(StorageError, match="reading only"):
         gallery.rate("a", 3)
     database.close()
@@ -237,7 +240,7 @@ def test_threads_change_one_clip_together(shelf):
         try:
             for step in range(4):
                 shelf.gallery.tag("a", f"{number}-{step}")
-                shelf.gallery.page(Query(text="star"))
+                find_clips(shelf.gallery, Query(text="star"))
         except Exception as error:
             errors.append(error)
         finally:

@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 
 from app.gallery import SORTS, Query
-from app.gallery.values import age_of
+from app.gallery.clip import age_of
+from app.gallery.search import find_clips
+from app.gallery.trash import move_to_trash
 from lavie.errors import RequestError
 
 COLOURS = ("red", "green", "blue", "white")
@@ -90,10 +92,10 @@ def expected(everything, query):
 
 
 def pages(gallery, query, limit):
-    page = gallery.page(query, limit=limit)
+    page = find_clips(gallery, query, limit=limit)
     found = [page]
     while page.next is not None:
-        page = gallery.page(query, page.next, limit)
+        page = find_clips(gallery, query, page.next, limit)
         found.append(page)
     return found
 
@@ -103,7 +105,10 @@ def test_what_a_look_at_every_clip_gives(fill, monkeypatch, many, glance):
     monkeypatch.setattr("app.gallery.search._MANY", many)
     monkeypatch.setattr("app.gallery.search._GLANCE", glance)
     gallery = fill(*clips(random.Random(many + glance)))
-    everything = (*gallery.page(Query(), limit=1000).clips, *gallery.trash(limit=1000).clips)
+    everything = (
+        *find_clips(gallery, Query(), limit=1000).clips,
+        *find_clips(gallery, Query(trashed=True), limit=1000).clips,
+    )
     for sort in SORTS[:-1]:
         for text in TEXTS:
             for values in FILTERS:
@@ -143,9 +148,9 @@ def test_what_comes_meanwhile_does_not_shift_the_stacks(fill, monkeypatch):
     monkeypatch.setattr("app.gallery.search._MANY", 2)
     gallery = fill(*({"prompt": f"star {number // 2}"} for number in range(12)))
     query = Query(text="star", stacked=True)
-    first = gallery.page(query, limit=2)
-    gallery.delete("c11")
-    second = gallery.page(query, first.next, limit=9)
+    first = find_clips(gallery, query, limit=2)
+    move_to_trash(gallery, "c11")
+    second = find_clips(gallery, query, first.next, limit=9)
     assert [clip.id for clip in first.clips] == ["c11", "c9"]
     assert [(clip.id, clip.count) for clip in second.clips] == [("c7", 2), ("c5", 2), ("c3", 2), ("c1", 2)]
 
@@ -154,4 +159,4 @@ def test_only_stacks_of_a_text_may_be_uncounted(fill):
     gallery = fill({"prompt": "a red star"})
     for query in (Query(), Query(text="star"), Query(stacked=True), Query(stacked=True, text="star", sort="relevance")):
         with pytest.raises(RequestError, match="after is"):
-            gallery.page(query, f'["{query.sort}", 0, 1, null]')
+            find_clips(gallery, query, f'["{query.sort}", 0, 1, null]')

@@ -5,7 +5,8 @@ import itertools
 import pytest
 
 from app.gallery import SORTS, Query
-from app.gallery.clips import insert
+from app.gallery.gallery import insert
+from app.gallery.search import delete_search, find_clips, list_searches, save_search
 from app.gallery.words import index_text, match_expression
 from lavie.errors import RequestError
 from lavie.request import Interpolation
@@ -48,7 +49,7 @@ HOSTILE = [
 
 
 def found(gallery, **query):
-    return [int(clip.id[1:]) for clip in gallery.page(Query(**query), limit=100).clips]
+    return [int(clip.id[1:]) for clip in find_clips(gallery, Query(**query), limit=100).clips]
 
 
 def test_every_filter(fill):
@@ -124,10 +125,10 @@ def test_no_text_is_a_command(fill):
     gallery = fill({"prompt": "a red star"}, {"prompt": "another"})
     for text in HOSTILE:
         for query in (Query(text=text), Query(text=text, sort="relevance"), Query(text=text, stacked=True)):
-            page = gallery.page(query)
+            page = find_clips(gallery, query)
             assert len(page.clips) == page.total <= 2, text[:50]
-        gallery.save_search("s", query)
-        assert gallery.searches() == {"s": query}, text[:50]
+        save_search(gallery, "s", query)
+        assert list_searches(gallery) == {"s": query}, text[:50]
 
 
 def test_words_beyond_the_limit_are_not_looked_for():
@@ -159,11 +160,11 @@ def test_pages_join_without_a_gap_or_an_overlap(fill):
     gallery = fill(*({"prompt": prompts[n * n % 6], "rating": n % 4, "frames": 4 + n % 2} for n in range(40)))
     for sort, text, stacked in itertools.product(SORTS, ("", "star", "star -blue"), (False, True)):
         query = Query(text=text, sort=sort, stacked=stacked)
-        whole = gallery.page(query, limit=1000)
+        whole = find_clips(gallery, query, limit=1000)
         assert whole.total == len(whole.clips) >= 2 and whole.next is None, query
         pages, after = [], None
         while not pages or after is not None:
-            page = gallery.page(query, after, limit=2)
+            page = find_clips(gallery, query, after, limit=2)
             assert page.total == whole.total, query
             pages += page.clips
             after = page.next
@@ -173,29 +174,29 @@ def test_pages_join_without_a_gap_or_an_overlap(fill):
 
 def test_what_comes_or_goes_meanwhile_does_not_shift_the_pages(fill):
     gallery = fill(*({} for _ in range(10)))
-    first = gallery.page(Query(), limit=5)
-    with gallery._store.database.write() as connection:
+    first = find_clips(gallery, Query(), limit=5)
+    with gallery.database.write() as connection:
         connection.execute("DELETE FROM clips WHERE id = 'c7'")
         insert(connection, [row(10)])
-    second = gallery.page(Query(), first.next, limit=5)
+    second = find_clips(gallery, Query(), first.next, limit=5)
     assert [clip.id for clip in second.clips] == ["c4", "c3", "c2", "c1", "c0"] and second.next is None
 
 
 def test_a_stack_shows_its_best_clip_and_how_many_it_has(fill):
     gallery = fill({"rating": 4}, {"prompt": "a blue star"}, {"rating": 1}, {"trashed": "2026-01-01"}, {})
-    page = gallery.page(Query(stacked=True))
+    page = find_clips(gallery, Query(stacked=True))
     assert [(clip.id, clip.count) for clip in page.clips] == [("c0", 3), ("c1", 1)] and page.total == 2
-    page = gallery.page(Query(stacked=True, min_rating=2))
+    page = find_clips(gallery, Query(stacked=True, min_rating=2))
     assert [(clip.id, clip.count) for clip in page.clips] == [("c0", 1)]
-    page = gallery.page(Query(stacked=True, text="red", sort="relevance"))
+    page = find_clips(gallery, Query(stacked=True, text="red", sort="relevance"))
     assert [(clip.id, clip.count) for clip in page.clips] == [("c0", 3)] and page.total == 1
 
 
 def test_a_word_that_too_many_have_comes_by_age(fill, monkeypatch):
     monkeypatch.setattr("app.gallery.search._FEW", 2)
     gallery = fill({"prompt": "star"}, {"prompt": "star star"}, {"prompt": "a star far away"})
-    first = gallery.page(Query(text="star", sort="relevance"), limit=2)
-    rest = gallery.page(Query(text="star", sort="relevance"), first.next, limit=2)
+    first = find_clips(gallery, Query(text="star", sort="relevance"), limit=2)
+    rest = find_clips(gallery, Query(text="star", sort="relevance"), first.next, limit=2)
     assert [clip.id for clip in (*first.clips, *rest.clips)] == ["c2", "c1", "c0"]
 
 
@@ -206,10 +207,10 @@ def test_a_place_that_no_page_gave_is_refused(fill):
     places += [f'["newest", 0, {10**30}, 1]', '[["newest"], 0, 1, 1]', '["relevance", 0, 1, 1]', '["newest", 0, 1, {}]']
     for after in places:
         with pytest.raises(RequestError, match="after is"):
-            gallery.page(Query(), after)
+            find_clips(gallery, Query(), after)
     for limit in (0, -1, 1001, 2.5, True, "9"):
         with pytest.raises(RequestError, match="limit is"):
-            gallery.page(Query(), limit=limit)
+            find_clips(gallery, Query(), limit=limit)
 
 
 def test_queries_survive_json():
@@ -232,13 +233,13 @@ def test_what_is_no_query_is_refused(text):
 
 def test_saved_searches(fill):
     gallery = fill({})
-    gallery.save_search("b ★", Query(text="x"))
-    gallery.save_search("a", Query(min_rating=3, tags=("k",)))
-    gallery.save_search("b ★", Query(text="y"))
-    assert gallery.searches() == {"a": Query(min_rating=3, tags=("k",)), "b ★": Query(text="y")}
-    gallery.delete_search("a")
-    assert list(gallery.searches()) == ["b ★"]
+    save_search(gallery, "b ★", Query(text="x"))
+    save_search(gallery, "a", Query(min_rating=3, tags=("k",)))
+    save_search(gallery, "b ★", Query(text="y"))
+    assert list_searches(gallery) == {"a": Query(min_rating=3, tags=("k",)), "b ★": Query(text="y")}
+    delete_search(gallery, "a")
+    assert list(list_searches(gallery)) == ["b ★"]
     with pytest.raises(RequestError, match="no saved search 'a'"):
-        gallery.delete_search("a")
+        delete_search(gallery, "a")
     with pytest.raises(RequestError, match="is empty"):
-        gallery.save_search(" ", Query())
+        save_search(gallery, " ", Query())

@@ -3,12 +3,11 @@
 import numpy as np
 
 from app.media import write_mp4
-from lavie.video import Video
 
 
 def video(path, comment, level=1):
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_mp4(path, Video(np.full((2, 16, 16, 3), level, np.uint8), 8.0), comment)
+    write_mp4(path, np.full((2, 16, 16, 3), level, np.uint8), 8.0, comment)
 
 
 def described(shelf, clip_id="a"):

@@ -1,6 +1,7 @@
 import pytest
 
 from app.queue.queue import JobQueue
+from app.queue.worker_side import WorkerQueue
 from app.storage.database import Database
 
 
@@ -12,3 +13,8 @@ def database(tmp_path):
 @pytest.fixture
 def jobs(database):
     return JobQueue(database)
+
+
+@pytest.fixture
+def work(database):
+    return WorkerQueue(database)

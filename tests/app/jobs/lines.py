@@ -1,7 +1,8 @@
 """Jobs to fill a queue with, and what a test asks of it."""
 
-from app.queue.job import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, RUNNING
 from app.queue.queue import JobQueue
+from app.queue.worker_side import WorkerQueue
+from app.recipes.job_row import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, RUNNING
 from app.recipes.recipe import Job
 from app.storage.database import Database
 from lavie.request import Request
@@ -22,13 +23,14 @@ def line(jobs: JobQueue) -> str:
 
 def bring(jobs: JobQueue, job_id: str, state: str) -> None:
     """A queued job to a state, by the ways that there are."""
+    work = WorkerQueue(jobs._database)
     if state in (RUNNING, DONE, FAILED, INTERRUPTED):
-        assert jobs.take(job_id).id == job_id
+        assert work.take(job_id).id == job_id
     if state in (DONE, FAILED, INTERRUPTED, PAUSED, CANCELLED):
         {
-            DONE: lambda: jobs.finish(job_id),
-            FAILED: lambda: jobs.fail(job_id, "it broke"),
-            INTERRUPTED: lambda: jobs.recover("ask"),
+            DONE: lambda: work.finish(job_id),
+            FAILED: lambda: work.fail(job_id, "it broke"),
+            INTERRUPTED: lambda: work.recover("ask"),
             PAUSED: lambda: jobs.pause(job_id),
             CANCELLED: lambda: jobs.cancel(job_id),
         }[state]()

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from app.queue.job import CANCELLED, CLOSED, DONE, FAILED, INTERRUPTED, OPEN, PAUSED, QUEUED, REGENERATE, RUNNING
 from app.queue.queue import JobQueue
+from app.queue.worker_side import WorkerQueue
+from app.recipes.job_row import CANCELLED, CLOSED, DONE, FAILED, INTERRUPTED, OPEN, PAUSED, QUEUED, REGENERATE, RUNNING
 from app.recipes.recipe import Job
 from app.storage.database import Database
 from lavie.errors import RequestError
@@ -38,17 +39,17 @@ def test_ids_are_unlike_unless_they_are_given(jobs):
     assert len(jobs.line()) == 21
 
 
-def test_an_edited_job_is_another_and_what_was_made_of_the_old_one_is_forgotten(jobs, database):
+def test_an_edited_job_is_another_and_what_was_made_of_the_old_one_is_forgotten(jobs, database, work):
     fill(jobs, "a b")
-    jobs.take("a")
-    jobs.resolved("a", '{"seed": 1}')
-    jobs.notice("a", "a word is not known")
-    jobs.progress("a", "base", 3, 10)
+    work.take("a")
+    work.store_recipe("a", '{"seed": 1}')
+    work.add_notice("a", "a word is not known")
+    work.set_progress("a", "base", 3, 10)
     with database.write() as connection:
         connection.execute(
             "INSERT INTO artefacts VALUES ('a', 'base', 'a.x', 1, 'ab', 'now'), ('b', 'base', 'b.x', 1, 'ab', 'now')"
         )
-    jobs.recover("ask")
+    work.recover("ask")
     jobs.resume("a")
     jobs.edit("a", job("a"))  # the same: all stays
     row = jobs.get("a")
@@ -117,24 +118,24 @@ def test_a_duplicate_is_a_job_of_its_own_at_the_end_of_the_line(jobs):
     assert line(jobs) == f"b {new}"
 
 
-def test_cancelling_one_leaves_the_others(jobs):
+def test_cancelling_one_leaves_the_others(jobs, work):
     fill(jobs, "a b c")
-    jobs.take("a")
+    work.take("a")
     assert jobs.cancel("b") and jobs.cancel("a")
     assert (jobs.get("a").state, jobs.get("a").asked) == (RUNNING, "cancel")
     assert (jobs.get("b").state, jobs.get("c").state) == (CANCELLED, QUEUED)
-    jobs.cancelled("a")
+    work.finish_cancelled("a")
     assert not jobs.cancel("a") and not jobs.cancel("b")
     assert jobs.get("a").asked is None
     assert line(jobs) == "c"
 
 
-def test_cancelling_the_others_and_all(jobs):
+def test_cancelling_the_others_and_all(jobs, work):
     fill(jobs, "a b c d e f")
     jobs.pause("b")
     bring(jobs, "c", INTERRUPTED)
     bring(jobs, "d", DONE)
-    jobs.take("a")
+    work.take("a")
     assert jobs.cancel_others("e") == 4
     assert [jobs.get(name).state for name in "abcdef"] == [RUNNING, CANCELLED, CANCELLED, DONE, QUEUED, CANCELLED]
     assert (jobs.get("a").asked, jobs.get("d").asked) == ("cancel", None)
@@ -144,50 +145,50 @@ def test_cancelling_the_others_and_all(jobs):
     assert jobs.counts() == {**dict.fromkeys((*OPEN, *CLOSED), 0), RUNNING: 1, CANCELLED: 4, DONE: 1}
 
 
-def test_a_paused_job_keeps_its_place_and_is_passed_over(jobs):
+def test_a_paused_job_keeps_its_place_and_is_passed_over(jobs, work):
     fill(jobs, "a b")
     jobs.pause("a")
     assert line(jobs) == "a b"
-    assert jobs.take().id == "b"
-    assert jobs.take() is None
+    assert work.take().id == "b"
+    assert work.take() is None
     jobs.resume("a")
-    assert jobs.take().id == "a"
+    assert work.take().id == "a"
 
 
-def test_a_running_job_is_asked_to_pause_and_may_be_told_otherwise(jobs):
+def test_a_running_job_is_asked_to_pause_and_may_be_told_otherwise(jobs, work):
     fill(jobs, "a b")
-    jobs.take("a")
+    work.take("a")
     jobs.pause("a")
-    assert jobs.asked("a") == "pause"
+    assert work.stop_request("a") == "pause"
     jobs.resume("a")
-    assert (jobs.get("a").state, jobs.asked("a")) == (RUNNING, None)
+    assert (jobs.get("a").state, work.stop_request("a")) == (RUNNING, None)
     jobs.pause("a")
-    jobs.paused("a")
-    assert (jobs.get("a").state, jobs.asked("a")) == (PAUSED, None)
+    work.finish_paused("a")
+    assert (jobs.get("a").state, work.stop_request("a")) == (PAUSED, None)
     jobs.resume("a")
     assert line(jobs) == "a b"
-    jobs.take("a")
+    work.take("a")
     jobs.pause("a")
     jobs.cancel("a")
     with pytest.raises(RequestError, match="is being cancelled"):
         jobs.pause("a")
-    assert jobs.asked("a") == "cancel"
+    assert work.stop_request("a") == "cancel"
 
 
-def test_the_queue_is_paused_for_everybody_until_it_is_resumed(jobs, database):
+def test_the_queue_is_paused_for_everybody_until_it_is_resumed(jobs, database, work):
     fill(jobs, "a b")
-    jobs.take()
+    work.take()
     jobs.pause_queue()
     jobs.pause_queue()
     again = JobQueue(Database(database.path.parent))
     assert jobs.queue_paused and again.queue_paused
-    assert jobs.take() is None and again.take() is None
-    jobs.finish("a")  # the running one goes on
-    assert jobs.take("b").id == "b"  # and what is asked for by name is made
+    assert work.take() is None and WorkerQueue(again._database).take() is None
+    work.finish("a")  # the running one goes on
+    assert work.take("b").id == "b"  # and what is asked for by name is made
     fill(jobs, "c")
     again.resume_queue()
     assert not jobs.queue_paused
-    assert jobs.take().id == "c"
+    assert work.take().id == "c"
 
 
 @pytest.mark.parametrize("option", ["job_id", "parent", "output"])
@@ -202,7 +203,7 @@ def test_a_name_that_no_database_can_store_is_told(jobs, option):
 
 
 @pytest.mark.parametrize("state", [FAILED, CANCELLED, INTERRUPTED])
-def test_what_went_wrong_can_be_tried_again(jobs, state):
+def test_what_went_wrong_can_be_tried_again(jobs, state, work):
     fill(jobs, "a b")
     bring(jobs, "a", state)
     before = jobs.get("a")
@@ -211,7 +212,7 @@ def test_what_went_wrong_can_be_tried_again(jobs, state):
     assert (row.state, row.attempts, row.error, row.finished) == (QUEUED, before.attempts, before.error, None)
     assert line(jobs) == ("a b" if state == INTERRUPTED else "b a")
     assert jobs.recent(10) == []
-    row = jobs.take("a")
+    row = work.take("a")
     assert (row.attempts, row.error) == (before.attempts + 1, None)
 
 

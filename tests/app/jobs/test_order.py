@@ -2,36 +2,36 @@
 
 import pytest
 
-from app.queue.job import DONE, FAILED
 from app.queue.queue import MAX_PRIORITY
+from app.recipes.job_row import DONE, FAILED
 from lavie.errors import RequestError
 from tests.app.jobs.lines import bring, fill, job, line
 
 
-def test_the_line_is_first_come_first_served_within_a_priority(jobs):
+def test_the_line_is_first_come_first_served_within_a_priority(jobs, work):
     fill(jobs, "a b")
     fill(jobs, "c d", priority=1)
     fill(jobs, "e", priority=-1)
     fill(jobs, "f")
     assert line(jobs) == "c d a b f e"
-    assert [jobs.take().id for _ in range(6)] == ["c", "d", "a", "b", "f", "e"]
-    assert jobs.take() is None
+    assert [work.take().id for _ in range(6)] == ["c", "d", "a", "b", "f", "e"]
+    assert work.take() is None
 
 
-def test_the_running_ones_are_first_in_line_and_what_waits_can_be_cut_short(jobs):
+def test_the_running_ones_are_first_in_line_and_what_waits_can_be_cut_short(jobs, work):
     fill(jobs, "a b c d")
-    jobs.take("c")
+    work.take("c")
     jobs.pause("a")
     assert line(jobs) == "c a b d"
     assert [row.id for row in jobs.line(2)] == ["c", "a", "b"]
-    jobs.finish("c")
+    work.finish("c")
     assert line(jobs) == "a b d"
 
 
-def test_front_is_before_all_that_wait_whatever_their_priority(jobs):
+def test_front_is_before_all_that_wait_whatever_their_priority(jobs, work):
     fill(jobs, "a b")
     fill(jobs, "c", priority=5)
-    jobs.take("c")
+    work.take("c")
     fill(jobs, "d", front=True)
     assert line(jobs) == "c d a b"
     fill(jobs, "e", priority=5)
@@ -43,7 +43,7 @@ def test_front_is_before_all_that_wait_whatever_their_priority(jobs):
     assert line(jobs) == "c f b e d a"
 
 
-def test_a_job_is_moved_before_another_and_to_the_end(jobs):
+def test_a_job_is_moved_before_another_and_to_the_end(jobs, work):
     fill(jobs, "a b c d")
     jobs.move("d", "b")
     assert line(jobs) == "a d b c"
@@ -57,7 +57,7 @@ def test_a_job_is_moved_before_another_and_to_the_end(jobs):
     jobs.move("d", None)
     assert line(jobs) == "b high c a low d"
     assert [jobs.get(name).priority for name in "bd"] == [2, -2]  # or they would not stand there
-    assert [jobs.take().id for _ in range(6)] == ["b", "high", "c", "a", "low", "d"]
+    assert [work.take().id for _ in range(6)] == ["b", "high", "c", "a", "low", "d"]
 
 
 def test_a_single_job_can_be_moved_anywhere(jobs):
@@ -67,27 +67,27 @@ def test_a_single_job_can_be_moved_anywhere(jobs):
     assert line(jobs) == "a"
 
 
-def test_moving_never_runs_out_of_places(jobs):
+def test_moving_never_runs_out_of_places(jobs, work):
     fill(jobs, "a b c d e")
-    jobs.take("c")
+    work.take("c")
     for _ in range(150):  # each halves the gap; a number has 53 places
         jobs.move("e", "b")
         jobs.move("d", "e")
         jobs.move("e", "b")
         jobs.move("b", "e")
         assert line(jobs) == "c a d b e"
-    jobs.release("c")
+    work.release("c")
     assert line(jobs) == "c a d b e"
 
 
-def test_nobody_is_put_where_a_running_job_stands(jobs, database):
+def test_nobody_is_put_where_a_running_job_stands(jobs, database, work):
     fill(jobs, "a b c d")
-    jobs.take("b")
+    work.take("b")
     jobs.move("d", "c")
     positions = [row["position"] for row in database.query("SELECT position FROM jobs ORDER BY id")]
     assert positions[0] < positions[1] < positions[3] < positions[2]
     jobs.pause("b")
-    jobs.paused("b")
+    work.finish_paused("b")
     assert line(jobs) == "a b d c"
 
 
@@ -106,9 +106,9 @@ def test_a_priority_puts_a_job_behind_its_equals(jobs):
     assert line(jobs) == "a b c"
 
 
-def test_a_job_is_not_moved_before_one_that_does_not_wait(jobs):
+def test_a_job_is_not_moved_before_one_that_does_not_wait(jobs, work):
     fill(jobs, "a b c")
-    jobs.take("a")
+    work.take("a")
     with pytest.raises(RequestError, match="the job a is running"):
         jobs.move("c", "a")
     with pytest.raises(RequestError, match="no job has the id 'nobody'"):

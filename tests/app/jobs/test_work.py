@@ -5,8 +5,9 @@ import threading
 
 import pytest
 
-from app.queue.job import CLOSED, DONE, FAILED, OPEN, QUEUED, RUNNING
 from app.queue.queue import JobQueue
+from app.queue.worker_side import WorkerQueue
+from app.recipes.job_row import CLOSED, DONE, FAILED, OPEN, QUEUED, RUNNING
 from app.storage.database import Database
 from lavie.errors import RequestError
 from tests.app.jobs.lines import bring, fill, job, line, store
@@ -15,146 +16,146 @@ PATIENCE = 120  # seconds; only broken code needs them
 NEWER = '{"dream": "of a later version"}'
 
 
-def test_a_job_runs_and_is_done(jobs):
+def test_a_job_runs_and_is_done(jobs, work):
     fill(jobs, "a")
-    row = jobs.take()
+    row = work.take()
     assert (row.id, row.state, row.attempts, row.job) == ("a", RUNNING, 1, job("a"))
     assert row.started >= row.created
-    jobs.resolved("a", '{"seed": 1}')
-    jobs.progress("a", "base", 3, 10)
-    jobs.notice("a", "the word 'flurb' is not known")
-    jobs.notice("a", "slow")
-    jobs.notice("a", "slow")
+    work.store_recipe("a", '{"seed": 1}')
+    work.set_progress("a", "base", 3, 10)
+    work.add_notice("a", "the word 'flurb' is not known")
+    work.add_notice("a", "slow")
+    work.add_notice("a", "slow")
     row = jobs.get("a")
     assert (row.recipe, row.stage, row.step, row.steps) == ('{"seed": 1}', "base", 3, 10)
     assert row.notices == ("the word 'flurb' is not known", "slow")
-    assert jobs.asked("a") is None
-    jobs.finish("a", '{"identical": true}')
+    assert work.stop_request("a") is None
+    work.finish("a", '{"identical": true}')
     row = jobs.get("a")
     assert (row.state, row.result) == (DONE, '{"identical": true}')
     assert row.finished >= row.started
     assert [row.id for row in jobs.recent(5)] == ["a"]
 
 
-def test_a_worker_takes_the_first_of_what_suits_it(jobs):
+def test_a_worker_takes_the_first_of_what_suits_it(jobs, work):
     fill(jobs, "a b c")
-    assert jobs.take(suits=lambda row: row.id != "a").id == "b"
-    assert jobs.take(suits=lambda row: row.id == "b") is None
-    assert jobs.take().id == "a"
+    assert work.take(suits=lambda row: row.id != "a").id == "b"
+    assert work.take(suits=lambda row: row.id == "b") is None
+    assert work.take().id == "a"
 
 
-def test_a_failed_job_says_why_and_the_next_one_is_taken(jobs):
+def test_a_failed_job_says_why_and_the_next_one_is_taken(jobs, work):
     fill(jobs, "a b")
-    jobs.take()
-    jobs.progress("a", "base", 3, 10)
-    jobs.fail("a", "out of memory: make it smaller, in \udcff")  # half a character, as undecodable file names have
+    work.take()
+    work.set_progress("a", "base", 3, 10)
+    work.fail("a", "out of memory: make it smaller, in \udcff")  # half a character, as undecodable file names have
     row = jobs.get("a")
     assert (row.state, row.error, row.stage, row.step) == (FAILED, "out of memory: make it smaller, in ?", "base", 3)
-    assert jobs.take().id == "b"
+    assert work.take().id == "b"
 
 
-def test_the_recipe_stays_when_a_job_goes_on(jobs):
+def test_the_recipe_stays_when_a_job_goes_on(jobs, work):
     fill(jobs, "a")
-    jobs.take()
-    jobs.resolved("a", '{"seed": 1}')
-    jobs.progress("a", "base", 3, 10)
+    work.take()
+    work.store_recipe("a", '{"seed": 1}')
+    work.set_progress("a", "base", 3, 10)
     jobs.pause("a")
-    jobs.paused("a")
+    work.finish_paused("a")
     jobs.resume("a")
-    row = jobs.take()
+    row = work.take()
     assert (row.recipe, row.attempts, row.stage, row.step) == ('{"seed": 1}', 2, None, 0)
-    jobs.resolved("a", '{"seed": 2}')
+    work.store_recipe("a", '{"seed": 2}')
     assert jobs.get("a").recipe == '{"seed": 2}'
 
 
-def test_a_job_is_taken_by_name_once_and_only_if_it_waits(jobs):
+def test_a_job_is_taken_by_name_once_and_only_if_it_waits(jobs, work):
     fill(jobs, "a b")
-    assert jobs.take("b").id == "b"
-    assert jobs.take("b") is None
+    assert work.take("b").id == "b"
+    assert work.take("b") is None
     jobs.pause("a")
-    assert jobs.take("a") is None
+    assert work.take("a") is None
     with pytest.raises(RequestError, match="no job has the id 'nobody'"):
-        jobs.take("nobody")
+        work.take("nobody")
 
 
-def test_a_released_job_is_the_next_one_again(jobs):
+def test_a_released_job_is_the_next_one_again(jobs, work):
     fill(jobs, "a b")
     fill(jobs, "c", priority=3)
-    jobs.take("b")
-    jobs.release("b")
+    work.take("b")
+    work.release("b")
     assert (jobs.get("b").state, line(jobs)) == (QUEUED, "b c a")
 
 
-def test_an_end_and_what_goes_with_it_are_kept_or_undone_together(jobs, database):
+def test_an_end_and_what_goes_with_it_are_kept_or_undone_together(jobs, database, work):
     fill(jobs, "a")
-    jobs.take()
+    work.take()
     with pytest.raises(ZeroDivisionError), database.write():
         store(database, "a", "base")
-        jobs.notice("a", "lost")
-        jobs.finish("a")
+        work.add_notice("a", "lost")
+        work.finish("a")
         raise ZeroDivisionError
     assert (jobs.get("a").state, jobs.get("a").notices) == (RUNNING, ())
     with database.write():
         store(database, "a", "base")
-        jobs.finish("a")
+        work.finish("a")
         assert JobQueue(Database(database.path.parent)).get("a").state == RUNNING  # others do not see it yet
     assert jobs.get("a").state == DONE
 
 
-def test_a_job_that_cannot_be_read_fails_and_stops_no_other(jobs, database):
+def test_a_job_that_cannot_be_read_fails_and_stops_no_other(jobs, database, work):
     fill(jobs, "a b c")
     with database.write() as connection:
         connection.execute("UPDATE jobs SET job = ? WHERE id IN ('a', 'c')", [NEWER])
     assert line(jobs) == "a b c"
-    assert jobs.take().id == "b"
+    assert work.take().id == "b"
     assert (jobs.get("a").state, jobs.get("a").attempts) == (FAILED, 1)
     assert "not the JSON of a job" in jobs.get("a").error
-    assert jobs.take("c") is None
+    assert work.take("c") is None
     assert [row.id for row in jobs.recent(5)] == ["c", "a"]
     with pytest.raises(RequestError, match="not the JSON of a job"):
         jobs.duplicate("a")
 
 
 ENDS = {
-    "resolved": ["{}"],
-    "progress": ["base", 1, 2],
-    "notice": ["x"],
+    "store_recipe": ["{}"],
+    "set_progress": ["base", 1, 2],
+    "add_notice": ["x"],
     "finish": [],
     "fail": ["x"],
-    "cancelled": [],
-    "paused": [],
+    "finish_cancelled": [],
+    "finish_paused": [],
     "release": [],
 }
 
 
 @pytest.mark.parametrize("method", ENDS)
 @pytest.mark.parametrize("state", [state for state in (*OPEN, *CLOSED) if state != RUNNING])
-def test_only_a_running_job_is_worked_on(jobs, method, state):
+def test_only_a_running_job_is_worked_on(jobs, work, method, state):
     fill(jobs, "a")
     bring(jobs, "a", state)
     before = jobs.get("a")
     with pytest.raises(RequestError, match=f"the job a is {state}: only one that is running can be"):
-        getattr(jobs, method)("a", *ENDS[method])
+        getattr(work, method)("a", *ENDS[method])
     assert jobs.get("a") == before
 
 
-@pytest.mark.parametrize("method", [*ENDS, "asked"])
-def test_an_unknown_id_is_told_to_the_worker_too(jobs, method):
+@pytest.mark.parametrize("method", [*ENDS, "stop_request"])
+def test_an_unknown_id_is_told_to_the_worker_too(work, method):
     with pytest.raises(RequestError, match="no job has the id 'nobody'"):
-        getattr(jobs, method)("nobody", *ENDS.get(method, []))
+        getattr(work, method)("nobody", *ENDS.get(method, []))
 
 
 def _take_all(queue, barrier, folder) -> None:
-    jobs, taken = JobQueue(Database(folder)), []
+    work, taken = WorkerQueue(Database(folder)), []
     barrier.wait(PATIENCE)
 
-    def work() -> None:
-        while row := jobs.take():
+    def take() -> None:
+        while row := work.take():
             taken.append((row.id, row.attempts))
-            jobs.progress(row.id, "base", 1, 1)
-            jobs.finish(row.id)
+            work.set_progress(row.id, "base", 1, 1)
+            work.finish(row.id)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
+    threads = [threading.Thread(target=take) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -6,7 +6,7 @@ from tests.app.long.videos import made, plan, request
 
 
 class At:
-    """Does something once, in the worker's thread, right after so many events of a kind were noted."""
+    """Does something once, in the worker's thread, right after so many events of a kind were reported."""
 
     def __init__(self, kind, count, do):
         self.kind, self.left, self.do = kind, count, do
@@ -36,20 +36,20 @@ def studio(make_long):
 @pytest.fixture
 def clip(studio):
     """A long video of three segments, made."""
-    return made(studio, studio.long.submit(request(), plan())).clip
+    return made(studio, studio.long_videos.submit(request(), plan())).clip
 
 
 @pytest.fixture
 def after(monkeypatch):
     """Has something done at an event: `after("SegmentDone", 2, lambda: …)`."""
-    from app.worker.running import Running
+    from app.worker.job_run import JobRun
 
-    note, waiting = Running.note, []
+    report, waiting = JobRun.report, []
 
-    def noting(self, job_id, event, *place):
-        note(self, job_id, event, *place)
+    def report_and_act(self, event, *place):
+        report(self, event, *place)
         for one in waiting:
             one(event)
 
-    monkeypatch.setattr(Running, "note", noting)
+    monkeypatch.setattr(JobRun, "report", report_and_act)
     return lambda kind, count, do: waiting.append(At(kind, count, do))

@@ -24,11 +24,11 @@ def test_frames_that_are_gone_are_told_before_anything_is_queued(studio, picture
 
 
 def test_frames_that_are_damaged_fail_the_job_in_words(studio, pictures):
-    studio.jobs.pause_queue()
+    studio.queue.pause_queue()
     job_id = join(studio, pictures, RED)
     for path in (studio.config.data / "work").glob("start-*/start.safetensors"):
         path.write_bytes(path.read_bytes()[:-5])
-    studio.resume_queue()
+    studio.queue.resume_queue()
     job = ended(studio, job_id)
     assert job.state == "failed" and "are damaged" in job.row.error and "join that clip or file anew" in job.row.error
 
@@ -70,8 +70,8 @@ def bad_sources(folder):
 def test_what_cannot_be_joined_is_refused_and_nothing_is_queued(studio, tmp_path, which, values, words):
     sources = bad_sources(tmp_path)[which]
     with pytest.raises((RequestError, MediaError), match=words):
-        studio.long.join(sources, **{"prompts": [RED], "request": request(), **values})
-    assert sum(studio.jobs.counts().values()) == 0
+        studio.long_videos.join(sources, **{"prompts": [RED], "request": request(), **values})
+    assert sum(studio.queue.counts().values()) == 0
 
 
 def test_more_frames_than_can_be_kept_are_refused_before_they_are_decoded(studio, clip, tmp_path, monkeypatch):
@@ -83,8 +83,8 @@ def test_more_frames_than_can_be_kept_are_refused_before_they_are_decoded(studio
 
 
 def test_a_plan_and_a_reel_are_not_one_job(studio, pictures):
-    studio.jobs.pause_queue()
-    job = studio.jobs.get(join(studio, pictures, RED)).job
+    studio.queue.pause_queue()
+    job = studio.queue.get(join(studio, pictures, RED)).job
     with pytest.raises(RequestError, match="give either"):
         replace(job, plan=plan())
     with pytest.raises(RequestError, match="the shots are not those that the reel names"):

@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from app.gallery import Query
+from app.gallery.lineage import find_parents
+from app.gallery.rebuild import rebuild
+from app.gallery.search import find_clips
 from app.recipes.initial_frames import InitialFrames
 from app.storage.segment_latents import SegmentLatents
 from app.storage.stage_latents import StageLatents
@@ -23,11 +26,11 @@ from tests.app.studios import until
 def test_a_long_clip_is_regenerated_bit_identical_without_what_is_kept(studio, clip):
     job_id = studio.regenerate(clip.id)
     job = made(studio, job_id)
-    assert job.proof.identical and segments_made(studio, job_id) == 3
+    assert job.comparison.identical and segments_made(studio, job_id) == 3
     until(lambda: not (studio.config.data / "work" / job_id).exists())
     path = studio.gallery.get(clip.id).path
     path.unlink()
-    assert made(studio, studio.regenerate(clip.id)).proof.identical and path.is_file()
+    assert made(studio, studio.regenerate(clip.id)).comparison.identical and path.is_file()
     assert not studio.gallery.get(clip.id).missing
 
 
@@ -36,14 +39,14 @@ def test_what_differs_is_measured(studio, clip):
     other = replace(stored.recipe, frame_hash="0" * 64, provenance={**stored.recipe.provenance, "device": "another"})
     with studio.database.write() as connection:
         connection.execute("UPDATE clip_recipes SET recipe = ?", [other.to_json()])
-    proof = made(studio, studio.regenerate(clip.id)).proof
+    proof = made(studio, studio.regenerate(clip.id)).comparison
     assert not proof.identical and proof.psnr > 20 and [one.name for one in proof.differences] == ["device"]
 
 
 def test_a_remix_has_other_seeds_in_every_segment(studio):
     wanted = plan()
     wanted = replace(wanted, segments=(replace(wanted.segments[0], seed=3, locked=True), *wanted.segments[1:]))
-    clip = made(studio, studio.long.submit(request(), wanted)).clip
+    clip = made(studio, studio.long_videos.submit(request(), wanted)).clip
     remix = made(studio, studio.remix(clip.id)).clip
     recipe = studio.gallery.get(remix.id).recipe
     assert recipe.plan.seed == recipe.request.seed != 7 and recipe.plan.segments[0].seed is None
@@ -55,14 +58,14 @@ def test_later_stages_are_added_without_making_a_segment(studio, clip, tiny_casc
     smooth = made(studio, studio.finish(clip.id, interpolate=True)).clip
     asked = replace(request(), interpolation=Interpolation())
     assert smooth.frame_hash == whole(tiny_cascade, asked, plan())
-    assert set(smooth.stages) == {INTERPOLATION} and segments_made(studio, smooth.id) == 0
-    assert made(studio, studio.regenerate(smooth.id)).proof.identical
+    assert set(studio.job(smooth.id).stage_seconds) == {INTERPOLATION} and segments_made(studio, smooth.id) == 0
+    assert made(studio, studio.regenerate(smooth.id)).comparison.identical
     with pytest.raises(RequestError, match="has these stages already"):
         studio.finish(smooth.id, interpolate=True)
 
 
 def test_more_segments_are_the_same_as_all_at_once(studio, clip, tiny_cascade):
-    job_id = studio.long.extend(clip.id, [Segment("a red star")] * 2)
+    job_id = studio.long_videos.extend(clip.id, [Segment("a red star")] * 2)
     longer = made(studio, job_id).clip
     assert longer.frame_hash == whole(tiny_cascade, request(), plan(count=5))
     assert segments_made(studio, longer.id) == 2 and studio.gallery.get(longer.id).parent == clip.id
@@ -71,39 +74,39 @@ def test_more_segments_are_the_same_as_all_at_once(studio, clip, tiny_cascade):
 def test_a_short_clip_is_gone_on_from_by_its_latents(studio, tiny_cascade):
     short = made(studio, studio.submit(request())).clip
     latents = StageLatents(studio.database, studio.config.data).load(short.id, BASE)
-    longer = made(studio, studio.long.extend(short.id, [Segment("a blue heart")] * 2)).clip
+    longer = made(studio, studio.long_videos.extend(short.id, [Segment("a blue heart")] * 2)).clip
     assert longer.frame_hash == whole(tiny_cascade, request(), plan("a blue heart", 2), latents)
     recipe = studio.gallery.get(longer.id).recipe
     assert (recipe.start.kind, recipe.start.name, recipe.start.frames) == ("clip", short.id, 4)
     assert longer.frames == 4 + 2 * 2
-    assert [one.id for one in studio.gallery.parents(longer.id)] == [short.id]
-    assert made(studio, studio.regenerate(longer.id)).proof.identical
+    assert [one.id for one in find_parents(studio.gallery, longer.id)] == [short.id]
+    assert made(studio, studio.regenerate(longer.id)).comparison.identical
     assert made(studio, studio.remix(longer.id)).clip.frame_hash != longer.frame_hash
-    report = studio.long.report(longer.id)
+    report = studio.long_videos.report(longer.id)
     assert [join.frame for join in report.joins] == [4, 6]
 
 
 def test_frames_that_are_gone_are_told_before_anything_is_queued(studio):
     short = made(studio, studio.submit(request())).clip
-    longer = made(studio, studio.long.extend(short.id, [Segment("a blue heart")])).clip
+    longer = made(studio, studio.long_videos.extend(short.id, [Segment("a blue heart")])).clip
     start = studio.gallery.get(longer.id).recipe.start
     StageLatents(studio.database, studio.config.data).drop(f"start-{start.hash}")
-    waiting = studio.jobs.counts()
+    waiting = studio.queue.counts()
     acts = [studio.regenerate, studio.remix, lambda clip: studio.finish(clip, upscale=True)]
-    acts += [lambda clip: studio.long.submit(request(), plan(), start=start)]
+    acts += [lambda clip: studio.long_videos.submit(request(), plan(), start=start)]
     for act in acts:
         with pytest.raises(RequestError, match=f"the frames of {short.id} .* are not kept any more"):
             act(longer.id)
-    assert studio.jobs.counts() == waiting
+    assert studio.queue.counts() == waiting
 
 
 def test_a_start_that_is_damaged_fails_the_job_in_words(studio):
     short = made(studio, studio.submit(request())).clip
-    studio.jobs.pause_queue()
-    job_id = studio.long.extend(short.id, [Segment("a blue heart")])
+    studio.queue.pause_queue()
+    job_id = studio.long_videos.extend(short.id, [Segment("a blue heart")])
     (path,) = (studio.config.data / "work").glob("start-*/start.safetensors")
     path.write_bytes(path.read_bytes()[:-5])
-    studio.resume_queue()
+    studio.queue.resume_queue()
     until(lambda: not studio.job(job_id).open)
     job = studio.job(job_id)
     assert job.state == "failed" and "are damaged" in job.row.error and "extend that clip or file anew" in job.row.error
@@ -114,26 +117,26 @@ def test_where_latents_are_of_another_autoencoder_the_file_is_read(studio, monke
     recipe = studio.gallery.get(short.id).recipe
     weights = {file: "0" * 64 for file in recipe.provenance["weights"]}
     other = replace(recipe, provenance={**recipe.provenance, "weights": weights})
-    ours = studio.long.start_from_clip(short.id)
+    ours = studio.long_videos.start_from_clip(short.id)
     with studio.database.write() as connection:
         connection.execute("UPDATE clip_recipes SET recipe = ?", [other.to_json()])
-    theirs = studio.long.start_from_clip(short.id)
+    theirs = studio.long_videos.start_from_clip(short.id)
     assert theirs.hash != ours.hash and (theirs.name, theirs.frames) == (short.id, 4)
 
 
 def test_a_start_of_a_long_clip_is_its_last_frames(studio, clip):
-    start = studio.long.start_from_clip(clip.id)
+    start = studio.long_videos.start_from_clip(clip.id)
     parts = SegmentLatents(studio.database, studio.config.data, clip.id)
     latents = torch.cat([parts[key].latents for key in parts.keys_of(BASE)], dim=2)
-    kept = studio.long._starts._starts.load(start)
+    kept = studio.long_videos._loader._store.load(start)
     assert torch.equal(kept, latents) and start.frames == latents.shape[2] == 8
 
 
 def test_starts_are_swept_when_nothing_names_them(studio):
     short = made(studio, studio.submit(request())).clip
-    start = studio.long.start_from_clip(short.id)
-    project = studio.long.projects.create(plan(), request(), studio.model, start)
-    starts = studio.long._starts._starts
+    start = studio.long_videos.start_from_clip(short.id)
+    project = studio.long_videos.projects.create(plan(), request(), studio.model, start)
+    starts = studio.long_videos._loader._store
 
     def swept():
         with studio.database.write() as connection:
@@ -142,8 +145,8 @@ def test_starts_are_swept_when_nothing_names_them(studio):
         return not starts.has(start)
 
     assert not swept()
-    job_id = studio.long.render(project)
-    studio.long.projects.delete(project)
+    job_id = studio.long_videos.render(project)
+    studio.long_videos.projects.delete(project)
     assert made(studio, job_id) and not swept()
     with studio.database.write() as connection:
         connection.execute("DELETE FROM jobs WHERE id = ?", [job_id])
@@ -152,9 +155,9 @@ def test_starts_are_swept_when_nothing_names_them(studio):
 
 def test_a_new_start_outlives_a_sweep_before_it_is_used(studio):
     short = made(studio, studio.submit(request())).clip
-    start = studio.long.start_from_clip(short.id)
-    studio.long._starts._starts.sweep()
-    assert studio.long._starts._starts.has(start)
+    start = studio.long_videos.start_from_clip(short.id)
+    studio.long_videos._loader._store.sweep()
+    assert studio.long_videos._loader._store.has(start)
 
 
 def test_a_start_that_another_process_is_storing_is_left_alone(studio):
@@ -169,20 +172,20 @@ def test_a_start_that_another_process_is_storing_is_left_alone(studio):
 
 
 def test_the_gallery_comes_back_from_files_with_reports_and_plans(studio, clip, make_long, tmp_path):
-    report, recipe = studio.long.report(clip.id), studio.gallery.get(clip.id).recipe
+    report, recipe = studio.long_videos.report(clip.id), studio.gallery.get(clip.id).recipe
     studio.gallery.rate(clip.id, 4)
-    assert studio.long.report(clip.id) == report  # a change of what people say keeps it
+    assert studio.long_videos.report(clip.id) == report  # a change of what people say keeps it
     with studio.database.write() as connection:
         connection.execute("DELETE FROM clips")
-    assert studio.long.report(clip.id) is None
-    assert studio.gallery.rebuild().found == (clip.id,)
+    assert studio.long_videos.report(clip.id) is None
+    assert rebuild(studio.gallery).found == (clip.id,)
     stored = studio.gallery.get(clip.id)
-    assert (studio.long.report(clip.id), stored.recipe, stored.rating) == (report, recipe, 4)
+    assert (studio.long_videos.report(clip.id), stored.recipe, stored.rating) == (report, recipe, 4)
 
 
 def test_a_long_clip_is_found_by_the_words_of_any_segment(studio):
-    clip = made(studio, studio.long.submit(request(), plan("a red star, a blue heart"))).clip
-    assert [one.id for one in studio.gallery.page(Query(text="heart")).clips] == [clip.id]
+    clip = made(studio, studio.long_videos.submit(request(), plan("a red star, a blue heart"))).clip
+    assert [one.id for one in find_clips(studio.gallery, Query(text="heart")).clips] == [clip.id]
 
 
 @pytest.mark.parametrize(

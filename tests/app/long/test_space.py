@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.long_videos.service import bytes_needed
+from app.long_videos.service import count_bytes
 from app.models.card import ModelCard
 from app.recipes.recipe import Job
 from extensions.long_video.plan import Segment, SegmentPlan
@@ -20,7 +20,7 @@ Disk = namedtuple("Disk", "total used free")
 
 
 def needed(request, segments, start=None):
-    return bytes_needed(Job(request, "published", SegmentPlan((Segment("a boat"),) * segments), start), PUBLISHED)
+    return count_bytes(Job(request, "published", SegmentPlan((Segment("a boat"),) * segments), start), PUBLISHED)
 
 
 def test_the_base_stage_takes_little_and_the_large_frames_take_much():
@@ -34,7 +34,7 @@ def test_the_base_stage_takes_little_and_the_large_frames_take_much():
 def test_what_does_not_fit_is_refused_and_leaves_nothing(studio, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: Disk(10**12, 10**12, 1000))
     with pytest.raises(RequestError, match=r"needs about .* GB in .* and 0\.0 GB are free: free some, choose fewer"):
-        studio.long.submit(request(), plan())
-    assert not list(studio.jobs.line(10))
+        studio.long_videos.submit(request(), plan())
+    assert not list(studio.queue.line(10))
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: Disk(10**12, 0, 10**12))
-    assert studio.long.submit(request(), plan())
+    assert studio.long_videos.submit(request(), plan())

@@ -11,7 +11,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
-from app.media import EXPORTS, Limits, export, frames_of
+from app.media import EXPORTS, Limits, export_clip, frames_of, write_mp4
 from lavie.video import Video
 
 # All that a file of tags could stumble over.
@@ -36,6 +36,10 @@ def blocks(count: int, fps: float = 8.0, width: int = 96, height: int = 64) -> V
         left = 8 * (index % (width // 8 - 3))
         frame[16:48, left : left + 24] = (220, 40, 40)
     return Video(frames, fps)
+
+
+def write_video(path: Path, video: Video, comment: str = "") -> None:
+    write_mp4(path, video.frames, video.fps, comment)
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -67,5 +71,5 @@ def watched(frames: Iterable[np.ndarray], alive: list[int]) -> Iterator[np.ndarr
 
 def exported(source: Path, folder: Path, kind: str, **options: bool) -> Path:
     target = folder / f"out{EXPORTS[kind].suffix}"
-    export(source, target, kind, **options)
+    export_clip(source, target, kind, **options)
     return target

@@ -6,10 +6,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from app.media import frames_of, join, probe, read_recipe, read_video, trim, write_mp4
+from app.media import frames_of, probe, read_recipe, read_video
+from app.media.export import join, trim
 from lavie.errors import MediaError
 from lavie.video import Video
-from tests.app.media.clips import numbered, pixels, watched
+from tests.app.media.clips import numbered, pixels, watched, write_video
 
 
 def flat(level, count, fps=8.0, width=32, height=16):
@@ -20,7 +21,7 @@ def flat(level, count, fps=8.0, width=32, height=16):
 def clips(tmp_path):
     """Three clips of one gray each, of 6, 5 and 4 frames."""
     for name, level, count in [("a", 40, 6), ("b", 200, 5), ("c", 100, 4)]:
-        write_mp4(tmp_path / f"{name}.mp4", flat(level, count), f"recipe of {name}")
+        write_video(tmp_path / f"{name}.mp4", flat(level, count), f"recipe of {name}")
     return [tmp_path / f"{name}.mp4" for name in "abc"]
 
 
@@ -31,7 +32,7 @@ def levels(path):
 @pytest.mark.parametrize(("start", "stop"), [(0, 61), (0, 1), (60, 61), (7, 31), (59, 61)])
 def test_a_part_has_exactly_its_frames(tmp_path, start, stop):
     video = numbered(61, fps=23.976)
-    write_mp4(tmp_path / "a.mp4", video, "{}")
+    write_video(tmp_path / "a.mp4", video, "{}")
     trim(tmp_path / "a.mp4", tmp_path / "b.mp4", start, stop)
     part = read_video(tmp_path / "b.mp4")
     assert len(part) == stop - start and part.fps == pytest.approx(23.976, rel=1e-4)
@@ -83,16 +84,16 @@ def test_one_clip_is_joined_to_itself(tmp_path, clips):
 @pytest.mark.parametrize("crossfade", [0, 3])
 def test_joining_keeps_few_frames_in_memory(tmp_path, monkeypatch, crossfade):
     for name in "ab":
-        write_mp4(tmp_path / f"{name}.mp4", numbered(40), "")
+        write_video(tmp_path / f"{name}.mp4", numbered(40), "")
     alive = []
-    monkeypatch.setattr("app.media.edit.frames_of", lambda path: watched(frames_of(path), alive))
+    monkeypatch.setattr("app.media.export.frames_of", lambda path: watched(frames_of(path), alive))
     join([tmp_path / "a.mp4", tmp_path / "b.mp4"], tmp_path / "d.mp4", crossfade)
     assert len(alive) >= 80 and max(alive) <= crossfade + 4
 
 
 def test_what_does_not_fit_is_named(tmp_path, clips):
-    write_mp4(tmp_path / "wide.mp4", flat(9, 6, width=48), "")
-    write_mp4(tmp_path / "fast.mp4", flat(9, 6, fps=24), "")
+    write_video(tmp_path / "wide.mp4", flat(9, 6, width=48), "")
+    write_video(tmp_path / "fast.mp4", flat(9, 6, fps=24), "")
     for sources, crossfade, words in [
         ([clips[0], tmp_path / "wide.mp4"], 0, r"wide\.mp4 is 48×16 at 8 fps, .*a\.mp4 is 32×16 at 8 fps: join clips"),
         ([clips[0], tmp_path / "fast.mp4"], 0, r"fast\.mp4 is 32×16 at 24 fps, .*: join clips of one size and rate"),

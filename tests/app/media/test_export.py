@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from app.media import EXPORTS, MAX_RECIPE_BYTES, frames_of, probe, read_recipe, write_mp4
+from app.media import EXPORTS, MAX_RECIPE_BYTES, frames_of, probe, read_recipe
 from lavie.errors import MediaError
 from lavie.video import Video
-from tests.app.media.clips import RECIPE, blocks, exported, numbered, pixels, watched
+from tests.app.media.clips import RECIPE, blocks, exported, numbered, pixels, watched, write_video
 
 VIDEOS = [kind for kind in EXPORTS if kind != "png"]
 PIPED = ["webm", "prores", "ffv1"]
@@ -78,7 +78,7 @@ def test_colours_are_tagged(tmp_path, clip, kind):
 @pytest.mark.parametrize("kind", PIPED)
 def test_rates_and_counts_are_exact(tmp_path, kind, fps):
     for count in (1, 7):
-        write_mp4(tmp_path / "a.mp4", numbered(count, fps), "")
+        write_video(tmp_path / "a.mp4", numbered(count, fps), "")
         target = exported(tmp_path / "a.mp4", tmp_path, kind)
         assert np.abs(pixels(target) - pixels(tmp_path / "a.mp4")).max() <= 5
         assert probe(target).fps == pytest.approx(fps, rel=1e-3)
@@ -87,7 +87,7 @@ def test_rates_and_counts_are_exact(tmp_path, kind, fps):
 
 @pytest.mark.parametrize("fps", [1, 8, 23.976, 30, 50])
 def test_a_gif_lasts_as_long_and_loops(tmp_path, fps):
-    write_mp4(tmp_path / "a.mp4", blocks(15, fps), "")
+    write_video(tmp_path / "a.mp4", blocks(15, fps), "")
     with Image.open(exported(tmp_path / "a.mp4", tmp_path, "gif")) as picture:
         assert picture.info["loop"] == 0
         lasts = [frame.info["duration"] for frame in ImageSequence.Iterator(picture)]
@@ -96,19 +96,19 @@ def test_a_gif_lasts_as_long_and_loops(tmp_path, fps):
 
 
 def test_a_gif_of_a_still_clip_has_all_its_frames(tmp_path):
-    write_mp4(tmp_path / "a.mp4", Video(np.full((9, 16, 32, 3), 99, np.uint8), 8), "")
+    write_video(tmp_path / "a.mp4", Video(np.full((9, 16, 32, 3), 99, np.uint8), 8), "")
     assert probe(exported(tmp_path / "a.mp4", tmp_path, "gif")).frames == 9
 
 
 def test_a_gif_has_the_colours_of_its_clip(tmp_path):
     ramp = np.zeros((3, 16, 128, 3), np.uint8)
     ramp[..., 0] = np.arange(128) + 100  # shades of one colour: a palette for everything would miss most of them
-    write_mp4(tmp_path / "a.mp4", Video(ramp, 8), "")
+    write_video(tmp_path / "a.mp4", Video(ramp, 8), "")
     assert np.abs(pixels(exported(tmp_path / "a.mp4", tmp_path, "gif")) - pixels(tmp_path / "a.mp4")).max() <= 5
 
 
 def test_what_a_gif_cannot_play_is_refused(tmp_path):
-    write_mp4(tmp_path / "a.mp4", numbered(3, fps=60), "")
+    write_video(tmp_path / "a.mp4", numbered(3, fps=60), "")
     with pytest.raises(MediaError, match="has 60 frames a second, a GIF at most 50: export another kind"):
         exported(tmp_path / "a.mp4", tmp_path, "gif")
     assert os.listdir(tmp_path) == ["a.mp4"]
@@ -127,7 +127,7 @@ def test_the_recipe_goes_into_the_zip(tmp_path, clip):
 @pytest.mark.parametrize("kind", VIDEOS)
 def test_the_longest_recipe_goes_along(tmp_path, kind):
     text = json.dumps("★;" * (MAX_RECIPE_BYTES // 4 - 1), ensure_ascii=False)
-    write_mp4(tmp_path / "a.mp4", numbered(2), text)
+    write_video(tmp_path / "a.mp4", numbered(2), text)
     target = exported(tmp_path / "a.mp4", tmp_path, kind) if kind != "h264" else tmp_path / "a.mp4"
     assert read_recipe(target) == text
 
@@ -150,7 +150,7 @@ def test_frames_are_not_gathered_in_memory(tmp_path, monkeypatch, clip, kind):
     if kind == "h264":
         monkeypatch.setattr("app.media.export.is_like_ours", lambda source: False)  # else there are no frames at all
     alive = []
-    for module in ("exports", "gif"):
+    for module in ("export",):
         monkeypatch.setattr(f"app.media.{module}.frames_of", lambda path: watched(frames_of(path), alive))
     exported(clip, tmp_path, kind)
     assert len(alive) >= 18 and max(alive) <= 4
@@ -159,7 +159,7 @@ def test_frames_are_not_gathered_in_memory(tmp_path, monkeypatch, clip, kind):
 # In a process of its own, since the most memory ever used is all that a process can tell.
 MEMORY = """
 import resource, sys
-from app.media import EXPORTS, export
+from app.media import EXPORTS, export_clip
 
 def used():
     mine, encoders = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -167,7 +167,7 @@ def used():
 
 for source in sys.argv[1:3]:
     for kind, chosen in EXPORTS.items():
-        export(source, sys.argv[3] + "/out" + chosen.suffix, kind)
+        export_clip(source, sys.argv[3] + "/out" + chosen.suffix, kind)
     print(*used())
 """
 
@@ -175,7 +175,7 @@ for source in sys.argv[1:3]:
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the unit of memory is another")
 def test_a_long_clip_needs_no_more_memory_than_a_short_one(tmp_path):
     for name, count in [("short", 20), ("long", 320)]:  # the long one's frames, as filters keep them: 79 MB
-        write_mp4(tmp_path / f"{name}.mp4", blocks(count, fps=24, width=320, height=192), "")
+        write_video(tmp_path / f"{name}.mp4", blocks(count, fps=24, width=320, height=192), "")
     code = [sys.executable, "-c", MEMORY, tmp_path / "short.mp4", tmp_path / "long.mp4", tmp_path]
     short, long = subprocess.run(code, capture_output=True, text=True, check=True).stdout.splitlines()
     growth = [int(after) - int(before) for before, after in zip(short.split(), long.split(), strict=True)]
@@ -210,8 +210,8 @@ DOTENV = """
 import os, sys
 import dotenv
 dotenv.find_dotenv = lambda *arguments, **options: sys.argv[1]
-from app.media import export
-export(sys.argv[2], sys.argv[3], "ffv1")
+from app.media import export_clip
+export_clip(sys.argv[2], sys.argv[3], "ffv1")
 print(os.environ.get("FROM_DOTENV"), os.environ.get("PYTHON_DOTENV_DISABLED"), "moviepy" in sys.modules)
 """
 

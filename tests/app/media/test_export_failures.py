@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from app.media import EXPORTS, export, frames_of, write_mp4
+from app.media import EXPORTS, export, export_clip, frames_of
 from lavie.errors import MediaError
-from tests.app.media.clips import exported, leftovers, noise
+from tests.app.media.clips import exported, leftovers, noise, write_video
 
 
 def test_what_cannot_be_is_named_with_the_way_out(tmp_path, clip):
@@ -20,13 +20,13 @@ def test_what_cannot_be_is_named_with_the_way_out(tmp_path, clip):
         (tmp_path / "no.mp4", tmp_path / "a.webm", "webm", "is no file"),
     ]:
         with pytest.raises(MediaError, match=words):
-            export(source, target, kind)
+            export_clip(source, target, kind)
     assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("kind", EXPORTS)
 def test_a_damaged_source_leaves_no_file(tmp_path, kind):
-    write_mp4(tmp_path / "a.mp4", noise(12), "")
+    write_video(tmp_path / "a.mp4", noise(12), "")
     content = (tmp_path / "a.mp4").read_bytes()
     (tmp_path / "a.mp4").write_bytes(content[: len(content) * 2 // 3])
     with pytest.raises(MediaError, match="damaged"):
@@ -45,22 +45,21 @@ def test_an_interruption_leaves_the_old_file(tmp_path, monkeypatch, clip, kind):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("app.media.export.is_like_ours", lambda source: False)
-    for module in ("exports", "gif"):
-        monkeypatch.setattr(f"app.media.{module}.frames_of", interrupted)
+    monkeypatch.setattr("app.media.export.frames_of", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        export(clip, target, kind)
+        export_clip(clip, target, kind)
     assert os.listdir(tmp_path) == [target.name] and target.read_bytes() == b"old"
 
 
 # In a process of its own: see test_mp4.
 FULL_DISK = """
 import resource, sys
-from app.media import EXPORTS, export
+from app.media import EXPORTS, export_clip
 from lavie.errors import MediaError
 resource.setrlimit(resource.RLIMIT_FSIZE, (80_000, 80_000))
 for kind, chosen in EXPORTS.items():
     try:
-        export(sys.argv[1], sys.argv[2] + "/out" + chosen.suffix, kind)
+        export_clip(sys.argv[1], sys.argv[2] + "/out" + chosen.suffix, kind)
     except MediaError as error:
         print(kind, error)
 """
@@ -69,7 +68,7 @@ for kind, chosen in EXPORTS.items():
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files to test with")
 def test_a_disk_that_fills_up_leaves_nothing(tmp_path, tmp_path_factory):
     source = tmp_path_factory.mktemp("source") / "a.mp4"
-    write_mp4(source, noise(20), "{}")
+    write_video(source, noise(20), "{}")
     code = [sys.executable, "-c", FULL_DISK, source, tmp_path]
     told = subprocess.run(code, capture_output=True, text=True, check=True).stdout.splitlines()
     assert [line.split()[0] for line in told] == list(EXPORTS)
@@ -101,20 +100,20 @@ def test_an_encoder_that_dies_on_the_way_is_noticed(tmp_path, monkeypatch):
     script.write_text("#!/bin/sh\necho 'it is broken' >&2\nexit 1\n")
     script.chmod(0o755)
     monkeypatch.setattr("moviepy.video.io.ffmpeg_writer.FFMPEG_BINARY", str(script))
-    write_mp4(tmp_path / "a.mp4", noise(20), "")
+    write_video(tmp_path / "a.mp4", noise(20), "")
     with pytest.raises(MediaError, match="it is broken"):
         exported(tmp_path / "a.mp4", tmp_path, "webm")
     assert sorted(os.listdir(tmp_path)) == ["a.mp4", "ffmpeg"]
 
 
 def test_an_encoder_that_loses_frames_is_noticed(tmp_path, monkeypatch, clip):
-    whole = export.write_frames
+    whole = export._write_by_moviepy
 
     def lossy(partial, frames, *more):
         next(frames)
         return whole(partial, frames, *more) + 1
 
-    monkeypatch.setattr(export, "write_frames", lossy)
+    monkeypatch.setattr(export, "_write_by_moviepy", lossy)
     with pytest.raises(MediaError, match="17 of 18 frames came out"):
         exported(clip, tmp_path, "ffv1")
     assert os.listdir(tmp_path) == []

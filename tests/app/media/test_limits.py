@@ -7,9 +7,9 @@ from dataclasses import replace
 import av
 import pytest
 
-from app.media import UPLOAD_LIMITS, probe, read_video, write_mp4
+from app.media import UPLOAD_LIMITS, probe, read_video
 from lavie.errors import MediaError
-from tests.app.media.clips import all_frames, ffmpeg, numbered
+from tests.app.media.clips import all_frames, ffmpeg, numbered, write_video
 
 LIMITED = [
     ("bytes", 100, r"has [\d,]+ bytes, more than the 100 bytes allowed: cut it shorter or compress"),
@@ -23,7 +23,7 @@ LIMITED = [
 @pytest.mark.parametrize(("name", "limit", "words"), LIMITED)
 @pytest.mark.parametrize("read", [probe, all_frames, read_video])
 def test_a_limit_is_told_before_anything_is_decoded(tmp_path, monkeypatch, name, limit, words, read):
-    write_mp4(tmp_path / "a.mp4", numbered(12), "{}")
+    write_video(tmp_path / "a.mp4", numbered(12), "{}")
     read(tmp_path / "a.mp4", UPLOAD_LIMITS)
     monkeypatch.setattr("app.media.containers.to_rgb", lambda frame: pytest.fail("decoded"))
     monkeypatch.setattr("app.media.containers.shown_size", lambda frame: pytest.fail("decoded"))
@@ -33,7 +33,7 @@ def test_a_limit_is_told_before_anything_is_decoded(tmp_path, monkeypatch, name,
 
 @pytest.mark.parametrize(("name", "limit", "words"), [LIMITED[1], LIMITED[3]])
 def test_a_limit_holds_where_the_header_is_silent(tmp_path, name, limit, words):
-    write_mp4(tmp_path / "a.mp4", numbered(14), "{}")
+    write_video(tmp_path / "a.mp4", numbered(14), "{}")
     ffmpeg("-i", tmp_path / "a.mp4", "-c", "copy", "-f", "matroska", "-live", "1", tmp_path / "b.mkv")
     with av.open(str(tmp_path / "b.mkv")) as container:
         assert container.duration is None and not container.streams.video[0].frames

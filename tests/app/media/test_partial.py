@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from app.media import check_output, is_partial, probe, read_recipe, sweep_partials, write_mp4
+from app.media import check_output, is_partial, probe, read_recipe, sweep_partials
 from app.media.files import temporary
 from lavie.errors import MediaError
-from tests.app.media.clips import leftovers, numbered
+from tests.app.media.clips import leftovers, numbered, write_video
 
 NAMES = [
     'it\'s "quoted" $(and) `more`; & |.mp4',
@@ -28,7 +28,7 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES)
 def test_names_mean_nothing(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)  # a relative name: ffmpeg could take its beginning for an option or a protocol
-    write_mp4(name, numbered(2), "{}")
+    write_video(name, numbered(2), "{}")
     assert os.listdir(tmp_path) == [name]
     assert (probe(name).frames, read_recipe(name)) == (2, "{}")
 
@@ -41,7 +41,7 @@ def test_names_that_cannot_be_are_refused(tmp_path, name):
 
 
 def test_a_source_is_not_replaced_by_what_is_made_from_it(tmp_path):
-    write_mp4(tmp_path / "a.mp4", numbered(2), "old")
+    write_video(tmp_path / "a.mp4", numbered(2), "old")
     os.link(tmp_path / "a.mp4", tmp_path / "b.mp4")
     for name in ("a.mp4", "b.mp4"):
         with pytest.raises(MediaError, match="would replace what it is made from"):
@@ -59,21 +59,21 @@ def test_errors_of_ffmpeg_are_told_by_their_words(tmp_path):
 
 KILLED = """
 import os, signal, sys
-from app.media import encode_frames
+from app.media import write_mp4
 from tests.app.media.clips import noise
 
 def frames():
     yield from noise(80).frames  # more than the encoder looks ahead
     os.kill(os.getpid(), signal.SIGKILL)
 
-encode_frames(sys.argv[1], frames(), 8)
+write_mp4(sys.argv[1], frames(), 8)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_what_a_killed_process_left_is_swept(tmp_path):
     path = tmp_path / "a.mp4"
-    write_mp4(path, numbered(2), "old")
+    write_video(path, numbered(2), "old")
     done = subprocess.run([sys.executable, "-c", KILLED, path])
     assert done.returncode == -signal.SIGKILL
     assert len(leftovers(tmp_path)) == 1 and is_partial(leftovers(tmp_path)[0])

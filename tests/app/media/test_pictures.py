@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.media import frames_of, write_mp4, write_poster, write_preview
+from app.media import frames_of, write_poster, write_preview
 from lavie.errors import MediaError
-from tests.app.media.clips import blocks, numbered, watched
+from tests.app.media.clips import blocks, numbered, watched, write_video
 
 
 def shown(path):
@@ -25,7 +25,7 @@ def shown(path):
 @pytest.mark.parametrize(("count", "middle"), [(1, 0), (2, 1), (3, 1), (16, 8), (61, 30)])
 def test_a_poster_is_the_middle_frame(tmp_path, count, middle):
     video = numbered(count)
-    write_mp4(tmp_path / "a.mp4", video, "{}")
+    write_video(tmp_path / "a.mp4", video, "{}")
     write_poster(tmp_path / "a.mp4", tmp_path / "a.webp")
     with Image.open(tmp_path / "a.webp") as poster:
         assert (poster.format, poster.size) == ("WEBP", (32, 16))
@@ -37,7 +37,7 @@ def test_a_poster_is_the_middle_frame(tmp_path, count, middle):
     [((96, 64), (96, 64), (96, 64)), ((1024, 256), (512, 128), (256, 64)), ((64, 1024), (32, 512), (16, 256))],
 )
 def test_large_clips_are_shown_small_in_their_shape(tmp_path, size, poster, preview):
-    write_mp4(tmp_path / "a.mp4", blocks(3, width=size[0], height=size[1]), "")
+    write_video(tmp_path / "a.mp4", blocks(3, width=size[0], height=size[1]), "")
     write_poster(tmp_path / "a.mp4", tmp_path / "a.webp")
     write_preview(tmp_path / "a.mp4", tmp_path / "b.webp")
     with Image.open(tmp_path / "a.webp") as one, Image.open(tmp_path / "b.webp") as other:
@@ -47,7 +47,7 @@ def test_large_clips_are_shown_small_in_their_shape(tmp_path, size, poster, prev
 @pytest.mark.parametrize(("count", "fps"), [(2, 8), (16, 8), (24, 23.976), (25, 30), (61, 32), (200, 60)])
 def test_a_preview_shows_all_of_the_clip_at_its_speed(tmp_path, count, fps):
     video = numbered(count, fps)
-    write_mp4(tmp_path / "a.mp4", video, "")
+    write_video(tmp_path / "a.mp4", video, "")
     write_preview(tmp_path / "a.mp4", tmp_path / "a.webp")
     pictures, lasts = shown(tmp_path / "a.webp")
     assert len(pictures) == min(count, 24)
@@ -62,9 +62,9 @@ def test_a_preview_shows_all_of_the_clip_at_its_speed(tmp_path, count, fps):
 
 
 def test_a_preview_keeps_few_frames_in_memory(tmp_path, monkeypatch):
-    write_mp4(tmp_path / "a.mp4", numbered(60), "")
+    write_video(tmp_path / "a.mp4", numbered(60), "")
     alive = []
-    monkeypatch.setattr("app.media.pictures.frames_of", lambda path: watched(frames_of(path), alive))
+    monkeypatch.setattr("app.media.encode.frames_of", lambda path: watched(frames_of(path), alive))
     write_preview(tmp_path / "a.mp4", tmp_path / "a.webp")
     assert len(alive) >= 58 and max(alive) <= 3
 
@@ -79,15 +79,15 @@ def test_a_picture_can_be_shown_too(tmp_path, write):
 
 @pytest.mark.parametrize("write", [write_poster, write_preview])
 def test_a_clip_shorter_than_its_packets_said_is_shown(tmp_path, monkeypatch, write):
-    write_mp4(tmp_path / "a.mp4", numbered(3), "")
-    monkeypatch.setattr("app.media.pictures.count_frames", lambda path: 400)
+    write_video(tmp_path / "a.mp4", numbered(3), "")
+    monkeypatch.setattr("app.media.encode.count_frames", lambda path: 400)
     write(tmp_path / "a.mp4", tmp_path / "a.webp")
     assert len(shown(tmp_path / "a.webp")[0] if write is write_preview else [1]) == 1
 
 
 @pytest.mark.parametrize("write", [write_poster, write_preview])
 def test_nothing_is_left_where_it_fails(tmp_path, monkeypatch, write):
-    write_mp4(tmp_path / "a.mp4", numbered(3), "")
+    write_video(tmp_path / "a.mp4", numbered(3), "")
     (tmp_path / "text.mp4").write_text("hello")
     before = sorted(os.listdir(tmp_path))
     for source, target, words in [

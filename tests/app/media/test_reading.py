@@ -8,23 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.media import (
-    MAX_RECIPE_BYTES,
-    UPLOAD_LIMITS,
-    export,
-    frames_of,
-    probe,
-    read_recipe,
-    read_video,
-    write_mp4,
-)
+from app.media import MAX_RECIPE_BYTES, UPLOAD_LIMITS, export_clip, frames_of, probe, read_recipe, read_video
 from lavie.errors import MediaError
 from lavie.video import Video
-from tests.app.media.clips import all_frames, blocks, ffmpeg, noise, numbered, pixels, watched
+from tests.app.media.clips import all_frames, blocks, ffmpeg, noise, numbered, pixels, watched, write_video
 
 
 def test_a_file_is_measured(tmp_path):
-    write_mp4(tmp_path / "a.mp4", numbered(12, fps=24), "{}")
+    write_video(tmp_path / "a.mp4", numbered(12, fps=24), "{}")
     info = probe(tmp_path / "a.mp4", UPLOAD_LIMITS)
     assert (info.frames, info.width, info.height, info.fps, info.codec) == (12, 32, 16, 24, "h264")
     assert info.duration == pytest.approx(0.5)
@@ -32,7 +23,7 @@ def test_a_file_is_measured(tmp_path):
 
 
 def test_frames_come_one_at_a_time(tmp_path):
-    write_mp4(tmp_path / "a.mp4", numbered(40), "{}")
+    write_video(tmp_path / "a.mp4", numbered(40), "{}")
     alive = []
     frames = [frame.mean() for frame in watched(frames_of(tmp_path / "a.mp4"), alive)]
     assert len(frames) == 40 and frames == sorted(frames)
@@ -47,7 +38,7 @@ def test_closing_the_frames_closes_the_file(tmp_path, monkeypatch):
             closed.append(self)
             super().close()
 
-    write_mp4(tmp_path / "a.mp4", numbered(9), "{}")
+    write_video(tmp_path / "a.mp4", numbered(9), "{}")
     monkeypatch.setattr("io.FileIO", Watched)
     frames = frames_of(tmp_path / "a.mp4")
     next(frames)
@@ -98,7 +89,7 @@ def test_pictures_of_phones_stand_upright(tmp_path, orientation):
 
 @pytest.mark.parametrize(("degrees", "turns"), [(90, 1), (180, 2), (270, 3)])
 def test_videos_of_phones_stand_upright(tmp_path, degrees, turns):
-    write_mp4(tmp_path / "a.mp4", blocks(3), "{}")
+    write_video(tmp_path / "a.mp4", blocks(3), "{}")
     ffmpeg("-display_rotation", degrees, "-i", tmp_path / "a.mp4", "-c", "copy", tmp_path / "b.mp4")
     assert (pixels(tmp_path / "b.mp4") == np.rot90(pixels(tmp_path / "a.mp4"), turns, axes=(1, 2))).all()
     info = probe(tmp_path / "b.mp4")
@@ -128,7 +119,7 @@ def test_gray_of_16_bits_is_scaled(tmp_path):
 
 
 def test_sound_is_left_out(tmp_path):
-    write_mp4(tmp_path / "a.mp4", blocks(8), "{}")
+    write_video(tmp_path / "a.mp4", blocks(8), "{}")
     tone = ["-f", "lavfi", "-i", "sine=duration=1"]
     ffmpeg(*tone, "-i", tmp_path / "a.mp4", "-map", "0", "-map", "1", "-c:v", "copy", tmp_path / "b.mp4")
     assert (pixels(tmp_path / "b.mp4") == pixels(tmp_path / "a.mp4")).all()
@@ -159,7 +150,7 @@ def test_what_is_no_video_is_refused(tmp_path, read):
 @pytest.mark.parametrize("content", ["#EXTM3U\n#EXTINF:1,\na.mp4\n", "ffconcat version 1.0\nfile a.mp4\n"])
 def test_a_playlist_opens_no_other_file(tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)
-    write_mp4("a.mp4", numbered(2), "{}")
+    write_video("a.mp4", numbered(2), "{}")
     (tmp_path / "b.mp4").write_text(content)
     with pytest.raises(MediaError, match="cannot be read as a video"):
         probe("b.mp4")
@@ -181,16 +172,16 @@ def whole_files(tmp_path_factory):
     """One file of each kind that is read, without a comment that would take the cut instead of the frames."""
     folder = tmp_path_factory.mktemp("whole")
     video = noise(12)
-    write_mp4(folder / "a.mp4", video, "")
+    write_video(folder / "a.mp4", video, "")
     for kind, suffix in [("webm", "webm"), ("gif", "gif"), ("prores", "mov"), ("ffv1", "mkv")]:
-        export(folder / "a.mp4", folder / f"a.{suffix}", kind)
+        export_clip(folder / "a.mp4", folder / f"a.{suffix}", kind)
     for suffix in ("png", "jpg", "webp"):
         Image.fromarray(video.frames[0]).save(folder / f"a.{suffix}")
     return folder
 
 
 def test_a_cut_between_two_frames_is_noticed(tmp_path):
-    write_mp4(tmp_path / "a.mp4", noise(12), "")
+    write_video(tmp_path / "a.mp4", noise(12), "")
     with av.open(str(tmp_path / "a.mp4")) as container:
         starts = sorted(packet.pos for packet in container.demux(video=0) if packet.size)
     (tmp_path / "b.mp4").write_bytes((tmp_path / "a.mp4").read_bytes()[: starts[6]])
@@ -200,7 +191,7 @@ def test_a_cut_between_two_frames_is_noticed(tmp_path):
 
 def test_a_change_of_size_on_the_way_is_refused(tmp_path):
     for name, width in [("a", 32), ("b", 48)]:
-        write_mp4(tmp_path / f"{name}.mp4", numbered(3, width=width), "")
+        write_video(tmp_path / f"{name}.mp4", numbered(3, width=width), "")
         ffmpeg("-i", tmp_path / f"{name}.mp4", "-c", "copy", tmp_path / f"{name}.ts")
     (tmp_path / "c.ts").write_bytes(b"".join((tmp_path / f"{name}.ts").read_bytes() for name in "ab"))
     ffmpeg("-i", tmp_path / "c.ts", "-c", "copy", tmp_path / "c.mkv")
@@ -218,7 +209,7 @@ def test_a_moving_webp_is_refused_instead_of_losing_frames(tmp_path):
 @pytest.mark.parametrize("kind", ["mp4", "mkv"])
 def test_a_recipe_of_hostile_size_is_refused(tmp_path, monkeypatch, kind):
     monkeypatch.setattr("app.media.reading.MAX_RECIPE_BYTES", 2 * MAX_RECIPE_BYTES)
-    write_mp4(tmp_path / "a.mp4", numbered(2), "ä" * (MAX_RECIPE_BYTES // 2 + 1))
+    write_video(tmp_path / "a.mp4", numbered(2), "ä" * (MAX_RECIPE_BYTES // 2 + 1))
     monkeypatch.undo()
     ffmpeg("-i", tmp_path / "a.mp4", "-c", "copy", tmp_path / f"b.{kind}")
     with pytest.raises(MediaError, match="has 1,048,578 bytes, a recipe has at most 1,048,576"):
@@ -228,12 +219,12 @@ def test_a_recipe_of_hostile_size_is_refused(tmp_path, monkeypatch, kind):
 
 def test_a_recipe_of_the_largest_size_comes_back(tmp_path):
     text = "★" * (MAX_RECIPE_BYTES // 3)
-    write_mp4(tmp_path / "a.mp4", numbered(2), text)
+    write_video(tmp_path / "a.mp4", numbered(2), text)
     assert read_recipe(tmp_path / "a.mp4") == text
 
 
 def test_a_comment_in_another_encoding_does_not_spoil_the_video(tmp_path):
-    write_mp4(tmp_path / "a.mp4", numbered(2), "marker")
+    write_video(tmp_path / "a.mp4", numbered(2), "marker")
     content = (tmp_path / "a.mp4").read_bytes()
     (tmp_path / "a.mp4").write_bytes(content.replace(b"marker", b"m\xe4rker"))
     assert read_recipe(tmp_path / "a.mp4") == "m\ufffdrker"
@@ -241,7 +232,7 @@ def test_a_comment_in_another_encoding_does_not_spoil_the_video(tmp_path):
 
 
 def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
-    write_mp4(tmp_path / "a.mp4", numbered(2), "{}")
+    write_video(tmp_path / "a.mp4", numbered(2), "{}")
 
     def refuse(*arguments, **options):
         raise PermissionError(13, "Permission denied")
@@ -253,7 +244,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
 
 def test_untagged_colours_are_those_ffmpeg_shows(tmp_path):
     frames = np.full((2, 64, 96, 3), (200, 30, 30), np.uint8)
-    write_mp4(tmp_path / "a.mp4", Video(frames, 8), "")
+    write_video(tmp_path / "a.mp4", Video(frames, 8), "")
     untagged = "scale=out_color_matrix=bt601,setparams=colorspace=unknown"
     ffmpeg("-i", tmp_path / "a.mp4", "-vf", untagged, tmp_path / "b.mp4")
     assert np.abs(pixels(tmp_path / "b.mp4") - frames).max() <= 4

@@ -7,10 +7,10 @@ import time
 import pytest
 from PIL import Image
 
-from app.media import export, frames_of, write_mp4
+from app.media import export_clip, frames_of
 from app.media.containers import check_whole
 from lavie.errors import MediaError
-from tests.app.media.clips import all_frames, noise
+from tests.app.media.clips import all_frames, noise, write_video
 
 COMMENT = '{"prompt": "a; b; c"}; ;;;'  # full of end marks
 
@@ -20,8 +20,8 @@ def gifs(tmp_path_factory):
     """The same frames as ffmpeg and as Pillow write them: one table of colours, or one for each picture."""
     folder = tmp_path_factory.mktemp("gifs")
     video = noise(3, width=24, height=16)
-    write_mp4(folder / "a.mp4", video, COMMENT)
-    export(folder / "a.mp4", folder / "ffmpeg.gif", "gif")
+    write_video(folder / "a.mp4", video, COMMENT)
+    export_clip(folder / "a.mp4", folder / "ffmpeg.gif", "gif")
     first, *others = [Image.fromarray(frame) for frame in video.frames]
     first.save(folder / "pillow.gif", save_all=True, append_images=others, duration=120, comment=COMMENT, loop=0)
     return {name: (folder / f"{name}.gif").read_bytes() for name in ("ffmpeg", "pillow")}

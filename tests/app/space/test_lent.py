@@ -8,10 +8,10 @@ import pytest
 
 from app.config import Limits, Space, StudioConfig
 from app.queue.estimates import Estimates
-from app.queue.job import CANCELLED, DONE, FAILED, QUEUED
+from app.recipes.job_row import CANCELLED, DONE, FAILED, QUEUED
 from app.recipes.recipe import Job
 from app.studio import Studio
-from app.worker.executors.zerogpu import LOADING_SECONDS, MOST_SECONDS, STAGE_SECONDS, lend, lent_seconds
+from app.worker.executors.zerogpu import LOADING_SECONDS, MOST_SECONDS, STAGE_SECONDS, device_seconds, zero_gpu
 from extensions.lora.adapter import Adapter
 from lavie.errors import DeviceError
 from lavie.request import Interpolation, Request, SuperResolution
@@ -58,7 +58,7 @@ def test_a_job_waits_for_its_visitors_event_and_is_made_on_the_lent_device(open_
     device = recipe.provenance["device"]
     assert device.startswith("cuda (") and device != f"cuda ({os.getpid()})"
     assert spaces.asked == [LOADING_SECONDS, LOADING_SECONDS + 1.5 * 2 * STAGE_SECONDS]
-    assert studio.loaded.cascade.runs_on()["device"] == device
+    assert studio.models.loaded.cascade.runs_on()["device"] == device
     # What was stored on the way is what the other process made: another process goes on from it to the same clip.
     assert studio.database.query("SELECT count(*) AS n FROM artefacts WHERE job = ?", [job]) == [{"n": 2}]
 
@@ -66,10 +66,10 @@ def test_a_job_waits_for_its_visitors_event_and_is_made_on_the_lent_device(open_
 def test_one_event_makes_all_that_waits_unless_the_queue_is_paused(open_studio):
     studio = open_studio()
     jobs = [studio.submit(Request("a red star", seed=seed)) for seed in (1, 2)]
-    studio.jobs.pause_queue()
+    studio.queue.pause_queue()
     studio.drain()
     assert [studio.job(job).state for job in jobs] == [QUEUED] * 2
-    studio.resume_queue()
+    studio.queue.resume_queue()
     studio.drain()
     assert [studio.job(job).state for job in jobs] == [DONE] * 2
 
@@ -92,7 +92,7 @@ def test_no_quota_is_a_message_with_a_way_out_and_the_job_can_be_tried_again(ope
     said = studio.job(job)
     assert said.state == FAILED and "exceeded your GPU quota" in said.row.error and "duplicate" in said.row.error
     spaces.quota[0] = MOST_SECONDS
-    studio.retry(job)
+    studio.queue.retry(job)
     studio.drain()
     assert studio.job(job).state == DONE
 
@@ -140,7 +140,7 @@ def test_what_is_wrong_with_the_request_is_told_as_at_home(open_studio):
 def test_what_takes_too_long_for_a_lent_device_is_refused(open_studio, spaces):
     studio = open_studio()
     worn = Job(Request("a red star", seed=7), studio.model, adapters=(Adapter("0" * 64, "soft", 1.0),))
-    job = studio.jobs.add(worn)
+    job = studio.queue.add(worn)
     studio.drain()
     assert "a video with adapters takes longer" in studio.job(job).row.error and spaces.asked == []
 
@@ -150,17 +150,17 @@ def test_the_time_asked_for_follows_what_such_requests_took(database, tmp_path):
     whole = Request(
         "a", width=64, height=64, frames=4, interpolation=Interpolation(), super_resolution=SuperResolution()
     )
-    assert lent_seconds(estimates, Request("a"), "nano") == LOADING_SECONDS + 1.5 * STAGE_SECONDS
-    assert lent_seconds(estimates, whole, "nano") == MOST_SECONDS - 10
+    assert device_seconds(estimates, Request("a"), "nano") == LOADING_SECONDS + 1.5 * STAGE_SECONDS
+    assert device_seconds(estimates, whole, "nano") == MOST_SECONDS - 10
     timing = {"job": "x", "stage": "base", "model": "nano", "device": "cuda", "steps": 10, "frames": 4, "width": 64}
     with database.write() as connection:
         connection["timings"].insert({**timing, "height": 64, "seconds": 4.0, "created": "2026"})
     base = Request("a", width=64, height=64, frames=4)
     twice = estimates.of_request(base, "nano").seconds
-    assert lent_seconds(estimates, base, "nano") == -(-(LOADING_SECONDS + 1.5 * twice) // 1)
+    assert device_seconds(estimates, base, "nano") == -(-(LOADING_SECONDS + 1.5 * twice) // 1)
 
 
 def test_a_space_without_the_package_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "spaces", None)
     with pytest.raises(DeviceError, match="add spaces to its requirements"):
-        lend()
+        zero_gpu()

@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from app.config import ROOT, StudioConfig
-from app.queue.job import DONE
+from app.recipes.job_row import DONE
 from app.storage.backup import KEPT, Backup, Manifest
-from app.storage.backup_thread import BackupThread
+from app.storage.backup import BackupThread
 from app.storage.database import NAME, Database
 from app.storage.folder_lock import Ownership
 from app.studio import Studio

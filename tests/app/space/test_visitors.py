@@ -5,12 +5,15 @@ import zipfile
 import pytest
 from starlette.requests import HTTPConnection
 
+from app.gallery.exchange import export_zip
+from app.gallery.search import count_values, find_clips, save_search
+from app.gallery.trash import move_to_trash, purge
 from app.config import Limits, Space, StudioConfig
 from app.gallery import Query
-from app.queue.job import CANCELLED, QUEUED
-from app.sharing.limits import admission
-from app.sharing.visitor import ANONYMOUS, Visitor, as_visitor, in_public_gallery, share, shared_ids
-from app.ui.create.queue import act
+from app.recipes.job_row import CANCELLED, QUEUED
+from app.sharing import limit_admission
+from app.sharing import ANONYMOUS, Visitor, as_visitor, in_public_gallery, share, list_shared
+from app.ui.create.handlers import act_on_queue
 from app.ui.public.visitors import COOKIE, Visitors
 from extensions.long_video.plan import Segment, SegmentPlan
 from lavie.errors import RequestError
@@ -34,7 +37,7 @@ def made(studio, who, prompt="a red star", seed=7):
 
 
 def found(studio, **query):
-    return [clip.id for clip in studio.gallery.page(Query(**query)).clips]
+    return [clip.id for clip in find_clips(studio.gallery, Query(**query)).clips]
 
 
 def test_each_sees_their_own_clips_and_jobs(studio):
@@ -43,32 +46,37 @@ def test_each_sees_their_own_clips_and_jobs(studio):
         with as_visitor(who):
             for query in ({}, {"text": "star"}, {"stacked": True}, {"text": "star", "stacked": True}, {"seed": None}):
                 assert found(studio, **query) == [clips[who]], query
-            assert studio.gallery.page(Query()).total == 1
+            assert find_clips(studio.gallery, Query()).total == 1
             assert studio.gallery.get(clips[other]) is None and studio.job(clips[other]) is None
             assert studio.gallery.newest().id == clips[who]
-            assert studio.gallery.choices("model") == {"nano": 1}
-            assert [row.id for row in studio.jobs.recent(10)] == [clips[who]]
-            assert sum(studio.jobs.counts().values()) == 1
+            assert count_values(studio.gallery, "model") == {"nano": 1}
+            assert [row.id for row in studio.queue.recent(10)] == [clips[who]]
+            assert sum(studio.queue.counts().values()) == 1
             with pytest.raises(RequestError, match="no clip"):
                 studio.remix(clips[other])
     assert sorted(found(studio)) == sorted(clips.values())  # nobody in particular sees all
 
 
 def test_nobody_touches_what_is_anothers(studio):
-    studio.jobs.pause_queue()
+    studio.queue.pause_queue()
     with as_visitor(ADA):
         job = studio.submit(Request("a red star"))
     with as_visitor(BOB):
-        for change in (studio.jobs.cancel, studio.jobs.pause, studio.duplicate, lambda job: studio.edit(job, None)):
+        for change in (
+            studio.queue.cancel,
+            studio.queue.pause,
+            studio.queue.duplicate,
+            lambda job: studio.edit(job, None),
+        ):
             with pytest.raises(RequestError, match="no job has the id"):
                 change(job)
-        assert studio.jobs.cancel_all() == 0 and studio.jobs.line() == []
+        assert studio.queue.cancel_all() == 0 and studio.queue.line() == []
         for what in ("resume_queue", "front", "up"):
             with pytest.raises(RequestError, match="many share one studio"):
-                act(studio, what, job)
+                act_on_queue(studio, what, job)
     assert studio.job(job).state == QUEUED
     with as_visitor(ADA):
-        assert studio.jobs.cancel_all() == 1
+        assert studio.queue.cancel_all() == 1
     assert studio.job(job).state == CANCELLED
 
 
@@ -78,13 +86,13 @@ def test_the_wall_shows_what_was_shared_and_only_its_maker_changes_it(studio):
         share(studio.database, clip)
     with as_visitor(ADA):
         share(studio.database, clip)
-        assert shared_ids(studio.database) == {clip}
+        assert list_shared(studio.database) == {clip}
     with as_visitor(BOB):
-        assert found(studio) == [] and shared_ids(studio.database) == set()
+        assert found(studio) == [] and list_shared(studio.database) == set()
         with in_public_gallery():
             assert found(studio) == [clip]
         assert studio.gallery.require(clip).id == clip
-        for change in (lambda: studio.gallery.rate(clip, 5), lambda: studio.gallery.delete(clip)):
+        for change in (lambda: studio.gallery.rate(clip, 5), lambda: move_to_trash(studio.gallery, clip)):
             with pytest.raises(RequestError, match="another visitor's"):
                 change()
         again = studio.remix(clip)
@@ -102,14 +110,14 @@ def test_the_trash_of_one_is_not_emptied_by_another(studio):
     clips = {who: made(studio, who) for who in (ADA, BOB)}
     for who, clip in clips.items():
         with as_visitor(who):
-            studio.gallery.delete(clip)
+            move_to_trash(studio.gallery, clip)
     # A purge of Ada's that was cut short: Bob's must bring it back, and not take it for what has no row.
     kept = studio.config.clips / f"{clips[ADA]}.mp4"
     away = studio.config.data / "trash" / clips[ADA]
     away.mkdir(parents=True)
     kept.rename(away / kept.name)
     with as_visitor(BOB):
-        assert studio.gallery.purge() == [clips[BOB]]
+        assert purge(studio.gallery) == [clips[BOB]]
     assert kept.is_file()
     with as_visitor(ADA):
         assert found(studio, trashed=True) == [clips[ADA]]
@@ -118,22 +126,22 @@ def test_the_trash_of_one_is_not_emptied_by_another(studio):
 def test_a_download_holds_what_is_ones_own(studio, tmp_path):
     clips = {who: made(studio, who) for who in (ADA, BOB)}
     with as_visitor(BOB):
-        done = studio.gallery.export(tmp_path / "mine.zip")
+        done = export_zip(studio.gallery, tmp_path / "mine.zip")
     assert done.clips == (clips[BOB],)
     assert not any(clips[ADA] in name for name in zipfile.ZipFile(done.path).namelist())
 
 
 def test_long_videos_are_ones_own_and_what_would_be_everybodys_is_not_kept(studio):
     with as_visitor(ADA):
-        project = studio.long.projects.create(SegmentPlan((Segment("a"),)), Request("a"), "nano")
+        project = studio.long_videos.projects.create(SegmentPlan((Segment("a"),)), Request("a"), "nano")
     with as_visitor(BOB):
-        assert studio.long.projects.list() == []
+        assert studio.long_videos.projects.list() == []
         with pytest.raises(RequestError, match="no long video"):
-            studio.long.projects.delete(project)
-        for keep in (lambda: studio.presets.save("mine", {}), lambda: studio.gallery.save_search("mine", Query())):
+            studio.long_videos.projects.delete(project)
+        for keep in (lambda: studio.presets.save("mine", {}), lambda: save_search(studio.gallery, "mine", Query())):
             with pytest.raises(RequestError, match="many share"):
                 keep()
-    assert [one.id for one in studio.long.projects.list()] == [project]
+    assert [one.id for one in studio.long_videos.projects.list()] == [project]
 
 
 @pytest.mark.parametrize(
@@ -141,14 +149,14 @@ def test_long_videos_are_ones_own_and_what_would_be_everybodys_is_not_kept(studi
 )
 def test_limits_are_each_visitors_own(make_studio, limits, said):
     studio = make_studio(FakeCascade(), space=Space(), limits=limits)
-    studio.jobs.pause_queue()
-    ada, bob = (Visitor(who.name, admission(studio.config)) for who in (ADA, BOB))
+    studio.queue.pause_queue()
+    ada, bob = (Visitor(who.name, limit_admission(studio.config)) for who in (ADA, BOB))
     with as_visitor(ada):
         for _ in range(2):
             studio.submit(Request("a red star"))  # 16 frames at 8 a second
         with pytest.raises(RequestError, match=said):
             studio.submit(Request("a red star"))
-        assert len(studio.jobs.line()) == 2
+        assert len(studio.queue.line()) == 2
     with as_visitor(bob):
         studio.submit(Request("a red star"))
     for _ in range(3):  # nobody in particular is not limited

@@ -5,13 +5,14 @@ import json
 import pytest
 
 from app.config import StudioConfig
-from app.queue.job import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, QUEUED, RUNNING
-from app.queue.watch import Watch
+from app.models.loaded import Models
+from app.queue.status import Watch
+from app.queue.worker_side import WorkerQueue
+from app.recipes.job_row import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, QUEUED, RUNNING
 from app.storage.training_folder import training_folder
-from app.ui.api.facts import job_facts
+from app.ui.api.endpoints import job_facts
 from app.ui.i18n import Languages
 from app.ui.live import Live
-from app.worker.models import Models
 from lavie.errors import RequestError
 from lavie.events import StageStarted, Step
 from lavie.request import Request
@@ -31,7 +32,7 @@ def page(studio, language: str = "en") -> dict:
 
 @pytest.mark.parametrize("state", [QUEUED, PAUSED, INTERRUPTED, RUNNING, FAILED, CANCELLED])
 def test_the_page_shows_it_in_every_state(studio, job_id, state):
-    bring(studio.jobs, job_id, state)
+    bring(studio.queue, job_id, state)
     shown = page(studio)
     where = "queue" if state in (QUEUED, PAUSED, INTERRUPTED) else "head"
     assert TRIGGER in shown[where]
@@ -44,9 +45,9 @@ def test_the_page_shows_it_in_every_state(studio, job_id, state):
 def test_the_page_shows_how_far_it_is_and_how_long_it_takes(studio, job_id):
     moment = [0.0]
     live = Live(studio, Languages(), clock=lambda: moment[0])
-    studio.jobs.take(job_id)
+    WorkerQueue(studio.database).take(job_id)
     for step in (2, 12):
-        studio.jobs.progress(job_id, "training", step, 100)
+        WorkerQueue(studio.database).set_progress(job_id, "training", step, 100)
         shown = live.fragments("en")
         moment[0] += 10
     assert "Training 12 / 100" in shown["status"]
@@ -55,8 +56,8 @@ def test_the_page_shows_how_far_it_is_and_how_long_it_takes(studio, job_id):
 
 
 def test_the_page_tells_of_the_adapter(studio, job_id):
-    studio.jobs.take(job_id)
-    studio.jobs.finish(job_id, json.dumps({"adapter": "ab", "name": "<b>", "trigger": TRIGGER}))
+    WorkerQueue(studio.database).take(job_id)
+    WorkerQueue(studio.database).finish(job_id, json.dumps({"adapter": "ab", "name": "<b>", "trigger": TRIGGER}))
     assert studio.job(job_id).state == DONE
     assert "The adapter is in the library: &lt;b&gt;." in page(studio)["head"]
 
@@ -64,35 +65,35 @@ def test_the_page_tells_of_the_adapter(studio, job_id):
 def test_what_it_is_not_is_said(studio, job_id):
     with pytest.raises(RequestError, match=r"trains an adapter .* cannot be edited: cancel it"):
         studio.edit(job_id, Request("a red star"))
-    row = studio.jobs.get(job_id)
+    row = studio.queue.get(job_id)
     with pytest.raises(RequestError, match="trains an adapter: it makes no clip"):
         _ = row.job
-    clip = studio.jobs.get(studio.submit(Request("a red star")))
+    clip = studio.queue.get(studio.submit(Request("a red star")))
     with pytest.raises(RequestError, match="trains nothing"):
         _ = clip.training
-    studio.jobs.take(job_id)
+    WorkerQueue(studio.database).take(job_id)
     with pytest.raises(RequestError, match="trains an adapter: cancel it, the files of its last steps stay"):
-        studio.keep(job_id)
+        studio.queue.keep(job_id)
 
 
 def test_it_moves_in_line_like_others(studio, job_id):
     clip = studio.submit(Request("a red star"))
-    copy = studio.duplicate(job_id)
-    studio.jobs.to_front(copy)
-    assert [row.id for row in studio.jobs.line()] == [copy, job_id, clip]
-    assert studio.jobs.get(copy).training == studio.jobs.get(job_id).training
-    assert studio.estimates.of_jobs(studio.jobs.line()) is None  # nobody knows how long it takes
-    studio.jobs.set_priority(job_id, 5)
-    assert studio.jobs.take().id == job_id
+    copy = studio.queue.duplicate(job_id)
+    studio.queue.to_front(copy)
+    assert [row.id for row in studio.queue.line()] == [copy, job_id, clip]
+    assert studio.queue.get(copy).training == studio.queue.get(job_id).training
+    assert studio.estimates.of_jobs(studio.queue.line()) is None  # nobody knows how long it takes
+    studio.queue.set_priority(job_id, 5)
+    assert WorkerQueue(studio.database).take().id == job_id
 
 
 def test_one_that_cannot_be_read_fails_alone(studio, job_id):
-    other = studio.duplicate(job_id)
+    other = studio.queue.duplicate(job_id)
     with studio.database.write() as connection:
         connection.execute("UPDATE jobs SET job = ? WHERE id = ?", ['{"schema": 99}', job_id])
-    assert studio.jobs.get(job_id).prompt == "" and TRIGGER in page(studio)["queue"]
-    assert studio.jobs.take().id == other
-    assert studio.jobs.get(job_id).state == FAILED and "schema 99" in studio.jobs.get(job_id).error
+    assert studio.queue.get(job_id).prompt == "" and TRIGGER in page(studio)["queue"]
+    assert WorkerQueue(studio.database).take().id == other
+    assert studio.queue.get(job_id).state == FAILED and "schema 99" in studio.queue.get(job_id).error
 
 
 def test_a_stored_step_is_progress(studio, job_id):
@@ -102,11 +103,11 @@ def test_a_stored_step_is_progress(studio, job_id):
 
     states, file = [], training_folder(studio.config.data, job_id) / "checkpoint.safetensors"
     for step in (None, 10, 20, None):
-        studio.jobs.take(job_id)
+        WorkerQueue(studio.database).take(job_id)
         if step is not None:
             save_file({"x": torch.zeros(1)}, file, metadata={"step": str(step)})
-        studio.jobs.recover("resume")
-        states.append(studio.jobs.get(job_id).state)
+        WorkerQueue(studio.database).recover("resume")
+        states.append(studio.queue.get(job_id).state)
     assert states == [QUEUED, QUEUED, QUEUED, INTERRUPTED]
 
 
@@ -125,8 +126,8 @@ def test_commands_list_and_change_it(run, studio, job_id):
 def test_who_watches_is_told_of_its_steps(studio, job_id):
     from app.cli.progress import Lines
 
-    studio.jobs.take(job_id)
-    studio.jobs.progress(job_id, "training", 3, 4)
+    WorkerQueue(studio.database).take(job_id)
+    WorkerQueue(studio.database).set_progress(job_id, "training", 3, 4)
     events = list(Watch().events(studio.job(job_id)))
     assert events == [StageStarted("training", 4), Step("training", 3, 4)]
     lines = []

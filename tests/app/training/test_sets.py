@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.gallery import NewClip
-from app.queue.job import TRAIN
+from app.recipes.job_row import TRAIN
 from app.recipes.recipe import Recipe
 from app.storage.training_folder import training_folder
-from app.training import media
+from app.training.media import IS_PICTURE, IS_VIDEO
 from lavie.errors import RequestError, TrainingError
 from lavie.request import Request
 from tests.app.training.conftest import TRIGGER, short
@@ -51,7 +50,7 @@ def stored(studio):
     values = {"path": file, "recipe": Recipe(request, "nano", frame_hash=video.frame_hash)}
     size = {"width": 32, "height": 16, "frames": 8, "fps": 8.0}
     with studio.database.write():
-        studio.gallery.add(NewClip("one", **values, **size, parent=None, seconds=1.0, frame_hash=video.frame_hash))
+        studio.gallery.add("one", **values, **size, seconds=1.0)
     return studio.gallery.get("one")
 
 
@@ -86,7 +85,7 @@ def test_captions_are_a_persons(studio, pictures):
     assert job_id == media.id and studio.training.media(job_id) == media.folder
     said = {path.stem: path.read_text(encoding="utf-8") for path in media.folder.glob("*.txt")}
     assert said == {"0000-0": f"a red {TRIGGER} on a navy background\n", "0001-1": f"{TRIGGER} ünder water\n"}
-    training = studio.jobs.get(job_id).training
+    training = studio.queue.get(job_id).training
     assert [(one.name, one.caption) for one in training.media] == [
         ("0.png", usual["0000-0.png"]),
         ("1.png", f"{TRIGGER} ünder water"),
@@ -108,7 +107,7 @@ def test_pictures_of_all_kinds_are_taken_and_a_video_is_told(studio, tmp_path):
     Image.new("RGB", (40, 20), "red").save(folder / "turned.jpg", exif=turned)
     write_clip(folder / "video.mp4", 0)
     media = studio.training.collect([folder])
-    assert [item.note for item in media.items] == [None, None, None, media.IS_VIDEO]
+    assert [item.note for item in media.items] == [None, None, None, IS_VIDEO]
     assert len(media.usable) == 4
 
 
@@ -135,7 +134,7 @@ def test_what_is_wrong_is_told_of_each(studio, pictures, tmp_path):
 
 def test_a_motion_is_learned_from_videos(studio, pictures, clips):
     media = studio.training.collect([pictures, clips], "motion")
-    assert told(media) == {"0.png": media.IS_PICTURE, "1.png": media.IS_PICTURE, "0.mp4": None}
+    assert told(media) == {"0.png": IS_PICTURE, "1.png": IS_PICTURE, "0.mp4": None}
     with pytest.raises(TrainingError, match="no usable video: 2 × a picture, a motion is learned from videos"):
         studio.training.collect([pictures], "motion")
     still = studio.training.collect([pictures])
@@ -170,7 +169,7 @@ def test_clips_of_the_gallery(studio, stored):
 def test_zips_that_are_refused_leave_nothing(studio, zipped, tmp_path, files, why):
     with pytest.raises(TrainingError, match=why):
         studio.training.start(short(), [zipped(files)])
-    assert nothing_left(studio) and studio.jobs.line() == []
+    assert nothing_left(studio) and studio.queue.line() == []
     assert not (tmp_path / "out.png").exists()
 
 
@@ -185,7 +184,7 @@ def test_what_is_not_there_is_refused(studio, tmp_path):
 
 
 def test_more_than_anyone_means_is_refused(studio, pictures, monkeypatch):
-    monkeypatch.setattr(media, "MAX_MEDIA", 1)
+    monkeypatch.setattr("app.training.media.MAX_MEDIA", 1)
     with pytest.raises(TrainingError, match="more than 1 pictures and videos"):
         studio.training.collect([pictures])
     assert nothing_left(studio)
@@ -200,4 +199,4 @@ def test_a_set_that_is_not_wanted_goes(studio, pictures):
     begun = studio.training.collect([pictures])
     studio.training.start(short(), begun)
     studio.training.discard(begun)
-    assert begun.folder.is_dir() and [row.kind for row in studio.jobs.line()] == [TRAIN]
+    assert begun.folder.is_dir() and [row.kind for row in studio.queue.line()] == [TRAIN]

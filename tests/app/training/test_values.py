@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from app.queue.job import DONE, TRAIN
+from app.recipes.job_row import DONE, TRAIN
 from app.recipes.training import MAX_JSON, Medium, Training
 from app.storage.training_folder import Loss, checkpoint_step, checkpoints, losses, sweep_trainings, training_folder
 from lavie.errors import RequestError
@@ -98,7 +98,7 @@ def test_a_checkpoint_tells_its_step(tmp_path):
 
 
 def test_what_is_of_no_use_is_swept(studio, pictures):
-    jobs, data = studio.jobs, studio.config.data
+    jobs, data = studio.queue, studio.config.data
     done, cancelled, open_one, shared = (studio.training.start(short(), [pictures]) for _ in range(4))
     bring(jobs, done, DONE)
     jobs.duplicate(shared)  # waits, and learns from the media of what is cancelled
@@ -121,7 +121,7 @@ def test_a_training_that_is_over_can_be_forgotten(studio, pictures):
     job_id = studio.training.start(short(), [pictures])
     with pytest.raises(RequestError, match="is queued: cancel it first"):
         studio.training.forget(job_id)
-    copy = studio.duplicate(job_id)
+    copy = studio.queue.duplicate(job_id)
     studio.cancel(job_id)
     with pytest.raises(RequestError, match=f"{copy} learns from the same media"):
         studio.training.forget(job_id)
@@ -146,9 +146,9 @@ def test_memory_is_told_before_it_begins(studio, tiny_bundle):
 
 def test_media_that_are_gone_are_told(make_studio, tiny_bundle, pictures):
     studio = make_studio(model=str(tiny_bundle), device="cpu")
-    studio.jobs.pause_queue()
+    studio.queue.pause_queue()
     job_id = studio.training.start(short(), [pictures])
     shutil.rmtree(training_folder(studio.config.data, job_id))
-    studio.resume_queue()
+    studio.queue.resume_queue()
     row = ended(studio, job_id).row
     assert row.kind == TRAIN and "are not kept any more: begin another one" in row.error

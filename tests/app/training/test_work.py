@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from app.queue.job import CANCELLED, DONE, FAILED, PAUSED, RUNNING
+from app.queue.worker_side import WorkerQueue
+from app.recipes.job_row import CANCELLED, DONE, FAILED, PAUSED, RUNNING
 from app.storage.training_folder import checkpoint_step, training_folder
 from extensions.lora.files.header import read_header
 from tests.app.studios import ended, until
@@ -93,14 +94,14 @@ def test_paused_and_resumed_it_ends_with_the_same_bits(serving, pictures):
     training = short(steps=16, checkpoint_every=1000)
     first = serving.training.start(training, [pictures])
     whole = learned(serving, first)
-    halved = serving.duplicate(first)  # which learns from the same files
+    halved = serving.queue.duplicate(first)  # which learns from the same files
     far(serving, halved, 2)
-    serving.jobs.pause(halved)
+    serving.queue.pause(halved)
     until(lambda: serving.job(halved).state != RUNNING)
     assert serving.job(halved).state == PAUSED and children() == []
     stored = checkpoint_step(training_folder(serving.config.data, halved))
     assert 2 <= stored < 16 and not (training_folder(serving.config.data, halved) / "media").exists()
-    serving.resume(halved)
+    serving.queue.resume(halved)
     resumed = learned(serving, halved)
     assert "goes on from its last checkpoint" in "\n".join(serving.job(halved).row.notices)
     assert same(whole, resumed)
@@ -114,7 +115,7 @@ def test_cancelled_it_ends_and_goes_on_when_it_is_tried_again(serving, pictures)
     assert ended(serving, job_id).state == CANCELLED and children() == []
     stored = serving.training.progress(job_id).stored
     assert stored >= 5 and serving.adapters.all() == []
-    serving.retry(job_id)
+    serving.queue.retry(job_id)
     far(serving, job_id, stored + 1)
     assert serving.job(job_id).row.step <= LONG["steps"]
     serving.cancel(job_id)
@@ -136,7 +137,7 @@ def test_what_fails_fails_alone(serving, pictures, tiny_bundle, tmp_path, monkey
     snapshot = ended(serving, killed)
     assert snapshot.state == FAILED and "the memory did not suffice" in snapshot.row.error
     monkeypatch.delenv("PYTHONPATH")
-    serving.retry(killed)  # nothing was stored: it begins at its first step
+    serving.queue.retry(killed)  # nothing was stored: it begins at its first step
     assert ended(serving, killed).state == DONE
 
 
@@ -144,7 +145,7 @@ def test_the_studio_is_killed_and_the_training_goes_on(studio, pictures, tiny_bu
     """By `kill -9`: its process does not outlive it, and the next studio goes on behind the last checkpoint."""
     job_id = studio.training.start(short(**LONG), [pictures])
     folder = training_folder(studio.config.data, job_id)
-    command = [sys.executable, "-m", "tests.faults.victim", str(studio.config.data), str(tiny_bundle)]
+    command = [sys.executable, "-m", "tests.slow.faults.victim", str(studio.config.data), str(tiny_bundle)]
     stored = []
     for _ in range(2):
         victim = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -159,7 +160,7 @@ def test_the_studio_is_killed_and_the_training_goes_on(studio, pictures, tiny_bu
         assert not child.is_running()
         stored.append(checkpoint_step(folder))
     assert stored[1] > stored[0] > 0
-    assert studio.jobs.recover("resume") == [job_id] and studio.job(job_id).state == "queued"
-    assert studio.jobs.take().attempts == 3
-    assert studio.jobs.recover("resume") == [job_id]  # nothing was stored since
+    assert WorkerQueue(studio.database).recover("resume") == [job_id] and studio.job(job_id).state == "queued"
+    assert WorkerQueue(studio.database).take().attempts == 3
+    assert WorkerQueue(studio.database).recover("resume") == [job_id]  # nothing was stored since
     assert studio.job(job_id).state == "interrupted"

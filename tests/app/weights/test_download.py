@@ -12,7 +12,7 @@ import pytest
 from app.config import ConfigError
 from app.models import download as module
 from app.models import hub as talking
-from app.models.download import Downloaded, Downloading, alone, collect, download
+from app.models.download import Downloaded, Downloading, collect, download, lock_models
 from app.models.hub import DownloadError
 from app.models.sources import LAVIE, PUBLISHED, Repository, Sources, read_sources
 from lavie.files import read_record
@@ -230,9 +230,13 @@ def test_a_disk_that_fills_up_leaves_what_came(sources, tmp_path, monkeypatch):
 
 
 def test_one_at_a_time(tmp_path):
-    with alone(tmp_path), pytest.raises(DownloadError, match="another download or conversion"), alone(tmp_path):
+    with (
+        lock_models(tmp_path),
+        pytest.raises(DownloadError, match="another download or conversion"),
+        lock_models(tmp_path),
+    ):
         pass
-    with alone(tmp_path):
+    with lock_models(tmp_path):
         pass
 
 

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
+from app.cli.progress import ByteLines
 from app.config import StudioConfig
 from app.models import sources as module
-from app.models.catalog import bundles
+from app.models.catalog import find_models, format_bytes
 from app.models.download import Downloading, collect
-from app.models.lines import ByteLines, of_bytes
 from app.models.sources import LARGE, PUBLISHED, SEINE, Sources
 from extensions.published.layout import COMPANIONS, NETWORKS, TOKENIZERS
 from lavie import Cascade, Finished, Request
@@ -94,7 +94,7 @@ def test_folders_of_ones_own_and_broken_ones_are_listed(tiny_bundle, tmp_path):
     (models / "mine" / "cascade.json").write_text("{")
     (models / "tiny").symlink_to(tiny_bundle)
     (models / "other").mkdir()
-    nano, official, mine, tiny = bundles(StudioConfig(tmp_path))
+    nano, official, mine, tiny = find_models(StudioConfig(tmp_path))
     assert (official.name, official.bytes, official.problem) == (None, {}, "")
     assert mine.name is None and "cannot be read as JSON" in mine.problem
     assert (tiny.asked, tiny.name, tiny.sha256) == (str(models / "tiny"), "Tiny", {})
@@ -120,4 +120,4 @@ def test_lines_come_every_ten_seconds():
         "a.pt: 0 B of 4.0 GB, 2.5 MB a second, 7 s left",
         "a.pt: 3.0 GB of 4.0 GB, 2.5 MB a second, 7 s left",
     ]
-    assert [of_bytes(n) for n in (0, 999, 1500, 10**10)] == ["0 B", "999 B", "1.5 kB", "10.0 GB"]
+    assert [format_bytes(n) for n in (0, 999, 1500, 10**10)] == ["0 B", "999 B", "1.5 kB", "10.0 GB"]

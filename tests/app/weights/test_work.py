@@ -7,8 +7,8 @@ from collections import namedtuple
 import pytest
 
 from app.config import StudioConfig
-from app.models.catalog import bundles, published_files
-from app.models.download import PUBLISHED, alone
+from app.models.catalog import find_models, find_published
+from app.models.download import PUBLISHED, lock_models
 from app.models.hub import DownloadError
 from app.models.jobs import CONVERT, DONE, DOWNLOAD, FAILED, IDLE, RUNNING, STOPPED, WeightsWork
 from lavie.request import STAGES
@@ -63,9 +63,9 @@ def test_from_nothing_to_a_model(hub, open_work, tmp_path):
     standing = ended(work)
     assert (standing.work, standing.state, standing.problem) == (CONVERT, DONE, "")
     assert standing.done == standing.total > 0
-    _, official = bundles(StudioConfig(tmp_path / "data"))
+    _, official = find_models(StudioConfig(tmp_path / "data"))
     assert official.name == "Tiny" and not any(official.stages.values())
-    files = published_files(tmp_path / "data" / "models")
+    files = find_published(tmp_path / "data" / "models")
     assert not any(files.missing[stage] for stage in STAGES) and files.begun == 0
     assert files.sha256.keys() == files.files.keys() - {"weights.json"}
 
@@ -75,7 +75,7 @@ def test_the_network_that_extends_comes_later_and_the_model_has_it_then(hub, ope
     before = len(hub.requests)
     work = open_work()
     assert ended(work, begin=lambda: work.fetch(with_optional=True)).state == DONE
-    _, official = bundles(StudioConfig(tmp_path / "data"))
+    _, official = find_models(StudioConfig(tmp_path / "data"))
     assert official.stages["extension"] == []
     assert not hub.asked_for(BASE)[1:] and len(hub.requests) > before  # what was there is not fetched again
 
@@ -84,7 +84,7 @@ def test_a_pause_keeps_what_came_and_another_start_goes_on_behind_it(hub, open_w
     first = open_work()
     came = half_fetched(first, pieces)
     assert first.standing.work == DOWNLOAD and came >= 2 * PIECE
-    files = published_files(tmp_path / "data" / "models")
+    files = find_published(tmp_path / "data" / "models")
     assert files.begun + sum(files.files.values()) >= came
     cut = next(path for path in (tmp_path / "data" / "models" / PUBLISHED).rglob(".*.partial")).stat().st_size
     pieces.release(10**6)
@@ -123,7 +123,7 @@ def test_closing_stops_it(hub, open_work, pieces):
 
 def test_another_process_at_work_is_told(hub, open_work, tmp_path):
     work = open_work()
-    with alone(tmp_path / "data" / "models"):
+    with lock_models(tmp_path / "data" / "models"):
         assert "another download or conversion" in ended(work).problem
     assert ended(work).state == DONE
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from app.clip import load_cascade
+from app.models.loaded import load_cascade
 from lavie.errors import RequestError
 from lavie.events import StageStarted
 from tests.app.studios import ENDLESS

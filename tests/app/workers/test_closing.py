@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from app.config import StudioConfig
-from app.queue.job import QUEUED
+from app.recipes.job_row import QUEUED
 from app.studio import Studio
 from lavie.errors import DeviceError
 from lavie.request import Request

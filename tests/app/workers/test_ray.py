@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from app.config import StudioConfig
-from app.queue.job import DONE
+from app.recipes.job_row import DONE
 from app.storage.stage_latents import StageLatents
 from app.studio import Studio
 from extensions.long_video.plan import Segment, SegmentPlan
@@ -122,6 +122,6 @@ def test_a_clip_is_made_again_to_the_bit(studio):
 
 def test_a_long_video_is_made_on_the_heads_own_device(studio):
     plan = SegmentPlan(tuple(Segment("a red star", seed=seed) for seed in (1, 2)), overlap=2)
-    done = ended(studio, studio.long.submit(Request("a red star", seed=6), plan))
+    done = ended(studio, studio.long_videos.submit(Request("a red star", seed=6), plan))
     assert done.state == DONE, done.row.error
     assert ran(studio.config.data, 6) == []

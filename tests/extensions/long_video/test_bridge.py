@@ -6,11 +6,11 @@ from functools import cache
 import pytest
 import torch
 
-from extensions.long_video.join_plan import BRIDGE, CLIP, JoinPlan, SourceClip, Transition, known_frames
+from extensions.long_video.join_plan import CLIP, TRANSITION, JoinPlan, SourceClip, Transition, known_frames
 from extensions.long_video.plan import CODENOISE, CONDITIONED, CORRECTED, REPAINT
 from extensions.long_video.strategies import conditioned, corrected
-from extensions.long_video.strategies.covariance import carry_over
-from extensions.long_video.strategies.transitions import bridge
+from extensions.long_video.strategies.corrected import carry_over
+from extensions.long_video.strategies.transitions import make_transition
 from extensions.long_video.strategies.window_model import Window
 from lavie.errors import RequestError
 from lavie.unet import BaseUNet
@@ -31,7 +31,7 @@ def bridged(strategy: str, new: int = NEW, told: int = 16, model=None, seed: int
     """The footage with `new` frames behind the 16th made anew; and its two joins."""
     whole = footage(seed)
     before, after = whole[:, :, 16 - told : 16], whole[:, :, 16 + new : 16 + new + told]
-    made = returned(bridge(model or ideal_model(), before, after, new, "a", 5, strategy))
+    made = returned(make_transition(model or ideal_model(), before, after, new, "a", 5, strategy))
     assert made.shape[2] == new and made.dtype == torch.float32
     return torch.cat([whole[:, :, :16], made, whole[:, :, 16 + new :]], dim=2), [[16], [16 + new]]
 
@@ -98,7 +98,7 @@ def test_between_clips_that_have_nothing_in_common_the_change_is_spread_evenly(s
     true = truth_between(before, after)[3 : 4 + NEW]
 
     def roughness() -> torch.Tensor:
-        made = returned(bridge(ideal_model(), before, after, NEW, "a", 5, strategy))
+        made = returned(make_transition(ideal_model(), before, after, NEW, "a", 5, strategy))
         joined = torch.cat([before[:, :, -1:], made, after[:, :, :1]], dim=2)
         return joined.double().diff(dim=2).square().mean((0, 1, 3, 4)).sqrt() / true
 
@@ -124,11 +124,11 @@ def test_a_steady_bias_of_the_network_is_taken_out(monkeypatch):
 def test_every_step_is_told_and_the_bits_are_the_same_again(strategy):
     before, after = draw(16, seed=3), draw(1, seed=4)
     for told in (before, before[:, :, -2:]):  # the shorter one has `corrected` make a clip to measure on
-        making = bridge(ideal_model(steps=6), told, after, 5, "a", 5, strategy)
+        making = make_transition(ideal_model(steps=6), told, after, 5, "a", 5, strategy)
         steps = list(making)
         assert [step.index for step in steps] == list(range(1, steps[-1].steps + 1))
     one, two, other = (
-        returned(bridge(ideal_model(steps=6), before, after, 5, "a", seed, strategy)) for seed in (5, 5, 6)
+        returned(make_transition(ideal_model(steps=6), before, after, 5, "a", seed, strategy)) for seed in (5, 5, 6)
     )
     assert torch.equal(one, two) and not torch.equal(one, other)
 
@@ -149,7 +149,7 @@ def test_a_real_network_makes_one(strategy, channels):
     model = ideal_model(network, steps=2, guidance=3.0, shape=(4, 4, 4))
     model = replace(model, embed=lambda prompt, frames=None: torch.full((1, 5, TEXT_WIDTH), float(len(prompt))))
     ends = torch.ones(1, 4, 3, 4, 4), torch.zeros(1, 4, 1, 4, 4)
-    made = returned(bridge(model, *ends, 6, "a", 5, strategy, negative_prompt="blurred"))
+    made = returned(make_transition(model, *ends, 6, "a", 5, strategy, negative_prompt="blurred"))
     assert made.shape == (1, 4, 6, 4, 4) and made.isfinite().all()
 
 
@@ -187,7 +187,7 @@ def test_what_cannot_be_made_is_refused_before_anything_is_computed(values, word
     arguments = {"before": draw(4), "after": draw(4), "frames": 8, "prompt": "a", "seed": 5, "model": ideal_model()}
     arguments |= values
     with pytest.raises(RequestError) as caught:
-        next(bridge(**arguments))
+        next(make_transition(**arguments))
     assert all(word in str(caught.value) for word in words)
     assert arguments["model"].network.calls == 0
 
@@ -217,7 +217,7 @@ REEL = JoinPlan(
 
 def test_clips_and_bridges_follow_each_other_without_a_gap():
     pieces = [(piece.kind, piece.number, piece.frames) for piece in REEL.pieces()]
-    wanted = [(CLIP, 0, range(61)), (BRIDGE, 0, range(61, 69)), (CLIP, 1, range(69, 70)), (CLIP, 2, range(70, 86))]
+    wanted = [(CLIP, 0, range(61)), (TRANSITION, 0, range(61, 69)), (CLIP, 1, range(69, 70)), (CLIP, 2, range(70, 86))]
     assert pieces == wanted
     assert REEL.frames == 86 and REEL.joins() == [61, 69]
 
@@ -233,7 +233,7 @@ def test_the_order_is_that_of_the_latents():
             before, after = clips[piece.number], clips[piece.number + 1]
             transition, seed = REEL.transitions[piece.number], REEL.seed_of(piece.number)
             model = ideal_model(steps=3)
-            parts.append(returned(bridge(model, before, after, transition.frames, transition.prompt, seed)))
+            parts.append(returned(make_transition(model, before, after, transition.frames, transition.prompt, seed)))
         assert parts[-1].shape[2] == len(piece.frames)
     assert torch.cat(parts, dim=2).shape[2] == REEL.frames
 
@@ -250,8 +250,8 @@ def test_every_frame_has_its_piece_and_reads_its_prompt():
     assert [(reel.piece_at(frame).kind, reel.piece_at(frame).number) for frame in (0, 60, 61, 68, 69, 70, 85)] == [
         (CLIP, 0),
         (CLIP, 0),
-        (BRIDGE, 0),
-        (BRIDGE, 0),
+        (TRANSITION, 0),
+        (TRANSITION, 0),
         (CLIP, 1),
         (CLIP, 2),
         (CLIP, 2),
@@ -259,7 +259,7 @@ def test_every_frame_has_its_piece_and_reads_its_prompt():
     assert [reel.mixture(frame) for frame in (0, 61, 69)] == [
         (prompt, prompt, 1.0) for prompt in ("the sun sets", "the sun sets", "a moon")
     ]
-    assert reel.mixture(70)[1] == "" and reel.bridges == (0,)
+    assert reel.mixture(70)[1] == "" and reel.transition_numbers == (0,)
 
 
 def test_a_window_to_measure_on_is_made_only_where_neither_clip_is_one():

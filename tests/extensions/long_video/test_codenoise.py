@@ -8,7 +8,7 @@ import torch
 
 from extensions.long_video.plan import CODENOISE, Segment
 from extensions.long_video.strategies import codenoise
-from extensions.long_video.strategies.codenoise import Wavefront, grid, pyramid, shared_noise, whole_halves
+from extensions.long_video.strategies.codenoise import Wavefront, grid, pyramid, round_up_to_halves, shared_noise
 from extensions.long_video.strategies.window_model import Model
 from lavie.events import BASE
 from lavie.noise import INITIAL, frame_noise
@@ -36,8 +36,8 @@ def test_no_frame_differs_from_the_next_more_than_frames_do_and_the_ends_are_ali
 
 @pytest.mark.parametrize("frames", [1, 15, 16, 17, 24, 25, 148])
 def test_a_few_frames_more_are_made_so_that_the_last_window_sees_the_whole_bank(frames):
-    assert 0 <= whole_halves(frames, 16) - max(frames, 16) < 8
-    assert whole_halves(frames, 16) % 8 == 0
+    assert 0 <= round_up_to_halves(frames, 16) - max(frames, 16) < 8
+    assert round_up_to_halves(frames, 16) % 8 == 0
 
 
 def test_without_the_shared_noise_the_ends_have_nothing_in_common(monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from extensions.long_video.strategies.conditioned import (
-    calibrated,
+    calibrate,
     colour_step,
     conditioning_channels,
     continue_frames,
@@ -81,7 +81,7 @@ def test_what_was_wrong_at_the_last_known_frame_is_taken_out_of_the_next_ones():
     wrong = true.clone()
     wrong[:, :, 3:, 2, 5] += 0.2
     given = {place: true[:, :, place] for place in range(4)}
-    made, _ = calibrated(Denoised(0, wrong, wrong), given)
+    made, _ = calibrate(Denoised(0, wrong, wrong), given)
     assert (made[:, :, :4] == true[:, :, :4]).all()
     left = (made - true)[0, 0, :, 2, 5]
     assert left[4] < 0.1 and left[15] > 0.15  # it fades in, frame by frame

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from extensions.long_video.base_frames import SegmentDone
 from extensions.long_video.plan import CODENOISE, CONDITIONED, CORRECTED, REPAINT, STRATEGIES, Segment, SegmentPlan
-from extensions.long_video.strategies.extend import SegmentDone, extend
+from extensions.long_video.strategies.extend import extend
 from lavie.errors import RequestError
 from lavie.events import BASE, Step
 from lavie.noise import INITIAL, frame_noise

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from extensions.long_video.base_frames import SegmentDone
 from extensions.long_video.pipeline import LongVideoPipeline
 from extensions.long_video.plan import CODENOISE, CONDITIONED, CORRECTED, REPAINT, Segment, SegmentPlan
 from extensions.long_video.resolve import resolve_plan
-from extensions.long_video.strategies.extend import SegmentDone
 from lavie import Cascade, vae
 from lavie.errors import BundleError, RequestError, StorageError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Notice, StageDone, StageStarted, Step
@@ -114,7 +114,7 @@ def test_four_segments_and_four_more_are_the_eight_at_once(extending, strategy, 
 
 def events_that_keep(made: LongVideoPipeline) -> list[int]:
     """The numbers of events at which more is kept than at the one before, from 1; and one between each two of them."""
-    counts = [0] + [made.kept.written for _ in made.make()]
+    counts = [0] + [made.store.written for _ in made.make()]
     grown = [number for number in range(1, len(counts)) if counts[number] > counts[number - 1]]
     return sorted({*grown, *(number + 1 for number in grown), 0, 1})
 
@@ -148,7 +148,7 @@ def test_nor_within_later_stages(tiny_cascade, interpolate, upscale, segments):
     whole = film(tiny_cascade, plan, asked=asked)
     stops = events_that_keep(whole)
     expected = frame_hash(whole)
-    assert len(whole.kept) >= segments + 2
+    assert len(whole.store) >= segments + 2
     for after in stops:
         assert stop_and_resume(tiny_cascade, plan, asked, after) == expected, after
 

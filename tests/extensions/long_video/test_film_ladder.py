@@ -1,13 +1,13 @@
-"""A long video goes down the ladder too: a whole stage on one rung, its windows under keys of their own."""
+"""A long video falls back too when memory runs out: a whole stage in one mode, its windows under keys of their own."""
 
 import pytest
 
 from extensions.long_video.pipeline import LongVideoPipeline
 from extensions.long_video.resolve import resolve_plan
-from lavie import plans
+from lavie import memory_plan
 from lavie.errors import OutOfMemory
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
-from lavie.plans import DECODING, MODEL, NONE, SEQUENTIAL, MemoryMode
+from lavie.memory_mode import DECODING, MODEL, NONE, SEQUENTIAL, MemoryMode
 from tests.cascades import request
 from tests.extensions.long_video.films import PROVENANCE, Memory, film, finished, frame_hash, plan_of
 from tests.meagre import short, told
@@ -17,7 +17,7 @@ PLENTY = 80 * 10**9
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
-    monkeypatch.setattr(plans, "TILES", (64,))
+    monkeypatch.setattr(memory_plan, "TILES", (64,))
 
 
 def _again(cascade, memory, kept=None) -> LongVideoPipeline:
@@ -72,9 +72,9 @@ def test_whether_decoding_fits_is_known_before_a_frame_is_handed_over(tiny_bundl
         return component != "super_resolution_vae" or width <= 16
 
     made = film(short(tiny_bundle, fits, budget=PLENTY), plan_of(2))
-    rungs = told(made.make())
-    assert [rung for place, rung in rungs if place == DECODING] == [MemoryMode(), MemoryMode(64)]
-    assert finished(_again(tiny_cascade, dict(rungs))) == frame_hash(made)
+    modes = told(made.make())
+    assert [mode for place, mode in modes if place == DECODING] == [MemoryMode(), MemoryMode(64)]
+    assert finished(_again(tiny_cascade, dict(modes))) == frame_hash(made)
 
 
 def test_behind_the_last_rung_what_was_made_is_kept(tiny_bundle, tiny_cascade):

@@ -51,7 +51,7 @@ def peaks(cascade, count: int, asked: Request) -> tuple[int, int]:
     made = film(cascade, plan_of(count), Disk(), asked)
     passing = itertools.chain(made.make(), made.frames())
     most = max(storage_alive() for number, _ in enumerate(passing) if number % EVERY == 0)
-    return most, made.kept.peak
+    return most, made.store.peak
 
 
 @pytest.mark.parametrize(("interpolate", "upscale", "short", "long"), [(True, False, 8, 40), (False, True, 8, 40)])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from extensions.long_video.metrics import AFTER, BEFORE
-from extensions.long_video.plan import CODENOISE, CONDITIONED, CORRECTED, is_watched
+from extensions.long_video.plan import CODENOISE, CONDITIONED, CORRECTED, resolve_flag
 from tests.extensions.long_video.videos import ideal_model, plan_of, segments
 from tests.oracle import draw
 
@@ -88,5 +88,5 @@ def test_a_resumed_chain_looks_at_the_same_frames():
     ("strategy", "expected"), [(CONDITIONED, True), (None, True), (CORRECTED, False), (CODENOISE, False)]
 )
 def test_who_is_guarded_where_nobody_says(strategy, expected):
-    assert is_watched(strategy, None) is expected
-    assert is_watched(strategy, not expected) is not expected
+    assert resolve_flag(strategy, None) is expected
+    assert resolve_flag(strategy, not expected) is not expected

@@ -5,11 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from extensions.long_video.cache_keys import latents_hash, made_with, segment_keys, window_key
+from extensions.long_video.cache_keys import latents_hash, segment_keys, stage_digest, window_key
 from extensions.long_video.plan import CODENOISE, CONDITIONED, CORRECTED, Segment, SegmentPlan
-from lavie.bundle import StageDefaults
+from lavie.manifest import VELOCITY, StageDefaults
 from lavie.request import Interpolation, Request, Sampling, SuperResolution
-from lavie.sampling import VELOCITY
 from lavie.windows import Windows
 
 PLAN = SegmentPlan(tuple(Segment(prompt) for prompt in "abcd"), seed=5, strategy=CORRECTED)
@@ -104,7 +103,7 @@ def test_made_as_one_every_key_stands_on_the_whole_plan():
 
 def test_a_stage_depends_on_its_own_settings_weights_and_machine():
     defaults = StageDefaults(Sampling())
-    base = made_with("base", REQUEST, defaults, PROVENANCE, USED)
+    base = stage_digest("base", REQUEST, defaults, PROVENANCE, USED)
     changes = [
         ("base", replace(REQUEST, base=Sampling("ddim", 3, 3.0)), defaults, PROVENANCE, USED),
         ("base", replace(REQUEST, width=64), defaults, PROVENANCE, USED),
@@ -114,12 +113,12 @@ def test_a_stage_depends_on_its_own_settings_weights_and_machine():
         *[("base", REQUEST, defaults, PROVENANCE | {name: "x"}, USED) for name in ("device", "dtype", "attention")],
         ("base", REQUEST, defaults, PROVENANCE | {"versions": {}}, USED),
     ]
-    assert len({base, *(made_with(*values) for values in changes)}) == len(changes) + 1
+    assert len({base, *(stage_digest(*values) for values in changes)}) == len(changes) + 1
 
 
 def test_a_stage_does_not_depend_on_what_it_does_not_use():
     defaults = StageDefaults(Sampling())
-    base = made_with("base", REQUEST, defaults, PROVENANCE, USED)
+    base = stage_digest("base", REQUEST, defaults, PROVENANCE, USED)
     weights = PROVENANCE["weights"] | {"interpolation/w.safetensors": "9"}
     unchanged = [
         (REQUEST, StageDefaults(Sampling("euler"), preview=((0.0, 0.0, 0.0),) * 4), PROVENANCE),
@@ -127,7 +126,7 @@ def test_a_stage_does_not_depend_on_what_it_does_not_use():
         (replace(REQUEST, prompt="x", seed=1, fps=12), defaults, PROVENANCE),  # the plan has its own
         (REQUEST, defaults, PROVENANCE | {"weights": weights, "offload": "model", "bundle": "Other"}),
     ]
-    assert {made_with("base", *values, USED) for values in unchanged} == {base}
+    assert {stage_digest("base", *values, USED) for values in unchanged} == {base}
 
 
 def test_a_window_depends_on_what_it_sees():

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lavie.bundle import Bundle, StageDefaults
+from lavie.bundle import Bundle
 from lavie.events import INTERPOLATION, SUPER_RESOLUTION
 from lavie.key_frames import RATE
 from lavie.latents import whole
+from lavie.manifest import StageDefaults
 from lavie.request import Sampling
 from lavie.stages.windowed import denoise_windows
 from lavie.windows import Windows
@@ -26,7 +27,7 @@ def _made(frames: int, windows: Windows, predictor_at) -> torch.Tensor:
     return whole(returned(denoise_windows("x", predictor_at, shape, sampling, defaults, 3, torch.device("cpu"))))
 
 
-def _interpolated(windows: Windows) -> float:
+def _is_interpolated(windows: Windows) -> float:
     """The roughest place of 181 frames made from every fourth."""
     keys = draw(181, rate=RATE)
 
@@ -50,7 +51,7 @@ def _refined(windows: Windows) -> float:
 
 @pytest.mark.parametrize("windows", [Windows(61, 40, 4), Windows(61, 48, 2)], ids=str)
 def test_interpolation_in_windows_has_no_seam(windows):
-    assert _interpolated(windows) <= 1.10
+    assert _is_interpolated(windows) <= 1.10
 
 
 @pytest.mark.parametrize("windows", [Windows(8, 4, 1), Windows(16, 8, 2), Windows(16, 12, 1)], ids=str)
@@ -60,7 +61,7 @@ def test_super_resolution_in_windows_has_no_seam(windows):
 
 def test_nor_has_nano_in_its_own():
     defaults = Bundle(NANO).defaults
-    assert _interpolated(defaults[INTERPOLATION].windows) <= 1.10
+    assert _is_interpolated(defaults[INTERPOLATION].windows) <= 1.10
     assert _refined(defaults[SUPER_RESOLUTION].windows) <= 1.10
 
 
@@ -76,5 +77,5 @@ def test_a_longer_video_begins_with_the_bits_of_the_shorter_one():
 
 def test_hard_chunks_do():
     """The controls: windows that do not overlap, as published."""
-    assert _interpolated(Windows(61, 61)) > 1.8
+    assert _is_interpolated(Windows(61, 61)) > 1.8
     assert _refined(Windows(8, 8)) > 1.8

@@ -7,7 +7,7 @@ import weakref
 import numpy as np
 import pytest
 
-from extensions.long_video.metrics import AFTER, BEFORE, LUMA, SIGNALS, Meter, Report, join_between, matched_difference
+from extensions.long_video.metrics import AFTER, BEFORE, LUMA, SIGNALS, Meter, Report, join_between, match_blocks
 
 JOINS = [16, 28, 40, 52]
 FRAMES, HEIGHT, WIDTH = 64, 64, 96
@@ -165,8 +165,8 @@ def test_block_matching_forgives_motion_within_its_reach():
     grey = SCENE[0] @ LUMA
     moved = np.roll(grey, (3, -5), (0, 1))
     still = np.abs(moved - grey).mean()
-    assert matched_difference(grey, moved) < 0.3 * still
-    assert matched_difference(grey, grey) == 0
+    assert match_blocks(grey, moved) < 0.3 * still
+    assert match_blocks(grey, grey) == 0
 
 
 @pytest.mark.parametrize("change", [0.0, 0.5, 1.0, 2.0, 4.0])

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from extensions.long_video.base_frames import SegmentDone
 from extensions.long_video.pipeline import LongVideoPipeline
 from extensions.long_video.plan import CONDITIONED, CORRECTED, Segment, SegmentPlan
 from extensions.long_video.resolve import resolve
-from extensions.long_video.strategies.extend import SegmentDone
 from lavie import Cascade
 from lavie.errors import RequestError
 from lavie.events import BASE, StageDone, Step
@@ -68,13 +68,13 @@ def test_guidance_is_the_one_asked_for_else_the_base_networks_own(extending):
 def test_a_plan_that_says_no_opening_is_made_by_one_network(extending):
     asked, plan = resolve(extending, request(), plan_of(2))
     made = LongVideoPipeline(extending, asked, replace(plan, opening=None), None, {}, PROVENANCE)
-    assert made.footage.opened_by is None
+    assert made.base_frames.opening_network is None
     assert not torch.equal(first_segment(made), base_clip(extending))
 
 
 def test_frames_that_are_continued_need_no_opening(extending):
     made = film_of(extending, plan_of(2), start=begun(3))
-    assert made.footage.opened_by is None
+    assert made.base_frames.opening_network is None
     list(made.make())
     assert extending.bundle.defaults[BASE].sampling.guidance == made.plan.opening  # decided, and of no use here
 

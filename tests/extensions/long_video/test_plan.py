@@ -13,7 +13,7 @@ from extensions.long_video.plan import (
     Segment,
     SegmentPlan,
     default_strategy,
-    stale,
+    outdated_segments,
 )
 from lavie.errors import RequestError
 from lavie.request import MAX_SEED
@@ -53,7 +53,7 @@ REFUSED = [
     (lambda: Segment("a", seed=2**53), ["seed is 9007199254740992"]),
     (lambda: Segment("a", frames=0), ["frames is 0", "1 to 160"]),
     (lambda: Segment("a", locked=None), ["locked is None"]),
-    (lambda: SegmentPlan.from_json("[]"), ["a plan of segments is a JSON object"]),
+    (lambda: SegmentPlan.from_json("[]"), ["a plan of segments", "not a JSON object"]),
     (lambda: SegmentPlan.from_json('{"schema": 1}'), ["lacks segments"]),
     (lambda: SegmentPlan.from_json('{"schema": 1, "segments": ["a"]}'), ["Segment is a JSON object, not 'a'"]),
     (lambda: SegmentPlan.from_json('{"schema": 1, "segments": "abc"}'), ["tuple of segments"]),
@@ -127,22 +127,22 @@ def test_every_frame_belongs_to_its_segment():
 )
 def test_a_change_makes_its_segment_stale_and_all_behind_it(change, expected):
     plan = SegmentPlan(ABC, seed=5)
-    assert stale(plan, change(plan)) == expected
+    assert outdated_segments(plan, change(plan)) == expected
 
 
 def test_with_codenoise_everything_depends_on_everything():
     plan = SegmentPlan(ABC, seed=5, strategy=CODENOISE)
-    assert stale(plan, plan) == ()
-    assert stale(plan, replace(plan, segments=(*ABC, Segment("d")))) == (0, 1, 2, 3)
+    assert outdated_segments(plan, plan) == ()
+    assert outdated_segments(plan, replace(plan, segments=(*ABC, Segment("d")))) == (0, 1, 2, 3)
     own = replace(plan, segments=tuple(Segment(prompt, 3) for prompt in "abc"))
-    assert stale(own, replace(own, seed=6)) == (0, 1, 2)  # the bank is the video's
+    assert outdated_segments(own, replace(own, seed=6)) == (0, 1, 2)  # the bank is the video's
 
 
 def test_a_change_that_a_locked_segment_stands_on_is_refused():
     plan = SegmentPlan((ABC[0], Segment("b", locked=True), ABC[2]), seed=5)
     with pytest.raises(RequestError, match=r"segment 2 is locked .* unlock it"):
-        stale(plan, replace(plan, segments=(Segment("x"), *plan.segments[1:])))
-    assert stale(plan, replace(plan, segments=(*plan.segments[:2], Segment("x")))) == (2,)
+        outdated_segments(plan, replace(plan, segments=(Segment("x"), *plan.segments[1:])))
+    assert outdated_segments(plan, replace(plan, segments=(*plan.segments[:2], Segment("x")))) == (2,)
 
 
 def test_a_network_that_can_be_told_frames_is_told_them():

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from extensions.long_video.base_frames import SegmentDone
 from extensions.long_video.join_plan import JoinPlan, SourceClip, Transition
 from extensions.long_video.pipeline import LongVideoPipeline
 from extensions.long_video.plan import CONDITIONED, CORRECTED, REPAINT
 from extensions.long_video.resolve import resolve_plan
-from extensions.long_video.strategies.extend import SegmentDone
 from lavie import vae
 from lavie.cascade import Cascade
 from lavie.errors import RequestError
@@ -98,7 +98,7 @@ def test_what_is_left_open_is_decided_once(tiny_cascade, extending):
 
 def stops(made: LongVideoPipeline) -> list[int]:
     """The numbers of events right at which more is kept, and those behind."""
-    counts = [0] + [made.kept.written for _ in made.make()]
+    counts = [0] + [made.store.written for _ in made.make()]
     grown = [number for number in range(1, len(counts)) if counts[number] > counts[number - 1]]
     return sorted({0, 1, *grown, *(number + 1 for number in grown)})
 
@@ -116,7 +116,7 @@ def test_wherever_it_is_stopped_the_same_frames_come_out_and_nothing_is_made_twi
             next(events)
         events.close()
         assert finished(film(tiny_cascade, clips=clips, kept=kept, asked=asked)) == expected, after
-        assert kept.written == len(kept) == len(whole.kept), "a part was made twice, or one for nothing"
+        assert kept.written == len(kept) == len(whole.store), "a part was made twice, or one for nothing"
 
 
 def test_an_exchanged_clip_makes_the_two_bridges_beside_it_anew(tiny_cascade):

@@ -8,7 +8,7 @@ import torch
 
 from extensions.long_video.plan import CONDITIONED
 from extensions.long_video.strategies import chain
-from extensions.long_video.strategies.chain import CAP, DEAD_BAND, Statistics, anchored, motion_energy
+from extensions.long_video.strategies.chain import CAP, DEAD_BAND, Statistics, anchor, measure_motion
 from tests.extensions.long_video.videos import plan_of, video
 from tests.oracle import draw, seam
 
@@ -25,7 +25,7 @@ def _changed(std: float, mean: float) -> torch.Tensor:
 def _footage_after(anchoring, monkeypatch) -> tuple[torch.Tensor, list[int]]:
     """Footage of twice the world's contrast, and brighter, continued by 16 segments that would relax from it."""
     if anchoring is not None:
-        monkeypatch.setattr(chain, "anchored", partial(anchored, **anchoring))
+        monkeypatch.setattr(chain, "anchor", partial(anchor, **anchoring))
     start = 2 * draw(16) + 1
     made, _ = video(plan_of(16, CONDITIONED, anchored=anchoring is not None), start=start)
     return torch.cat([start, made], dim=2), [16 + 12 * number for number in range(16)]
@@ -47,14 +47,14 @@ def test_unramped_it_is_itself_a_seam(monkeypatch):
 
 def test_a_small_difference_is_left_alone():
     latents = _changed(1 + 0.9 * DEAD_BAND, 0.9 * DEAD_BAND)
-    made, change = anchored(latents, PLAIN)
+    made, change = anchor(latents, PLAIN)
     assert torch.equal(made, latents)
     assert change == {"gain": [1.0] * 4, "offset": [0.0] * 4}
 
 
 def test_of_a_large_one_a_little_is_taken_back_and_more_from_frame_to_frame():
     latents = _changed(1.5, 0.0)
-    made, change = anchored(latents, PLAIN)
+    made, change = anchor(latents, PLAIN)
     assert change["gain"] == pytest.approx([1 - CAP / 1] * 4)
     ratios = (made.std((0, 1, 3, 4)) / latents.std((0, 1, 3, 4))).tolist()
     assert ratios == sorted(ratios, reverse=True)
@@ -63,15 +63,15 @@ def test_of_a_large_one_a_little_is_taken_back_and_more_from_frame_to_frame():
 
 def test_a_flat_channel_stays_flat():
     latents = torch.zeros(1, 4, 12, 16, 32)
-    made, _ = anchored(latents, PLAIN)
+    made, _ = anchor(latents, PLAIN)
     assert torch.equal(made, latents)
 
 
 def test_behind_a_change_of_prompt_the_reference_is_half_the_new_scene():
-    assert PLAIN.rebased(Statistics((1.0,) * 4, (3.0,) * 4)) == Statistics((0.5,) * 4, (2.0,) * 4)
+    assert PLAIN.rebase(Statistics((1.0,) * 4, (3.0,) * 4)) == Statistics((0.5,) * 4, (2.0,) * 4)
 
 
 def test_motion_is_the_difference_from_frame_to_frame():
     latents = torch.arange(5.0).view(1, 1, 5, 1, 1).expand(1, 4, 5, 2, 2)
-    assert motion_energy(latents) == 1.0
-    assert motion_energy(latents[:, :, :1]) == 0.0
+    assert measure_motion(latents) == 1.0
+    assert measure_motion(latents[:, :, :1]) == 0.0

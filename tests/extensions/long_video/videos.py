@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from extensions.long_video.base_frames import SegmentDone
 from extensions.long_video.plan import Layout, Segment, SegmentPlan
-from extensions.long_video.strategies.extend import SegmentDone, extend
+from extensions.long_video.strategies.extend import extend
 from extensions.long_video.strategies.window_model import Model
-from lavie.bundle import StageDefaults
+from lavie.manifest import StageDefaults
 from lavie.request import Sampling
 from tests.oracle import PIXELS, GaussianDenoiser
 

@@ -32,7 +32,7 @@ REFUSED = [
     (lambda: Adapter(HASH, "a", None), "weight is None"),
     (lambda: Adapter(HASH, "a", float("nan")), "weight is nan"),
     (lambda: Adapter(HASH, "a", 1.0, -3), "text_weight is -3"),
-    (lambda: Adapter.from_json("[]"), "an adapter is a JSON object"),
+    (lambda: Adapter.from_json("[]"), "not a JSON object"),
 ]
 
 

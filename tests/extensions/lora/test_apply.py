@@ -38,7 +38,7 @@ def weighed(adapter: Adapter, weight: float, text_weight: float | None = None) -
 
 @torch.no_grad()
 def by_hand(networks, part: str, weighed_deltas) -> torch.Tensor:
-    """The output with the changes added to the weights themselves, summed in float64."""
+    """The output with the changes added to the weights themselves, sum_in_parallel in float64."""
     network = copy.deepcopy(networks.plain[part])
     layers = dict(network.named_modules())
     for deltas, weight in weighed_deltas:
@@ -120,7 +120,7 @@ def test_off_and_removed_are_the_bits_of_none(networks, use, path, family):
             assert list(getattr(networks, part).state_dict()) == names[part]
     remove_adapters(networks.unet)
     assert all(not layer._forward_hooks for layer in networks.unet.modules())
-    assert not any("rack" in name for name, _ in networks.unet.named_modules())
+    assert not any("adapter_hooks" in name for name, _ in networks.unet.named_modules())
 
 
 def test_the_order_of_adapters_and_what_was_on_before_leave_no_trace(networks, use, tmp_path):
@@ -146,7 +146,7 @@ def test_adapters_follow_the_network_through_types_and_offloading(networks, path
     unet = copy.deepcopy(networks.unet)
     set_adapters(unet, "unet", ADAPTERS[:1], lambda _: found)
     expected = networks.run("unet", unet=unet)
-    layer = hooks_of(unet)._changes[LINEAR[0]][ADAPTERS[0].sha256]
+    layer = hooks_of(unet)._deltas[LINEAR[0]][ADAPTERS[0].sha256]
     unet.to(torch.bfloat16)
     assert {factor.dtype for factor in layer.factors.values()} == {torch.bfloat16}
     assert {factor.dtype for factor in found.unet[LINEAR[0]].factors.values()} == {torch.float32}
@@ -169,7 +169,7 @@ def test_half_precision_keeps_small_alphas(networks, alpha, size):
     down, up = torch.randn(128, 32, generator=generator) / 6, torch.randn(32, 128, generator=generator) * size
     x = torch.randn(64, 32, generator=generator)
     expected = x.double() @ (up.double() @ down.double()).T * (alpha / 128)
-    made = LowRank(alpha, down.half(), up.half()).of(layer.half(), x.half()).double()
+    made = LowRank(alpha, down.half(), up.half()).apply(layer.half(), x.half()).double()
     assert (made - expected).norm() < 2e-3 * expected.norm()
 
 
@@ -190,7 +190,7 @@ def test_a_cascade_makes_another_video_and_then_the_same_again(tiny_cascade, pat
 def test_factors_may_be_trained(networks, use):
     shape = networks.targets.unet[LINEAR[0]]
     down, up = torch.ones(2, shape[1], requires_grad=True), torch.zeros(shape[0], 2, requires_grad=True)
-    hooks_of(networks.unet).hold("training", {LINEAR[0]: LowRank(2.0, down, up)})
+    hooks_of(networks.unet).add("training", {LINEAR[0]: LowRank(2.0, down, up)})
     sample = torch.randn(1, 4, 2, 8, 8, generator=torch.Generator().manual_seed(0))
     networks.unet(sample, 10, torch.ones(1, 3, 32)).square().sum().backward()
     assert up.grad.abs().max() > 0
@@ -226,15 +226,15 @@ def test_a_network_that_reads_more_channels(networks):
     extension.conv_in = torch.nn.Conv2d(9, 32, 3, padding=1)
     maker = Maker(networks.targets)
     factors = maker.low_rank("unet", "conv_in", 2, 1.0)
-    change = LowRank.read(1.0, (32, 4, 3, 3), factors)
+    change = LowRank.from_factors(1.0, (32, 4, 3, 3), factors)
     x = torch.randn(2, 9, 8, 8, generator=torch.Generator().manual_seed(0))
     expected = extension.conv_in(x) + torch.nn.functional.conv2d(
         x[:, :4], maker.deltas["unet"]["conv_in"].float(), padding=1
     )
     merged = merge(copy.deepcopy(extension), [({"conv_in": change}, 1.0)])
-    hooks_of(extension).hold("a", {"conv_in": change})
+    hooks_of(extension).add("a", {"conv_in": change})
     for network in (extension, merged):
         assert torch.allclose(network.conv_in(x), expected, atol=1e-5)
-    wider = LowRank.read(1.0, (32, 9, 3, 3), {"down": torch.ones(2, 9, 3, 3), "up": torch.ones(32, 2)})
+    wider = LowRank.from_factors(1.0, (32, 9, 3, 3), {"down": torch.ones(2, 9, 3, 3), "up": torch.ones(32, 2)})
     with pytest.raises(AdapterError, match=r"'conv_in' of shape \[32, 9, 3, 3\]"):
         merge(copy.deepcopy(networks.plain["unet"]), [({"conv_in": wider}, 1.0)])

@@ -7,7 +7,7 @@ import torch
 from accelerate import cpu_offload
 from safetensors.torch import save_file
 
-from extensions.lora.embeddings import known_words, spell
+from extensions.lora.embeddings import extend_vocabulary, spell
 from extensions.lora.files.read import read_deltas, read_embedding
 from lavie.errors import AdapterError, RequestError
 from lavie.text import TextEncoder
@@ -23,7 +23,7 @@ PROMPT = "a red toy moving right"
 def test_words_are_read_by_their_vectors(networks):
     encoder, table = TextEncoder(build_tokenizer()), networks.text.get_input_embeddings()
     plain = encoder.encode(networks.text, [PROMPT], "cpu")
-    with known_words(encoder, networks.text, WORDS):
+    with extend_vocabulary(encoder, networks.text, WORDS):
         ids = encoder.tokens([spell(PROMPT, WORDS)])
         assert encoder.read(spell(PROMPT, WORDS)).unknown == ()
         rows = table(ids)[0]
@@ -34,7 +34,7 @@ def test_words_are_read_by_their_vectors(networks):
     assert not torch.equal(inside, plain)
     assert torch.equal(encoder.encode(networks.text, [PROMPT], "cpu"), plain)
     assert not table._forward_hooks and not table._forward_pre_hooks
-    with known_words(encoder, offloaded, WORDS):
+    with extend_vocabulary(encoder, offloaded, WORDS):
         assert torch.equal(encoder.encode(offloaded, [spell(PROMPT, WORDS)], "cpu"), inside)
 
 
@@ -50,7 +50,10 @@ def test_words_that_cannot_be_ones(networks):
         ("two words", "without spaces"),
         ("", "without spaces"),
     ):
-        with pytest.raises(RequestError, match=said), known_words(encoder, networks.text, {word: torch.ones(1, 32)}):
+        with (
+            pytest.raises(RequestError, match=said),
+            extend_vocabulary(encoder, networks.text, {word: torch.ones(1, 32)}),
+        ):
             pass
     assert encoder.tokenizer is before
 

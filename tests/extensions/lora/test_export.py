@@ -25,7 +25,9 @@ def trained(networks, layers=(*LINEAR, *POINTWISE, *CONVOLUTIONS, *TEXT), ranks=
         part = "text" if layer in TEXT else "unet"
         factors = maker.low_rank(part, layer, 2 + number % ranks, 1 + number / 3)
         shape = networks.targets.shapes(part)[layer]
-        found[part][layer] = LowRank.read(1 + number / 3, shape, {role: factors[role] for role in ("down", "up")})
+        found[part][layer] = LowRank.from_factors(
+            1 + number / 3, shape, {role: factors[role] for role in ("down", "up")}
+        )
     return AdapterDeltas(**found)
 
 
@@ -80,7 +82,7 @@ def test_diffusers_and_peft_read_it(networks, path):
         change.alpha = 1.5
     save_kohya(path, state)
     ours, theirs = (copy.deepcopy(networks.plain["unet"]) for _ in range(2))
-    hooks_of(ours).hold("trained", state.unet)
+    hooks_of(ours).add("trained", state.unet)
     read, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(load_file(path))
     StableDiffusionLoraLoaderMixin.load_lora_into_unet(read, alphas, theirs)
     plain, expected = networks.run("unet"), networks.run("unet", unet=ours)

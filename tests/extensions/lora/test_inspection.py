@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from extensions.lora.card import AdapterCard
+from extensions.lora.adapter import AdapterCard
 from extensions.lora.files.inspection import inspect
 from extensions.lora.files.read import targets_in, targets_of
 from lavie.bundle import Bundle

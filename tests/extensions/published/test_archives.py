@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from extensions.published import archive
-from extensions.published.archive import Described, read_archive, weights_in
+from extensions.published.archive import TensorInfo, find_weights, read_archive
 from lavie.errors import BundleError
 
 
 def read(path):
-    return weights_in(path, read_archive(path))
+    return find_weights(path, read_archive(path))
 
 
 def refused(path, *said):
@@ -54,7 +54,7 @@ def test_names_types_and_shapes_are_read_without_running_anything(good):
         "a": ("F32", (3, 4)),
         "b": ("BF16", (5,)),
     }
-    assert all(isinstance(tensor, Described) for tensor in found.values())
+    assert all(isinstance(tensor, TensorInfo) for tensor in found.values())
 
 
 @pytest.mark.parametrize("wrapper", ["ema", "state_dict"])

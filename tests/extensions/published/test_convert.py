@@ -15,10 +15,11 @@ from extensions.published.facts import PUBLISHED
 from extensions.published.layout import recognise
 from extensions.published.verify import verify
 from lavie import Cascade, Finished, Interpolation, Request, SuperResolution
-from lavie.bundle import CLASSES, EXTENSION, NETWORK_FILE, Bundle
+from lavie.bundle import CLASSES, Bundle
 from lavie.errors import BundleError
 from lavie.events import Notice
 from lavie.files import file_hash, read_record
+from lavie.manifest import EXTENSION, NETWORK_FILE
 from lavie.training.assemble import write_changed
 from tests.extensions.published import toys
 from tests.extensions.published.toys import FILES, SMALL, published, weights, write_published
@@ -54,7 +55,7 @@ def in_process(monkeypatch):
         for task in tasks:
             yield {"file": run_task(**task, show=lambda done: None)}
 
-    monkeypatch.setattr(module, "in_child", work)
+    monkeypatch.setattr(module, "run_child", work)
 
 
 def refused(folder, output, *said: str, dtype="fp16"):

@@ -16,8 +16,9 @@ from extensions.published.convert import convert
 from extensions.published.facts import PUBLISHED
 from extensions.published.verify import verify
 from lavie import Cascade, Request, Sampling, Step
-from lavie.bundle import CLASSES, MANIFEST, Bundle
+from lavie.bundle import CLASSES, Bundle
 from lavie.events import BASE
+from lavie.manifest import MANIFEST
 from tests.extensions.published.toys import FILES, LARGE, SMALL, write_tokenizer
 
 MAX_MEMORY = 6 * 10**9  # bytes

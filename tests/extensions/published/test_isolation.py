@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from extensions.published import launch
-from extensions.published.launch import ROOT, in_child
+from extensions.published import convert
+from extensions.published.convert import ROOT, run_child
 from lavie.errors import BundleError
 
 
@@ -50,15 +50,15 @@ def test_memory_ends_behind_the_headroom():
 
 def test_a_process_that_dies_is_told_in_one_line(monkeypatch):
     killed = [sys.executable, "-c", "import os, sys; sys.stdin.read(); print('why', file=sys.stderr); os._exit(9)"]
-    monkeypatch.setattr(launch, "COMMAND", killed)
+    monkeypatch.setattr(convert, "COMMAND", killed)
     with pytest.raises(BundleError, match=r"ended before its work was done.*'why'"):
-        list(in_child([]))
+        list(run_child([]))
 
 
 def test_a_stopped_conversion_leaves_no_process(monkeypatch):
     code = "import json, os, time; print(json.dumps({'done': os.getpid()}), flush=True); time.sleep(600)"
-    monkeypatch.setattr(launch, "COMMAND", [sys.executable, "-c", code])
-    work = in_child([])
+    monkeypatch.setattr(convert, "COMMAND", [sys.executable, "-c", code])
+    work = run_child([])
     pid = next(work)["done"]
     work.close()
     with pytest.raises(ProcessLookupError):

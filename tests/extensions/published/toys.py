@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from extensions.published.facts import Published
-from lavie.bundle import EXTENSION, TEXT_ENCODER, TOKENIZER, UPSCALER_TEXT, UPSCALER_TOKENIZER, UPSCALER_VAE, VAE
+from lavie.manifest import EXTENSION, TEXT_ENCODER, TOKENIZER, UPSCALER_TEXT, UPSCALER_TOKENIZER, UPSCALER_VAE, VAE
 from lavie.unet import BaseUNet
 from tests import tiny
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from app.media import UPLOAD_LIMITS, frames_of
-from extensions.lora.training import ordinary, presets
+from extensions.lora.training import ordinary
+from extensions.lora.training import settings as presets
 from extensions.lora.training.session import LoraSession
 from extensions.lora.training.settings import Settings
 from lavie.events import Notice

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from extensions.lora.training.factors import Factors, parameters_of, without_factors
-from extensions.lora.training.losses import Lesson, debiased, min_snr, weighted_error
-from extensions.lora.training.ordinary import Ordinary, ordinary_captions, ordinary_media, phrases_for
-from extensions.lora.training.presets import preset_for
-from extensions.lora.training.samples import Sampler
-from lavie.bundle import BASE, TEXT_ENCODER, Bundle
-from lavie.sampling import EPSILON, SAMPLE, VELOCITY, training_alphas
+from extensions.lora.training.factors import Factors, count_parameters, without_factors
+from extensions.lora.training.losses import Lesson, debias, min_snr, weighted_error
+from extensions.lora.training.ordinary import Ordinary, Sampler, make_ordinary, ordinary_captions, phrases_for
+from extensions.lora.training.settings import preset_for
+from lavie.bundle import BASE, Bundle
+from lavie.manifest import EPSILON, SAMPLE, TEXT_ENCODER, VELOCITY
+from lavie.sampling import training_alphas
 from tests.tiny import build_networks
 
 
@@ -29,9 +29,9 @@ def test_only_what_the_mask_shows_counts():
 def test_a_look_that_all_frames_share_is_taken_out():
     frames = torch.randn(1, 4, 3, 2, 2)
     look = torch.randn(1, 4, 1, 2, 2)
-    shift = debiased(frames + look, 1) - debiased(frames, 1)
+    shift = debias(frames + look, 1) - debias(frames, 1)
     torch.testing.assert_close(shift, (2**0.5 - 1) * look.expand_as(shift))
-    torch.testing.assert_close(debiased(frames, 1)[:, :, 1], (2**0.5 - 1) * frames[:, :, 1])
+    torch.testing.assert_close(debias(frames, 1)[:, :, 1], (2**0.5 - 1) * frames[:, :, 1])
 
 
 def test_min_snr_caps_the_error_of_the_clean_sample():
@@ -70,10 +70,10 @@ def taught(prior: float, steps: int = 12) -> float:
     preset = type(preset)(**{**vars(preset), "prior": prior, "batch": 2})
     shapes = {name: tuple(m.weight.shape) for name, m in network.named_modules() if isinstance(m, torch.nn.Linear)}
     factors = Factors(shapes, preset, 0)
-    assert sum(p.numel() for p in factors.parameters()) == parameters_of(
+    assert sum(p.numel() for p in factors.parameters()) == count_parameters(
         {layer: shape for layer, shape in shapes.items()}, preset
     )
-    factors.hang(network)
+    factors.attach(network)
     noise = torch.Generator().manual_seed(3)
     tokens, asked = torch.arange(9).reshape(3, 3), torch.randn(3, 4, 2, 4, 4, generator=noise)
     timesteps = torch.tensor([900, 500, 100])
@@ -106,7 +106,7 @@ def test_the_network_by_itself_is_as_if_no_factors_hung_there():
     x = torch.randn(2, 16)
     alone = network["layer"](x)
     factors = Factors({"layer": (16, 16)}, preset, 0)
-    factors.hang(network)
+    factors.attach(network)
     for up in factors.up.values():
         up.fill_(0.1)
     changed = network["layer"](x)
@@ -147,7 +147,7 @@ def test_ordinary_clips_are_made_once(tmp_path):
         def tokens(captions):
             return torch.tensor([[0 if text == "dull" else sampler.asked.index(text) + 1] for text in captions])
 
-        making = ordinary_media(nano, sampler, tokens, tmp_path, 0, clips=3)
+        making = make_ordinary(nano, sampler, tokens, tmp_path, 0, clips=3)
         told = []
         while True:
             try:
@@ -169,7 +169,7 @@ def test_what_the_network_is_asked_on_the_way_to_a_clip(tiny_bundle):
     bundle = Bundle(tiny_bundle)
     network, text = bundle.load(BASE, torch.float32).eval(), bundle.load(TEXT_ENCODER, torch.float32).eval()
     sampler = Sampler(bundle, network, text, bundle.text_encoder(BASE), {})
-    calls = sampler.calls("a red star", 1, 3)
+    calls = sampler.record_calls("a red star", 1, 3)
     assert [timestep for _, timestep, _ in calls] == sorted((timestep for _, timestep, _ in calls), reverse=True)
     assert len(calls) == 3 and not network._forward_hooks
     noisy, timestep, said = calls[1]
@@ -179,7 +179,7 @@ def test_what_the_network_is_asked_on_the_way_to_a_clip(tiny_bundle):
         torch.testing.assert_close(network(noisy, timestep, read), said)
 
 
-def test_what_a_trigger_could_begin_as(tiny_bundle):
+def test_what_a_trigger_could_choose_start(tiny_bundle):
     nano = Bundle("assets/nano")
     assert "blue star" in phrases_for(nano, "subject") and phrases_for(nano, "style") == []
     assert "moving right" in phrases_for(nano, "motion") and phrases_for(Bundle(tiny_bundle), "subject") == []

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from extensions.lora.training import sources
-from extensions.lora.training.moving import ROUNDS, MovedCut, MovedSet
-from extensions.lora.training.pictures import GREY, MaskedCut, read_picture
-from extensions.lora.training.sources import find_media, middle_frame, unpack
+from extensions.lora.training import media
+from extensions.lora.training.losses import MovedSet
+from extensions.lora.training.media import find_media, middle_frame, unpack
+from extensions.lora.training.pictures import GREY, ROUNDS, MaskedCut, MovedCut, read_picture
 from lavie.errors import TrainingError
 from lavie.training.data.cuts import Unusable
 from lavie.training.data.encoded import Encoded
@@ -204,7 +204,7 @@ def test_zips_that_mean_harm(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "link.zip", "w") as file:
         file.writestr(link, "/etc/passwd")
     (tmp_path / "cut.zip").write_bytes(bomb.read_bytes()[:-30])
-    monkeypatch.setattr(sources, "MAX_MEMBERS", 2)
+    monkeypatch.setattr(media, "MAX_MEMBERS", 2)
     many = zipped(tmp_path / "many.zip", **{str(number): b"x" for number in range(3)})
     for archive, said in (
         (bomb, "unpacks from .* which no picture does"),
@@ -214,7 +214,7 @@ def test_zips_that_mean_harm(tmp_path, monkeypatch):
     ):
         with pytest.raises(TrainingError, match=said):
             unpack(archive, tmp_path / "out")
-    monkeypatch.setattr(sources, "MAX_BYTES", 1)
+    monkeypatch.setattr(media, "MAX_BYTES", 1)
     with pytest.raises(TrainingError, match="more than 1: pack fewer or smaller"):
         unpack(zipped(tmp_path / "large.zip", a=b"xx"), tmp_path / "out")
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))

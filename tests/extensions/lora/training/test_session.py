@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from extensions.lora.embeddings import known_words, spell
+from extensions.lora.embeddings import extend_vocabulary, spell
 from extensions.lora.files.header import read_header
 from extensions.lora.files.inspection import inspect
 from extensions.lora.files.read import read_deltas, targets_in
 from extensions.lora.hooks import hooks_of
+from extensions.lora.training.factors import VECTORS
 from extensions.lora.training.session import LoraSession
-from extensions.lora.training.trigger import VECTORS
 from lavie.bundle import BASE, Bundle
 from lavie.errors import TrainingError
 from lavie.training.loop import Progress
@@ -52,8 +52,8 @@ def test_the_file_does_what_was_trained_and_the_base_stays(settings, tiny_bundle
     assert all(torch.equal(session.text_model.state_dict()[name], value) for name, value in untouched.items())
     changes = read_deltas(session.settings.output, targets_in(bundle))
     assert changes.unmatched == () and changes.unet and not changes.text
-    hooks_of(plain).hold("file", changes.unet)
-    with known_words(session._encoder, session.text_model, changes.words):
+    hooks_of(plain).add("file", changes.unet)
+    with extend_vocabulary(session._encoder, session.text_model, changes.words):
         ours, theirs = output(session), output(session, plain)
     torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-3)  # the file has float16
     assert (ours - output(session, bundle.load(BASE, torch.float32))).abs().max() > 0.01

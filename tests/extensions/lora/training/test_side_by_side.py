@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from extensions.lora.training.losses import summed
+from extensions.lora.training.losses import sum_in_parallel
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def gradients(network):
 
 def test_the_gradient_is_that_of_the_sum():
     network, other = layers(), layers()
-    loss = summed(parts_of(network), tuple(network.parameters()))
+    loss = sum_in_parallel(parts_of(network), tuple(network.parameters()))
     (2 * loss).backward()
     plain = sum(part() for part in parts_of(other))
     (2 * plain).backward()
@@ -52,7 +52,7 @@ def test_cores_change_no_bit(threads):
     for count in (1, 2, 3):
         threads(count)
         network = layers()
-        summed(parts_of(network), tuple(network.parameters())).backward()
+        sum_in_parallel(parts_of(network), tuple(network.parameters())).backward()
         found.append(gradients(network)[:4])
         assert torch.get_num_threads() == count
     assert all(torch.equal(*pair) for other in found[1:] for pair in zip(found[0], other, strict=True))
@@ -69,7 +69,7 @@ def test_parts_run_at_the_same_time_in_the_number_type_of_whoever_asks(threads):
         return product.float().sum()
 
     with torch.autocast("cpu", torch.bfloat16):
-        summed([part, part], (weight,)).backward()
+        sum_in_parallel([part, part], (weight,)).backward()
     assert weight.grad is not None
 
 
@@ -80,5 +80,5 @@ def test_what_goes_wrong_in_a_part_is_told(threads):
         raise ValueError("no data")
 
     with pytest.raises(ValueError, match="no data"):
-        summed([broken, broken], (torch.ones(1, requires_grad=True),))
+        sum_in_parallel([broken, broken], (torch.ones(1, requires_grad=True),))
     assert torch.get_num_threads() == 2

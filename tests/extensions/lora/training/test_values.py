@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from extensions.lora.training.presets import MOTION, NAMES, SUBJECT, preset_for
-from extensions.lora.training.settings import Settings
-from extensions.lora.training.trigger import needs_vector, ordinary_word
+from extensions.lora.training.factors import needs_vector, ordinary_word
+from extensions.lora.training.settings import MOTION, NAMES, SUBJECT, Settings, preset_for
 from lavie.errors import TrainingError
 from lavie.text import TextEncoder
 from lavie.training.vocabulary import build_tokenizer

@@ -1,0 +1,298 @@
+"""HTML of the adapters tab: the library as cards, the media of a training as cards, and its settings as fields.
+
+Pure functions in the words of one language. Every text of an adapter or a file is a stranger's and is escaped here;
+addresses hold hashes and numbers only.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+
+from app.adapters import AdapterRow
+from app.gallery import Clip
+from app.recipes.training import MAX_NAME, Training
+from app.training.draft import NUMBERS, WHOLE, YES, number_of
+from app.training.media import SetItem
+from app.ui import panels
+from app.ui.adapters.view_model import CARDS, DRAFT, MEDIA, MEDIA_CARDS, SHELF, Preparation, Shelf
+from app.ui.html import button, format_bytes, media
+from app.ui.i18n import Words
+from app.ui.panels import edit_attributes, pager, panel_content
+from extensions.lora.adapter import MAX_NAME as MAX_ADAPTER_NAME
+from extensions.lora.adapter import MAX_WEIGHT
+from extensions.lora.training.settings import MAX_TRIGGER, NAMES
+from lavie.values import MAX_PROMPT
+
+_HASH_DIGITS = 12  # that are shown
+_MAX_WORDS = 8  # of a maker's trigger words
+_MAX_REASONS = 20  # media left out that are listed with their reason
+_FEW_MEDIA = 3  # fewer than this gives a warning
+_FACTS = ("title", "author", "licence", "description")
+
+
+def render_shelf(shelf: Shelf, say: Words) -> str:
+    """The panel of the library."""
+    view = shelf.view
+    message = view.message_on(SHELF)
+    pages = pager("turn", view.page, -(-shelf.found // CARDS), say)
+    head = f'<div class="lv-head"><h2>{html.escape(say("adapters"))}</h2>{pages}</div>'
+    if not shelf.count:
+        empty = html.escape(say("adapters_empty"))
+        return panel_content(view.refused, f'{head}{message}<p class="lv-quiet lv-empty">{empty}</p>')
+    label = html.escape(say("adapters_find"))
+    find = (
+        f'<input class="lv-field lv-find" type="search" maxlength="200" value="{html.escape(view.find)}" '
+        f'placeholder="{label}" aria-label="{label}" {edit_attributes("find")}>'
+    )
+    find = find if shelf.count > 1 or view.find else ""
+    cards = "".join(_card(row, shelf.clips.get(row.sha256, ()), say) for row in shelf.rows)
+    if cards:
+        cards = f'<ul class="lv-cards lv-shelf">{cards}</ul>'
+    else:
+        cards = f'<p class="lv-quiet lv-empty" role="status">{html.escape(say("adapters_none"))}</p>'
+    return panel_content(view.refused, f"{head}{find}{message}{cards}")
+
+
+def _card(row: AdapterRow, clips: Iterable[Clip], say: Words) -> str:
+    name = html.escape(row.name)
+    picture = '<span class="lv-blank" aria-hidden="true"></span>'
+    if row.preview is not None:
+        picture = f'<img src="studio/adapter/{row.sha256}.webp" alt="" loading="lazy">'  # see `app.ui.server`
+    label = html.escape(say("adapter_name", name=row.name))
+    rename = (
+        f'<input class="lv-field lv-title" maxlength="{MAX_ADAPTER_NAME}" value="{name}" aria-label="{label}" '
+        f"{edit_attributes('rename', id=row.sha256)}>"
+    )
+    label = html.escape(say("adapter_use_named", name=row.name))
+    use = (
+        f'<button type="button" class="lv-button lv-wear-it" data-act="wear" data-id="{row.sha256}" '
+        f'aria-label="{label}">{html.escape(say("adapter_use"))}</button>'
+    )
+    remove = button("remove", say, id=row.sha256, sure=say("adapter_sure_remove", name=row.name))
+    gone = "" if row.path.is_file() else f'<p class="lv-warn">{html.escape(say("adapter_gone"))}</p>'
+    return (
+        f'<li class="lv-card lv-adapter" data-id="{row.sha256}" aria-label="{name}">'
+        f'<div class="lv-shot">{picture}</div>'
+        f"{rename}{_summary(row, say)}{gone}{_trigger_words(row, say)}{_weights(row, say)}"
+        f'<div class="lv-actions">{use}{remove}</div>{_clips(clips, say)}{_more_facts(row, say)}</li>'
+    )
+
+
+def _summary(row: AdapterRow, say: Words) -> str:
+    """Family, rank, size and layers in a line, and a warning about layers that do not match the model."""
+    card = row.card
+    facts = [card.family, card.base_model, format_bytes(card.size)]
+    if card.ranks:
+        ranks = f"{card.ranks[0]}" if len(card.ranks) == 1 else f"{card.ranks[0]}–{card.ranks[-1]}"
+        facts.insert(1, say("adapter_rank", rank=ranks))
+    what = say("adapter_vectors", count=card.vectors)
+    if not card.vectors:
+        what = say("adapter_layers", count=card.unet_layers + card.text_layers)
+    lines = f'<p class="lv-quiet">{html.escape(" · ".join(filter(None, facts)))}</p>'
+    if not card.unmatched:
+        return f'{lines}<p class="lv-quiet">{html.escape(what)}</p>'
+    unmatched = html.escape(say("adapter_unmatched", count=card.unmatched))
+    names = html.escape(", ".join(card.unmatched_names))
+    warning = f'<span class="lv-warn" title="{names}">{unmatched}</span>'
+    return f'{lines}<p class="lv-quiet">{html.escape(what)} · {warning}</p>'
+
+
+def _trigger_words(row: AdapterRow, say: Words) -> str:
+    """The trigger words as buttons that put them into the prompt."""
+    if not row.card.trigger_words:
+        return ""
+    chips = "".join(
+        f'<button type="button" class="lv-word" data-act="word" data-word="{html.escape(word)}" '
+        f'title="{html.escape(say("adapter_word"))}">{html.escape(word)}</button>'
+        for word in row.card.trigger_words[:_MAX_WORDS]
+    )
+    return f'<div class="lv-words" role="group" aria-label="{html.escape(say("adapter_words"))}">{chips}</div>'
+
+
+def _weights(row: AdapterRow, say: Words) -> str:
+    weight, text = f"{row.weight:g}", "" if row.set_text_weight is None else f"{row.set_text_weight:g}"
+    main = _slider("weight", row, weight, say("adapter_weight"), weight)
+    return main + _slider("text", row, text or weight, say("adapter_text_weight"), text or "=", follows=not text)
+
+
+def _slider(which: str, row: AdapterRow, value: str, label: str, shown: str, follows: bool = False) -> str:
+    """follows: whether it has no value of its own."""
+    name = html.escape(f"{label}: {row.name}")
+    return (
+        f'<label class="lv-slide{" lv-follows" if follows else ""}"><span>{html.escape(label)}</span>'
+        f'<input type="range" min="{-MAX_WEIGHT:g}" max="{MAX_WEIGHT:g}" step="0.05" value="{html.escape(value)}" '
+        f'aria-label="{name}" {edit_attributes("weigh", id=row.sha256, name=which)}>'
+        f"<output>{html.escape(shown)}</output></label>"
+    )
+
+
+def _clips(clips: Iterable[Clip], say: Words) -> str:
+    """Clips made with the adapter, each a button that opens it in the gallery."""
+    shots = "".join(
+        f'<button type="button" class="lv-shot" data-act="show" data-id="{html.escape(clip.id)}" '
+        f'aria-label="{html.escape(clip.prompt[:200])}">'
+        f'<img src="{media(clip.id, "poster.webp")}" alt="" loading="lazy"></button>'
+        for clip in clips
+    )
+    if not shots:
+        return ""
+    return f'<div class="lv-made" role="group" aria-label="{html.escape(say("adapter_made"))}">{shots}</div>'
+
+
+def _more_facts(row: AdapterRow, say: Words) -> str:
+    """Everything else in the adapter's file; folded."""
+    card = row.card
+    rows = [(say(f"adapter_{name}"), html.escape(getattr(card, name))) for name in _FACTS if getattr(card, name)]
+    digest = f'<span title="{row.sha256}" tabindex="0">{row.sha256[:_HASH_DIGITS]}…</span>'
+    rows.append((say("adapter_hash"), digest))
+    rows.append((say("adapter_parts"), html.escape(f"UNet {card.unet_layers} · Text {card.text_layers}")))
+    alphas = ", ".join(f"{alpha:g}" for alpha in card.alphas[:_MAX_WORDS])
+    rows += [(say("adapter_alphas"), html.escape(alphas))] if alphas else []
+    rows += [(say("adapter_tags"), html.escape(", ".join(card.tags)))] if card.tags else []
+    rows += [(say("adapter_unmatched_names"), html.escape(", ".join(card.unmatched_names)))] if card.unmatched else []
+    rows += [(say("adapter_notes"), html.escape("; ".join(card.notes)))] if card.notes else []
+    cells = "".join(f'<tr><th scope="row">{html.escape(name)}</th><td>{value}</td></tr>' for name, value in rows)
+    table = f'<table class="lv-table">{cells}</table>'
+    return f'<details data-fold="{row.sha256}"><summary>{html.escape(say("adapter_more"))}</summary>{table}</details>'
+
+
+def render_media(preparation: Preparation, say: Words) -> str:
+    """The panel of the media that the training learns from, with captions to write in."""
+    view, draft, media_set = preparation.view, preparation.draft, preparation.media
+    usable, message = media_set.usable, view.message_on(MEDIA)
+    if not media_set.items:
+        return panel_content(view.refused, f'{message}<p class="lv-quiet">{html.escape(say("train_no_media"))}</p>')
+    count = html.escape(say("train_media_count", count=len(usable)))
+    pages = pager("media_turn", view.media_page, -(-len(usable) // MEDIA_CARDS), say)
+    clear = button("clear", say, sure=say("train_sure_clear"))
+    head = f'<div class="lv-head"><span class="lv-found" role="status">{count}</span>{pages}{clear}</div>'
+    captions = media_set.captions(draft.trigger or "…")
+    first = view.media_page * MEDIA_CARDS
+    cards = "".join(
+        _medium(draft.id, item, item.path.name, captions[item.path.name], place, say)
+        for place, item in enumerate(usable[first : first + MEDIA_CARDS], first + 1)
+        if item.path is not None
+    )
+    cards = f'<ul class="lv-cards lv-media">{cards}</ul>' if cards else ""
+    left_out = _left_out([item for item in media_set.items if item.path is None], say)
+    return panel_content(view.refused, f"{message}{head}{left_out}{cards}")
+
+
+def _medium(set_id: str, item: SetItem, file: str, caption: str, place: int, say: Words) -> str:
+    label = html.escape(say("train_caption_of", number=place))
+    drop = html.escape(say("train_drop", number=place))
+    note = f'<p class="lv-quiet" title="{html.escape(item.note)}">{html.escape(item.note)}</p>' if item.note else ""
+    thumb = f"studio/training/{html.escape(set_id)}/media/{number_of(item)}.webp"  # see `app.ui.server`
+    return (
+        f'<li class="lv-card lv-medium"><div class="lv-shot"><img src="{thumb}" '
+        f'alt="{html.escape(item.name[:200])}" loading="lazy"></div>'
+        f'<button type="button" class="lv-mark lv-cross" data-act="drop" data-name="{html.escape(file)}" '
+        f'aria-label="{drop}" title="{drop}">✕</button>{note}'
+        f'<textarea class="lv-field" rows="2" maxlength="{MAX_PROMPT}" aria-label="{label}" '
+        f"{edit_attributes('caption', name=file)}>\n{html.escape(caption)}</textarea></li>"
+    )
+
+
+def _left_out(items: Sequence[SetItem], say: Words) -> str:
+    """Media that cannot be used, with the reason."""
+    if not items:
+        return ""
+    listed = items[:_MAX_REASONS]
+    rows = "".join(f"<li>{html.escape(item.name)}: {html.escape(item.problem or '')}</li>" for item in listed)
+    more = len(items) - _MAX_REASONS
+    rows += f"<li>{html.escape(say('queue_more', count=more))}</li>" if more > 0 else ""
+    words = html.escape(say("train_left_out", count=len(items)))
+    return f'<div class="lv-note lv-left-out" role="status">{words}<ul>{rows}</ul></div>'
+
+
+def render_draft(preparation: Preparation, say: Words) -> str:
+    """The panel of what is learned: the preset, the trigger word and a name."""
+    view, draft = preparation.view, preparation.draft
+    presets = [(name, say(f"train_{name}")) for name in NAMES]
+    effect = say(f"train_{draft.preset}_does")
+    trigger = panels.text(
+        edit_attributes("set", name="trigger"), draft.trigger, say("train_trigger"), say("train_trigger_hint"),
+        f'maxlength="{MAX_TRIGGER}" placeholder="zkw" autocapitalize="off" spellcheck="false"',
+    )  # fmt: skip
+    name = panels.text(
+        edit_attributes("set", name="name"), draft.values.get("name", ""), say("train_name"), say("train_name_hint"),
+        f'maxlength="{MAX_NAME}" placeholder="{html.escape(draft.trigger)}"',
+    )  # fmt: skip
+    preset = panels.choice(edit_attributes("set", name="preset"), presets, draft.preset, say("train_preset"), effect)
+    head = f'<div class="lv-head"><h2>{html.escape(say("train_new"))}</h2></div>{view.message_on(DRAFT)}'
+    fields = f"{preset}{trigger}{_word_note(preparation, say)}{name}"
+    return panel_content(view.refused, f'{head}<div class="lv-settings">{fields}</div>')
+
+
+def _word_note(preparation: Preparation, say: Words) -> str:
+    """What the model makes of the trigger word."""
+    if not preparation.word:
+        return ""
+    kind = "lv-warn" if preparation.word == "ordinary" else "lv-quiet"
+    words = html.escape(say(f"train_word_{preparation.word}", word=preparation.draft.trigger))
+    return f'<p class="lv-word-said {kind}" role="status">{words}</p>'
+
+
+def render_advanced(preparation: Preparation, say: Words) -> str:
+    """The panel of rarely used settings; an empty field takes the preset's value."""
+    values = preparation.draft.values
+    numbers = "".join(_number(preparation, name, say) for name in (*WHOLE, *NUMBERS))
+    name = "gradient_checkpointing"
+    switch = panels.switch(
+        edit_attributes("set", name=name), values.get(name) == YES, say(f"train_{name}"), say(f"train_{name}_hint")
+    )
+    prompts = panels.lines(
+        edit_attributes("set", name="prompts"), values.get("prompts", ""), say("train_prompts"),
+        say("train_prompts_hint"),
+    )  # fmt: skip
+    many = f'<div class="lv-settings lv-many">{numbers}</div>'
+    return panel_content(preparation.view.refused, f'{many}<div class="lv-settings">{switch}{prompts}</div>')
+
+
+def _number(preparation: Preparation, name: str, say: Words) -> str:
+    kind = "numeric" if name in WHOLE else "decimal"
+    more = f'inputmode="{kind}" placeholder="{html.escape(_usual_value(preparation, name, say))}"'
+    label = say(name if name in ("steps", "seed") else f"train_{name}")
+    return panels.text(edit_attributes("set", name=name), preparation.draft.values.get(name, ""), label, "", more)
+
+
+def _usual_value(preparation: Preparation, name: str, say: Words) -> str:
+    """The value of an empty field."""
+    if name in Training.__dataclass_fields__ and getattr(Training, name) is not None:
+        return str(getattr(Training, name))
+    if preparation.preset is None:
+        return say("model_default")
+    count = max(len(preparation.media.usable), 1)
+    return f"{preparation.preset.steps(count) if name == 'steps' else getattr(preparation.preset, name):g}"
+
+
+def render_start(preparation: Preparation, say: Words) -> str:
+    """The panel with the start button, and what the training takes or lacks."""
+    usable, trigger = preparation.media.usable, preparation.draft.trigger
+    ready = bool(usable and trigger)
+    lacks = "" if ready else say("train_lacks_word" if usable else "train_lacks_media")
+    main = (
+        f'<button type="button" class="lv-button lv-main" id="lv-train-start" data-act="start"'
+        f"{'' if ready else ' disabled'}>{html.escape(say('train_start'))}</button>"
+    )
+    facts = f'<p class="lv-facts">{html.escape(lacks or _demand(preparation, say))}</p>'
+    warnings = _warnings(preparation, say) if ready else ""
+    return panel_content(preparation.view.refused, f"{main}{facts}{warnings}")
+
+
+def _demand(preparation: Preparation, say: Words) -> str:
+    """Steps and memory that the training takes."""
+    steps = preparation.draft.values.get("steps") or _usual_value(preparation, "steps", say)
+    words = [say("train_takes_steps", steps=steps, media=len(preparation.media.usable))]
+    needed, free = preparation.needed, preparation.free
+    if needed is not None and free is not None:
+        words.append(say("train_takes_memory", needed=format_bytes(needed), free=format_bytes(free)))
+    return " · ".join(words)
+
+
+def _warnings(preparation: Preparation, say: Words) -> str:
+    needed, free, count = preparation.needed, preparation.free, len(preparation.media.usable)
+    warnings = [say("train_too_large")] if needed is not None and free is not None and needed >= free else []
+    warnings += [say("train_few", count=count)] if count < _FEW_MEDIA else []
+    return "".join(f'<p class="lv-warn" role="status">{html.escape(words)}</p>' for words in warnings)

@@ -37,7 +37,7 @@ LIGHT = (  # need no torch: help, lists and the gallery start at once
     "app.cli.main",
 )
 HEAVY = ("torch", "diffusers", "transformers", "safetensors", "gradio")
-MAX_FUNCTION, MAX_FILE, MAX_TEST_FILE = 60, 500, 300
+MAX_FUNCTION, MAX_FILE = 60, 500
 MAX_MODULES_IN_APP = 10
 MAX_FILES_IN_FOLDER = 12
 MORE_FILES_FOR_A_REASON = {
@@ -266,8 +266,7 @@ def test_functions_and_files_are_short():
     long, needed = [], set()
     for path in own_files():
         where = path.relative_to(ROOT).as_posix()
-        limit = MAX_TEST_FILE if where.startswith("tests/") else MAX_FILE
-        sizes = {where: (len(path.read_text(encoding="utf-8").splitlines()), limit)}
+        sizes = {where: (len(path.read_text(encoding="utf-8").splitlines()), MAX_FILE)}
         for node in ast.walk(tree(path)):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 sizes[f"{where}:{node.name}"] = (node.end_lineno - node.lineno + 1, MAX_FUNCTION)

@@ -1,4 +1,4 @@
-"""Where memory runs out a stage runs again in the next smaller mode; the mode is told, and gives the same bits again."""
+"""Where memory runs out, a stage runs again in the next smaller mode, tells the mode, and gives the same bits."""
 
 import gc
 

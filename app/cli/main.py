@@ -12,6 +12,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -37,6 +38,7 @@ BENCHES = {  # name of the module in `bench` → what it measures
     "render": "What the whole cascade costs, as the command render in a process of its own.",
     "unet": "What a forward of each network costs, in time, FLOPs and bytes.",
     "gallery": "What filters, searches and pages of a large gallery cost.",
+    "start": "What starting costs: commands, the page and each import.",
 }
 
 cli = typer.Typer(
@@ -56,7 +58,7 @@ cli.add_typer(bench, name="bench")
 
 def main() -> None:
     """Run the command that the arguments name, and exit."""
-    cli(prog_name="app.py")
+    cli(prog_name=Path(sys.argv[0]).name)
 
 
 def _check_port(port: int | None) -> object:

@@ -13,7 +13,17 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.media.containers import STILL_FPS, Limits, check, decode, open_video, packets_of, read_header, shown_size, to_rgb
+from app.media.containers import (
+    STILL_FPS,
+    Limits,
+    check,
+    decode,
+    open_video,
+    packets_of,
+    read_header,
+    shown_size,
+    to_rgb,
+)
 from lavie.errors import MediaError
 from lavie.video import Video
 

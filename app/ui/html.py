@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from app.models.jobs import STOPPING, Standing
 from app.models.catalog import format_bytes
+from app.models.jobs import STOPPING, Standing
 from app.queue.status import JobStatus
 from app.recipes.job_row import (
     CANCELLED,
@@ -73,7 +73,7 @@ def duration(seconds: float, say: Words) -> str:
     return say("hours", h=minutes // _HOUR, m=minutes % _HOUR)
 
 
-def format_bytes(count: int) -> str:
+def format_memory(count: int) -> str:
     """A size in GiB, MiB or KiB."""
     for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
         if count >= size:

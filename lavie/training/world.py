@@ -1,7 +1,7 @@
 """The procedural world that Nano learns: coloured shapes that move on a plain background.
 
 Captions read `a [small|big] COLOUR SHAPE [MOTION] on a BACKGROUND background`, two subjects are joined by "and".
-A `ViewModel` is what a caption says; a `Staging` is one way to film it (where it starts, how large, how turned), drawn from
+A `Scene` is what a caption says; a `Staging` is one way to film it (where it starts, how large, how turned), drawn from
 a random generator. A staging is a function of time, so the same clip can be filmed at 16 or 61 frames, small or large:
 that is where true targets for interpolation and super-resolution come from. Knows numpy and Pillow, no torch.
 """

@@ -255,7 +255,8 @@ def test_the_library_needs_no_torch(tmp_path):
     import subprocess
 
     code = (
-        "import sys; from pathlib import Path; from app.adapters import Adapters; from app.storage.database import Database; "
+        "import sys; from pathlib import Path; "
+        "from app.adapters import Adapters; from app.storage.database import Database; "
         f"print(Adapters(Database(Path({str(tmp_path)!r})), Path({str(tmp_path)!r})).all(), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

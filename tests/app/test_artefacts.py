@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from app.config import ROOT
-from app.recipes.job_row import CANCELLED, DONE, FAILED, OPEN
 from app.queue.queue import JobQueue
+from app.recipes.job_row import CANCELLED, DONE, FAILED, OPEN
 from app.storage.database import Database
 from app.storage.stage_latents import StageLatents
 from lavie.errors import StorageError

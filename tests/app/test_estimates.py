@@ -9,8 +9,8 @@ import pytest
 
 from app.config import StudioConfig
 from app.queue.estimates import Estimates
-from app.recipes.job_row import JobRow
 from app.queue.queue import JobQueue
+from app.recipes.job_row import JobRow
 from app.recipes.recipe import Job, Recipe
 from app.storage.database import Database
 from lavie.request import Interpolation, Request, Sampling, SuperResolution

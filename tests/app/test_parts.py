@@ -5,8 +5,8 @@ from datetime import datetime, timedelta, timezone
 import pytest
 import torch
 
-from app.recipes.job_row import CANDIDATES, DONE, FAILED, RUNNING
 from app.queue.queue import JobQueue
+from app.recipes.job_row import CANDIDATES, DONE, FAILED, RUNNING
 from app.storage.segment_latents import SegmentLatents, find_stored
 from app.storage.stage_latents import StageLatents
 from extensions.long_video.pipeline import Part

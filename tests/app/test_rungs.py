@@ -5,14 +5,14 @@ import json
 import pytest
 
 from app.media import read_recipe
-from app.recipes.job_row import DONE, FAILED
 from app.recipes.comparison import Difference
+from app.recipes.job_row import DONE, FAILED
 from app.recipes.recipe import Recipe
 from app.ui.create.handlers import describe_plan, plan_memory
 from app.ui.i18n import Languages
 from lavie.errors import OutOfMemory, RequestError
 from lavie.events import BASE, INTERPOLATION, Finished, MemoryModeChanged, Notice, StageStarted
-from lavie.memory_mode import DECODING, MODEL, MemoryMode, MemoryPlan, PLAIN
+from lavie.memory_mode import DECODING, MODEL, PLAIN, MemoryMode, MemoryPlan
 from lavie.request import Request
 from tests.app.studios import ended
 from tests.fakes import FakeCascade

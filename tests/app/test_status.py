@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
+from app.config import ROOT, StudioConfig
+from app.gallery import Query
 from app.gallery.rebuild import check_files
 from app.gallery.search import find_clips
 from app.gallery.trash import move_to_trash
 from app.models.loaded import load_cascade
-from app.config import ROOT, StudioConfig
-from app.gallery import Query
 from app.status import bundle_status, device_status, disk_status, versions
 from app.storage.stage_latents import StageLatents
 from app.studio import Studio

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from app.gallery.trash import move_to_trash, purge
 from app.config import StudioConfig
+from app.gallery.trash import move_to_trash, purge
 from app.media import read_recipe
 from app.recipes.job_row import CANCELLED, DONE, FAILED, QUEUED, RUNNING
 from app.recipes.recipe import Recipe

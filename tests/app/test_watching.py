@@ -5,9 +5,8 @@ import io
 import pytest
 
 from app.cli.progress import Lines, progress
-from app.recipes.job_row import DONE, FAILED, JobRow, PAUSED, QUEUED, RUNNING
-from app.queue.status import JobStatus
-from app.queue.status import Watch
+from app.queue.status import JobStatus, Watch
+from app.recipes.job_row import DONE, FAILED, PAUSED, QUEUED, RUNNING, JobRow
 from app.recipes.recipe import Job
 from lavie.events import Notice, StageDone, StageStarted, Step
 from lavie.request import Request

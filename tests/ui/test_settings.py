@@ -9,7 +9,7 @@ import pytest
 from app.config import ROOT, StudioConfig
 from app.studio import Studio
 from app.ui.context import EventContext
-from app.ui.html import format_bytes
+from app.ui.html import format_memory
 from app.ui.i18n import Languages
 from app.ui.settings.tab import KEYS, settings_page
 
@@ -82,7 +82,7 @@ def test_every_key_of_the_script_is_told():
     ("count", "words"), [(0, "0 KiB"), (2**20 - 1024, "1023 KiB"), (2**20, "1.0 MiB"), (3 * 2**29, "1.5 GiB")]
 )
 def test_sizes(count, words):
-    assert format_bytes(count) == words
+    assert format_memory(count) == words
 
 
 def test_folders_at_home_begin_there(make_studio, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from app.training.draft import NUMBERS, WHOLE, YES, number_of
 from app.training.media import SetItem
 from app.ui import panels
 from app.ui.adapters.view_model import CARDS, DRAFT, MEDIA, MEDIA_CARDS, SHELF, Preparation, Shelf
-from app.ui.html import button, format_bytes, media
+from app.ui.html import button, format_memory, media
 from app.ui.i18n import Words
 from app.ui.panels import edit_attributes, pager, panel_content
 from extensions.lora.adapter import MAX_NAME as MAX_ADAPTER_NAME
@@ -82,7 +82,7 @@ def _card(row: AdapterRow, clips: Iterable[Clip], say: Words) -> str:
 def _summary(row: AdapterRow, say: Words) -> str:
     """Family, rank, size and layers in a line, and a warning about layers that do not match the model."""
     card = row.card
-    facts = [card.family, card.base_model, format_bytes(card.size)]
+    facts = [card.family, card.base_model, format_memory(card.size)]
     if card.ranks:
         ranks = f"{card.ranks[0]}" if len(card.ranks) == 1 else f"{card.ranks[0]}–{card.ranks[-1]}"
         facts.insert(1, say("adapter_rank", rank=ranks))
@@ -287,7 +287,7 @@ def _demand(preparation: Preparation, say: Words) -> str:
     words = [say("train_takes_steps", steps=steps, media=len(preparation.media.usable))]
     needed, free = preparation.needed, preparation.free
     if needed is not None and free is not None:
-        words.append(say("train_takes_memory", needed=format_bytes(needed), free=format_bytes(free)))
+        words.append(say("train_takes_memory", needed=format_memory(needed), free=format_memory(free)))
     return " · ".join(words)
 
 

@@ -14,13 +14,12 @@ from pathlib import Path
 import gradio as gr
 
 from app.config import ROOT
-from app.models.catalog import OFFICIAL, Files, KnownModel, find_published
+from app.models.catalog import OFFICIAL, Files, KnownModel, find_published, format_bytes
 from app.models.jobs import CONVERT, DONE, IDLE, RUNNING, STOPPED, STOPPING, Standing
-from app.models.catalog import format_bytes
 from app.status import BundleStatus, DeviceStatus, DiskStatus, bundle_status, device_status, disk_status, versions
 from app.studio import Studio
 from app.ui.context import EventContext, PageContext
-from app.ui.html import STAGE_KEYS, alert, button, format_bytes
+from app.ui.html import STAGE_KEYS, alert, button, format_memory
 from app.ui.i18n import Languages, Words
 from app.ui.panels import QUICK, panel, slot
 from lavie.errors import LavieError
@@ -211,8 +210,8 @@ def _bundle(bundle: BundleStatus, say: Words) -> str:
     for stage, files in bundle.missing.items():
         words = say("stage_lacks", files=", ".join(files)) if files else say("stage_whole")
         facts.append((say(STAGE_KEYS[stage]), words))
-    weights = [(name, format_bytes(count)) for name, count in bundle.weights.items()]
-    weights.append((say("weights_all"), format_bytes(sum(bundle.weights.values()))))
+    weights = [(name, format_memory(count)) for name, count in bundle.weights.items()]
+    weights.append((say("weights_all"), format_memory(sum(bundle.weights.values()))))
     other = _note(say("model_other"), "python app.py --model …")
     listed = f"<details open><summary>{escape(say('weights'))}</summary>{_table(weights)}</details>"
     return _panel("model", say, _table(facts) + listed + other)
@@ -221,10 +220,10 @@ def _bundle(bundle: BundleStatus, say: Words) -> str:
 def _device(device: DeviceStatus, say: Words) -> str:
     facts = [(say("device"), device.runs_on.get("device") or say("device_later", device=device.asked))]
     facts += [(say(name), device.runs_on[name]) for name in ("dtype", "attention", "offload") if name in device.runs_on]
-    memory = say("free_of", free=format_bytes(device.memory.free), total=format_bytes(device.memory.total))
+    memory = say("free_of", free=format_memory(device.memory.free), total=format_memory(device.memory.total))
     facts.append((say("memory_free"), memory))
     if device.memory.peak:
-        facts.append((say("memory_peak"), format_bytes(device.memory.peak)))
+        facts.append((say("memory_peak"), format_memory(device.memory.peak)))
     facts.append((say("loaded"), ", ".join(device.loaded) or say("loaded_none")))
     wrong = "" if device.state in ("ready", "loading") else alert(device.state)
     return _panel("machine", say, wrong + _table(facts) + button("look", say))
@@ -241,12 +240,12 @@ def _disk(studio: Studio, say: Words) -> str:
 def _disk_facts(disk: DiskStatus, say: Words) -> list[tuple[str, str]]:
     facts = [
         (say("folder"), _place(disk.folder)),
-        (say("disk_free"), say("free_of", free=format_bytes(disk.free), total=format_bytes(disk.total))),
+        (say("disk_free"), say("free_of", free=format_memory(disk.free), total=format_memory(disk.total))),
     ]
     for name in ("clips", "trash", "work"):
         count, taken = getattr(disk, name)
-        facts.append((say(f"disk_{name}"), say("disk_taken", count=count, size=format_bytes(taken))))
-    return [*facts, (say("disk_database"), format_bytes(disk.database))]
+        facts.append((say(f"disk_{name}"), say("disk_taken", count=count, size=format_memory(taken))))
+    return [*facts, (say("disk_database"), format_memory(disk.database))]
 
 
 def _appearance(languages: Languages, event: EventContext) -> str:

@@ -9,8 +9,7 @@ import pytest
 
 from app.config import ROOT, StudioConfig
 from app.recipes.job_row import DONE
-from app.storage.backup import KEPT, Backup, Manifest
-from app.storage.backup import BackupThread
+from app.storage.backup import KEPT, Backup, BackupThread, Manifest
 from app.storage.database import NAME, Database
 from app.storage.folder_lock import Ownership
 from app.studio import Studio

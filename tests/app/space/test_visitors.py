@@ -5,14 +5,13 @@ import zipfile
 import pytest
 from starlette.requests import HTTPConnection
 
+from app.config import Limits, Space, StudioConfig
+from app.gallery import Query
 from app.gallery.exchange import export_zip
 from app.gallery.search import count_values, find_clips, save_search
 from app.gallery.trash import move_to_trash, purge
-from app.config import Limits, Space, StudioConfig
-from app.gallery import Query
 from app.recipes.job_row import CANCELLED, QUEUED
-from app.sharing import limit_admission
-from app.sharing import ANONYMOUS, Visitor, as_visitor, in_public_gallery, share, list_shared
+from app.sharing import ANONYMOUS, Visitor, as_visitor, in_public_gallery, limit_admission, list_shared, share
 from app.ui.create.handlers import act_on_queue
 from app.ui.public.visitors import COOKIE, Visitors
 from extensions.long_video.plan import Segment, SegmentPlan

@@ -46,7 +46,7 @@ def test_the_space_starts_our_door_with_a_python_that_we_support(front):
 
 
 def test_it_names_the_weights_that_can_be_fetched(front):
-    source = "".join(path.read_text() for path in (ROOT / "app" / "weights").glob("*.py"))
+    source = "".join(path.read_text() for path in (ROOT / "app" / "models").glob("*.py"))
     assert front["models"] and all(name in source for name in front["models"])
 
 

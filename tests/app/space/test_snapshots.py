@@ -23,10 +23,10 @@ FORGETFUL = """
 import itertools, sys
 from pathlib import Path
 from app.storage.database import Database
-from app.storage.backup import Snapshots
+from app.storage.backup import Backup
 from tests.app.databases import store
 data, kept = map(Path, sys.argv[1:])
-database, snapshots = Database(data), Snapshots(kept, data)
+database, snapshots = Database(data), Backup(kept, data)
 for number in itertools.count():
     (data / "clips").mkdir(exist_ok=True)
     (data / "clips" / f"{number}.mp4").write_bytes(str(number).encode() * 100_000)

@@ -130,7 +130,7 @@ def test_a_card_refuses_what_is_none():
 
 
 def test_values_and_headers_need_no_torch():
-    light = "adapter tags card facts header formats names sizes bases alphas"
+    light = "adapter tags names files.header files.formats"
     modules = ", ".join(f"extensions.lora.{name}" for name in light.split())
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-B", "-c", code], cwd=ROOT, check=True, timeout=60)

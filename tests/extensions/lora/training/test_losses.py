@@ -132,7 +132,7 @@ class Nothing:
     def __init__(self):
         self.asked = []
 
-    def calls(self, prompt, seed, steps):
+    def record_calls(self, prompt, seed, steps):
         self.asked.append(prompt)
         number = len(self.asked)
         return [

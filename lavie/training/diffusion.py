@@ -25,6 +25,7 @@ PLACED_CLIPS, PLACED_STILLS = 0.9, 0.5
 CAPTION_DROPOUT = 0.1  # share of captions that are emptied, so that guidance has an unconditional half to lean on
 IMAGE_WEIGHT = 0.25  # α of L_V + α L_I: with M = 4 stills for 16 frames, every frame counts the same
 MAX_TRAINED_NOISE_LEVEL = 120  # of 350: what it takes to hide the base stage's slips
+CENTRE = -0.4  # mean logit of central timesteps: shapes are decided around 400
 IMAGES_PER_CLIP = 4  # M (LaVie, section 5.2)
 
 
@@ -38,13 +39,19 @@ def drop_captions(tokens: Tensor, empty: Tensor, generator: torch.Generator, sha
     return torch.where(dropped[:, None], empty, tokens)
 
 
-def noised(clean: Tensor, generator: torch.Generator, least: int = 0, tilt: float = 0) -> tuple[Tensor, Tensor, Tensor]:
+def noised(
+    clean: Tensor, generator: torch.Generator, least: int = 0, tilt: float = 0, central: float = 0
+) -> tuple[Tensor, Tensor, Tensor]:
     """Latents B C F H W with noise, at timesteps B (`least` … 999) drawn for each, and that noise, where `clean` is.
 
     tilt: timesteps t come by with a density of t^tilt: 0 is all alike, and with more strong noise is rather drawn.
+    central: share of timesteps whose logit is normal instead (Esser et al., arXiv 2403.03206, section 3.1).
     Whatever the device, everything is drawn on the CPU: the same step sees the same noise everywhere.
     """
     share = torch.rand(len(clean), generator=generator) ** (1 / (1 + tilt))
+    if central:
+        logit = CENTRE + torch.randn(len(clean), generator=generator)
+        share = torch.where(torch.rand(len(clean), generator=generator) < central, logit.sigmoid(), share)
     timestep = (least + (TRAIN_STEPS - least) * share).long().clamp(max=TRAIN_STEPS - 1).to(clean.device)
     noise = torch.randn(clean.shape, generator=generator).to(clean.device)
     return add_noise(clean, noise, timestep), timestep, noise
@@ -59,14 +66,16 @@ def noise_loss(
     beside: Tensor | None = None,
     onto: Tensor | None = None,
     weights: Tensor | None = None,
+    central: float = 0,
     **conditions,
 ) -> Tensor:
     """Mean squared error of the network's prediction at random timesteps (Ho et al., arXiv 2006.11239, eq. 14).
 
     clean: B C F H W, on the network's device. text: B L C or B F L C. beside: B c F H W channels put behind the noisy
     ones. onto: like `clean`, what the prediction is added to. weights: B F, how much each frame counts; None: alike.
+    central: as `noised`.
     """
-    noisy, timestep, noise = noised(clean, generator)
+    noisy, timestep, noise = noised(clean, generator, central=central)
     if beside is not None:
         noisy = torch.cat([noisy, beside], dim=1)
     prediction = network(noisy, timestep, text, **conditions).float()
@@ -82,13 +91,19 @@ def embed(text_model: nn.Module, tokens: Tensor, empty: Tensor, generator: torch
 
 
 def still_loss(
-    networks: nn.ModuleDict, stills: Media, empty: Tensor, batch: int, seed: int, prediction_type: str = EPSILON
+    networks: nn.ModuleDict,
+    stills: Media,
+    empty: Tensor,
+    batch: int,
+    seed: int,
+    prediction_type: str = EPSILON,
+    central: float = 0,
 ) -> Callable[[int], Tensor]:
     """Text-to-image: stills alone, past all that mixes time. `networks` has "unet" and "text_encoder"."""
 
     def loss_at(step: int) -> Tensor:
-        generator = step_generator(seed, step)
-        return _one_batch(networks, stills, batch, empty, generator, prediction_type, image_frames=1, placed=0)
+        how = (empty, step_generator(seed, step), prediction_type)
+        return _one_batch(networks, stills, batch, *how, image_frames=1, placed=0, central=central)
 
     return loss_at
 
@@ -130,6 +145,7 @@ def _one_batch(
     *,
     image_frames: int,
     placed: float,
+    central: float = 0,
 ) -> Tensor:
     """The loss of a batch. placed: share of batches that read captions as frames of a clip do."""
     clean, tokens = media.draw(batch, generator)
@@ -137,7 +153,8 @@ def _one_batch(
     tokens = drop_captions(tokens, empty, generator).to(text_model.device)
     text = placed_at_times(text_model, tokens, clean.shape[2], placed, generator)
     clean = clean.to(text.device)
-    return noise_loss(networks["unet"], clean, text, generator, prediction_type, image_frames=image_frames)
+    conditions = {"central": central, "image_frames": image_frames}
+    return noise_loss(networks["unet"], clean, text, generator, prediction_type, **conditions)
 
 
 def placed_at_times(

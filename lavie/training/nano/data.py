@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,7 +17,8 @@ from lavie.training.nano.networks import FRAMES, HEIGHT, WIDTH
 from lavie.training.world import Staging, random_scene, stage
 from lavie.vae import from_uint8
 
-TWO_SUBJECTS = 0.2  # share of scenes with two subjects
+TWO_SUBJECTS = 0.4  # share of scenes with two subjects
+TURNED = 1 / 3  # share of the shapes in stills that stand at any angle
 RECOLOURED = 0.6  # share of the autoencoders' pictures in colours that no caption names
 ENCODED_AT_ONCE = 32  # frames: more no longer fit the cache, and take twice the time
 OUTPUT_FRAMES = 60  # steps between the first and the last frame of an interpolated clip
@@ -26,10 +29,16 @@ def frames_to_tensor(frames: np.ndarray) -> Tensor:
     return from_uint8(torch.from_numpy(np.ascontiguousarray(frames)))
 
 
-def random_staging(seed: int, index: int, *, held_out: bool) -> Staging:
-    """The `index`-th clip of a run's world. held_out: whether purple and hearts may appear."""
+def random_staging(seed: int, index: int, *, held_out: bool, turned: float = 0.0) -> Staging:
+    """The `index`-th clip of a run's world. held_out: whether purple and hearts may appear. turned: share of shapes
+    that stand at any angle, where the others are nearly upright."""
     rng = np.random.default_rng([seed, index])
-    return stage(random_scene(rng, held_out=held_out, two=TWO_SUBJECTS), rng)
+    staging = stage(random_scene(rng, held_out=held_out, two=TWO_SUBJECTS), rng)
+    placements = [
+        replace(placement, angle=rng.uniform(-math.pi, math.pi)) if rng.random() < turned else placement
+        for placement in staging.placements
+    ]
+    return replace(staging, placements=tuple(placements))
 
 
 def picture_batches(
@@ -86,7 +95,8 @@ def encode_world(
     A still is a moment of a clip, so that stills show every place and size that clips will; its caption is silent on
     motion.
     """
-    stagings = [random_staging(seed, index, held_out=not clips) for index in range(count)]
+    turned = 0.0 if clips else TURNED
+    stagings = [random_staging(seed, index, held_out=not clips, turned=turned) for index in range(count)]
     moments = np.random.default_rng([seed, count]).random(count)
     at_once = max(1, ENCODED_AT_ONCE // (frames if clips else 1))
     encoded = []

@@ -30,11 +30,12 @@ from lavie.sampling import SAMPLE, VELOCITY
 from lavie.stages.super_resolution import SCALE
 from lavie.training.assemble import write_bundle
 from lavie.training.diffusion import extension_loss, interpolation_loss, joint_loss, still_loss, super_resolution_loss
-from lavie.training.loop import Plan, Progress, fit
+from lavie.training.loop import Plan, Progress, Visit, fit
 from lavie.training.media import LatentSet, Windows
 from lavie.training.nano import networks as nano
 from lavie.training.nano.data import encode_world, grey_latents, picture_batches, super_resolution_clips
 from lavie.training.nano.manifest import WINDOW, colours_of, manifest
+from lavie.training.nano.marks import Group, mark_with
 from lavie.training.nano.start import start_as_blending, start_as_passing_on
 from lavie.training.vae import normalise_latents, vae_loss
 from lavie.training.vocabulary import build_text_model, build_tokenizer, start_places
@@ -43,6 +44,9 @@ STILLS, VIDEO = "stills", "video"
 SUPER_RESOLUTION_STILLS, UPSCALER_DECODER = "super_resolution_stills", "super_resolution_decoder"
 MODEL = "model.safetensors"
 PIECE = 17  # frames that interpolation is trained on at once
+MARK_EVERY = 750  # steps
+CENTRAL = 0.5  # share of timesteps about the middle, where shapes are decided
+UNSEEN_SEED = 2  # of the world's media that marks are measured on
 GOING_ON = 3  # of the times that a caption describes, in the clips that extension learns from
 
 
@@ -53,13 +57,14 @@ class Amounts:
     vae_steps: int = 3000
     upscaler_vae_steps: int = 1500
     upscaler_decoder_steps: int = 3000
-    still_steps: int = 1400
+    still_steps: int = 9000
     video_steps: int = 3000
     interpolation_steps: int = 1500
     extension_steps: int = 1500
     super_resolution_still_steps: int = 4000
     super_resolution_steps: int = 400
-    stills: int = 24_000
+    stills: int = 60_000
+    unseen: int = 96
     clips: int = 5_000
     long_clips: int = 800
     endless_clips: int = 1500
@@ -70,11 +75,14 @@ class Amounts:
 class Recipe:
     """Trains Nano in `work`. Each stage is a method that yields its progress and leaves `<stage>/model.safetensors`.
 
-    given: a folder of the same form with stages that are trained already; they are not trained again.
+    given: a folder of the same form with stages that are trained already; they are not trained again. compiled: whether
+    the base network is compiled for its training, which takes minutes at the first start.
     """
 
-    def __init__(self, work: Path, amounts: Amounts | None = None, given: Path | None = None):
-        self.work, self.amounts, self.given = work, amounts or Amounts(), given
+    def __init__(
+        self, work: Path, amounts: Amounts | None = None, given: Path | None = None, *, compiled: bool = True
+    ):
+        self.work, self.amounts, self.given, self.compiled = work, amounts or Amounts(), given, compiled
         self.tokenizer = build_tokenizer()
         empty = self.tokenizer(
             "", padding="max_length", max_length=self.tokenizer.model_max_length, return_tensors="pt"
@@ -131,13 +139,15 @@ class Recipe:
 
     def train_stills(self) -> Iterator[Progress]:
         """Text to image: a base network and the text encoder, both from scratch."""
-        plan = Plan(self.amounts.still_steps, learning_rate=2e-3, ema=0.995, seed=2)
+        plan = Plan(self.amounts.still_steps, learning_rate=2e-3, ema=0.998, seed=2)
         torch.manual_seed(plan.seed)
         networks = self._text_and_network()
         stills = self.encoded(STILLS, self.amounts.stills, clips=False)
+        unseen = self.encoded("unseen_stills", self.amounts.unseen, clips=False, seed=UNSEEN_SEED)
         with nano.quick_attention():
-            loss = still_loss(networks, stills, self.empty, 96, plan.seed, VELOCITY)
-            yield from fit(networks, loss, plan, self._run(STILLS))
+            loss = still_loss(networks, stills, self.empty, 96, plan.seed, VELOCITY, CENTRAL)
+            visit = self._marks(STILLS, networks, unseen, [Group("one", 100), Group("two", 48, two=True)], 1)
+            yield from self._fit_base(STILLS, networks, loss, plan, visit)
         self._keep(STILLS, networks)
 
     def train_video(self) -> Iterator[Progress]:
@@ -238,17 +248,34 @@ class Recipe:
         return vae.requires_grad_(False).to(memory_format=torch.channels_last)
 
     def encoded(
-        self, name: str, count: int, *, clips: bool, frames: int = nano.FRAMES, until: float = 1.0
+        self,
+        name: str,
+        count: int,
+        *,
+        clips: bool,
+        frames: int = nano.FRAMES,
+        until: float = 1.0,
+        seed: int = 1,
     ) -> LatentSet:
         """An encoded set of the world (`data.encode_world`), made once and kept in the work folder."""
         file = self.work / "encoded" / f"{name}.safetensors"
         if not file.exists():
             made = encode_world(
-                self.autoencoder(VAE), self.tokenizer, count, seed=1, clips=clips, frames=frames, until=until
+                self.autoencoder(VAE), self.tokenizer, count, seed=seed, clips=clips, frames=frames, until=until
             )
             _write(file, {"latents": made.latents, "tokens": made.tokens})
         kept = load_file(file)
         return LatentSet(kept["latents"], kept["tokens"])
+
+    def _marks(self, stage: str, networks: nn.ModuleDict, unseen: LatentSet, groups: list[Group], frames: int) -> Visit:
+        file = self._run(stage) / "marks.jsonl"
+        return Visit(MARK_EVERY, mark_with(networks, self.autoencoder(VAE), self.tokenizer, unseen, groups, frames, file))
+
+    def _fit_base(self, stage: str, networks: nn.ModuleDict, loss, plan: Plan, visit: Visit) -> Iterator[Progress]:
+        if self.compiled:
+            nano.compiled(networks["unet"])
+        told = fit(networks, loss, plan, self._run(stage), visits=[visit])
+        yield from (each for each in told if isinstance(each, Progress))
 
     def _train_autoencoder(self, name: str, vae, loss, batches: Callable[[int], Tensor], plan: Plan):
         yield from fit(vae, loss, plan, self._run(name))

@@ -23,6 +23,7 @@ FEW = Amounts(
     large_stills=8,
     stills=4,
     unseen=2,
+    unseen_clips=1,
     clips=2,
     long_clips=1,
     endless_clips=1,

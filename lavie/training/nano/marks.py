@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,8 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from lavie.sampling import VELOCITY, Guided, add_noise, denoise, make_scheduler, set_steps, training_target
-from lavie.text import embeddings, unconditional_first
-from lavie.training.judge import matches, read
+from lavie.text import TextEncoder, embeddings, unconditional_first
+from lavie.training.judge import matches, read, strictly
 from lavie.training.media import LatentSet
 from lavie.training.nano import networks as nano
 from lavie.training.world import Scene, random_scene
@@ -34,17 +35,25 @@ AT_ONCE = 800  # frames in a batch of samples
 
 @dataclass(frozen=True)
 class Group:
-    """Prompts that are asked alike. held_out: whether purple and hearts may be asked for. two: of two subjects."""
+    """Prompts that are asked alike. held_out: whether purple and hearts may be asked for. two: of two subjects. shape,
+    motion: what every subject is and does; None: whatever is drawn."""
 
     name: str
-    count: int
+    prompts: int
     held_out: bool = True
     two: bool = False
+    shape: str | None = None
+    motion: str | None = None
 
     def scenes(self) -> list[Scene]:
         """The same at each mark."""
-        drawn = (np.random.default_rng([PROMPTS, index]) for index in range(self.count))
-        return [random_scene(rng, held_out=self.held_out, two=float(self.two)) for rng in drawn]
+        numbers = (np.random.default_rng([PROMPTS, index]) for index in count())
+        drawn = (random_scene(rng, held_out=self.held_out, two=float(self.two)) for rng in numbers)
+        return list(islice(filter(self._is_asked, drawn), self.prompts))
+
+    def _is_asked(self, scene: Scene) -> bool:
+        wanted = {"shape": self.shape, "motion": self.motion}
+        return all(getattr(s, name) == value for s in scene.subjects for name, value in wanted.items() if value)
 
 
 def mark_with(
@@ -53,14 +62,14 @@ def mark_with(
     tokenizer,
     unseen: LatentSet,
     groups: Sequence[Group],
-    frames: int,
     file: Path,
 ) -> Callable[[int], dict]:
     """What a visit calls with the number of steps that are done; each mark is a line of `file`.
 
-    networks: "unet" and "text_encoder". unseen: media that are not trained on. frames: 1 for a text-to-image network,
-    whose layers over time are passed by.
+    networks: "unet" and "text_encoder". unseen: media that are not trained on; where they are stills, so are the
+    samples, and the layers over time are passed by.
     """
+    frames = unseen.frames
 
     @torch.no_grad()
     def measure(done: int) -> dict:
@@ -96,9 +105,7 @@ def losses(network: Callable, text_model: nn.Module, media: LatentSet) -> dict[i
 
 def sample(network: Callable, text_model: nn.Module, tokenizer, captions: Sequence[str], frames: int) -> Tensor:
     """Latents B C F h w of captions, the same noise for the same number of them."""
-    texts = ["", *captions]
-    tokens = tokenizer(texts, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
-    read_by_frame = embeddings(text_model, tokens["input_ids"], _places(frames))
+    read_by_frame = embeddings(text_model, TextEncoder(tokenizer).tokens(["", *captions]), _places(frames))
     text = unconditional_first(read_by_frame[:1].expand_as(read_by_frame[1:]), read_by_frame[1:])
     shape = (len(captions), nano.LATENT_CHANNELS, frames, nano.HEIGHT // 8, nano.WIDTH // 8)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(NOISE))
@@ -112,13 +119,22 @@ def _places(frames: int) -> int | None:
     return frames if frames > 1 else None
 
 
-def _right(network, text_model, vae, tokenizer, group: Group, frames: int) -> dict[str, float]:
-    """Attribute → per cent of a group's prompts in which it is right; "all" stands for those that are named."""
+def _right(network, text_model, vae, tokenizer, group: Group, frames: int) -> dict[str, float | None]:
+    """Attribute → per cent of a group's prompts in which it is right, where a shape must fit its outline; "all" stands
+    for those that are named, "any_fit" for the shape by the judge that asks for no fit. And the mean wobble."""
     scenes = group.scenes() if frames > 1 else [scene.still() for scene in group.scenes()]
     clips = _clips(network, text_model, vae, tokenizer, [scene.caption for scene in scenes], frames)
-    verdicts = [matches(scene, read(clip)) for scene, clip in zip(scenes, clips, strict=True)]
+    readings = [read(clip) for clip in clips]
+    verdicts = [matches(scene, strictly(reading)) for scene, reading in zip(scenes, readings, strict=True)]
     names = [name for name in ("colour", "shape", "motion", "background", "all") if name in verdicts[0]]
-    return {name: round(100 * float(np.mean([verdict[name] for verdict in verdicts])), 1) for name in names}
+    right = {name: _per_cent([verdict[name] for verdict in verdicts]) for name in names}
+    right["any_fit"] = _per_cent([matches(*pair)["shape"] for pair in zip(scenes, readings, strict=True)])
+    wobbles = [reading.wobble for reading in readings if reading.wobble is not None]
+    return {**right, "wobble": round(float(np.mean(wobbles)), 4) if wobbles else None}
+
+
+def _per_cent(verdicts: list[bool]) -> float:
+    return round(100 * float(np.mean(verdicts)), 1)
 
 
 def _clips(network, text_model, vae, tokenizer, captions: list[str], frames: int) -> Iterator[np.ndarray]:

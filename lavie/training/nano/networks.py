@@ -28,7 +28,7 @@ TEXT_WIDTH = 128
 WIDTHS, INTERPOLATION_WIDTHS = (128, 128), (64, 128, 128)
 VAE_WIDTHS, UPSCALER_VAE_WIDTHS = (32, 64, 128, 128), (16, 32, 64)
 LATENT_CHANNELS = 4
-SHAPES_COMPILED = 64  # of a block: widths, sizes, with and without gradients, stills and clips
+SHAPES_COMPILED = 256  # of a block: widths, sizes, with and without gradients, stills and clips
 
 
 def build_vae(widths: tuple[int, ...], size: int) -> AutoencoderKL:

@@ -43,16 +43,19 @@ TOKENS = 24
 def as_before() -> Iterator[None]:
     """The computations of the first edition's training in place of today's."""
 
-    def turned(head: Tensor, angles: Tensor) -> Tensor:
+    def rotated(rotary: layers.RotaryEmbedding, x: Tensor) -> Tensor:
+        angles = torch.arange(x.shape[-3])[:, None, None] * rotary.freqs.float()
+        head, rest = x.tensor_split([2 * angles.shape[-1]], dim=-1)
         pairs = torch.view_as_complex(head.float().unflatten(-1, (-1, 2)))
-        return torch.view_as_real(pairs * torch.polar(torch.ones_like(angles), angles)).flatten(-2).to(head.dtype)
+        turned = torch.view_as_real(pairs * torch.polar(torch.ones_like(angles), angles)).flatten(-2)
+        return torch.cat([turned.to(x.dtype), rest], dim=-1)
 
     def activated(norm: layers.VideoGroupNorm, x: Tensor, frames: int = 1) -> Tensor:
         return norm._by_clip(norm._activated_in_float32, x, frames)
 
     with ExitStack() as inside:
         inside.enter_context(patch.object(layers, "SHORT", 0))
-        inside.enter_context(patch.object(layers.RotaryEmbedding, "_turned", staticmethod(turned)))
+        inside.enter_context(patch.object(layers.RotaryEmbedding, "forward", rotated))
         inside.enter_context(patch.object(layers.VideoGroupNorm, "activated", activated))
         inside.enter_context(nano.quick_attention())
         yield

@@ -242,20 +242,14 @@ class RotaryEmbedding(nn.Module):
         angles = torch.arange(x.shape[-3], device=x.device)[:, None, None] * self.freqs.float()  # F 1 pairs
         channels = 2 * angles.shape[-1]
         head, rest = x.split([channels, x.shape[-1] - channels], dim=-1)
-        if torch.is_grad_enabled():
-            return torch.cat([self._turned(head, angles), rest], dim=-1)
-        # A pair is a complex number, its rotation one product: a fifth of the time of sines and cosines apart.
-        pairs = torch.view_as_complex(head.float().unflatten(-1, (-1, 2)))
-        turned = torch.view_as_real(pairs * torch.polar(torch.ones_like(angles), angles)).flatten(-2).to(x.dtype)
+        pairs = head.float().unflatten(-1, (-1, 2))
+        if torch.is_grad_enabled():  # in real numbers, which a compiler can fuse
+            (first, second), cos, sin = pairs.unbind(-1), angles.cos(), angles.sin()
+            turned = torch.stack([first * cos - second * sin, first * sin + second * cos], dim=-1)
+        else:  # a pair is a complex number, its rotation one product: a fifth of the time of sines and cosines apart
+            turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.polar(torch.ones_like(angles), angles))
+        turned = turned.flatten(-2).to(x.dtype)
         return torch.cat([turned, rest], dim=-1) if rest.shape[-1] else turned
-
-    @staticmethod
-    def _turned(head: Tensor, angles: Tensor) -> Tensor:
-        """The same rotation in real numbers, which a compiler can fuse."""
-        first, second = head.unflatten(-1, (-1, 2)).float().unbind(-1)
-        cos, sin = angles.cos(), angles.sin()
-        turned = torch.stack([first * cos - second * sin, first * sin + second * cos], dim=-1)
-        return turned.flatten(-2).to(head.dtype)
 
 
 class RelativePositionBias(nn.Module):

@@ -30,10 +30,10 @@ class Amounts:
     extension_steps: int = 3000
     super_resolution_still_steps: int = 4000
     super_resolution_steps: int = 400
-    stills: int = 60_000
+    stills: int = 200_000
     unseen: int = 96
     unseen_clips: int = 16
-    clips: int = 12_000
+    clips: int = 30_000
     long_clips: int = 800
     endless_clips: int = 1500
     large_stills: int = 3000

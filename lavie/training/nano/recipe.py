@@ -115,7 +115,7 @@ class Recipe:
 
     def train_stills(self) -> Iterator[Progress]:
         """Text to image: a base network and the text encoder, both from scratch."""
-        plan = Plan(self.amounts.still_steps, 1e-3, 5e-3, ema=0.998, seed=2)
+        plan = Plan(self.amounts.still_steps, 7e-4, 3.5e-3, ema=0.998, seed=2)
         torch.manual_seed(plan.seed)
         networks = self._text_and_network()
         stills = self.encoded(STILLS, self.amounts.stills, clips=False)

@@ -13,42 +13,19 @@ from torch import Tensor, nn
 from lavie.key_frames import RATE, show
 from lavie.latents import Whole
 from lavie.manifest import EPSILON, NEAREST, VELOCITY
-from lavie.noise import derive_seed
-from lavie.sampling import TRAIN_STEPS, add_noise, training_target
+from lavie.sampling import training_target
 from lavie.stages.super_resolution import noised_low_res
 from lavie.text import embeddings, embeddings_at, frame_places
+from lavie.training.draws import drop_captions, noised, step_generator
 from lavie.training.masks import beside_noise, draw_mask, seam_weights
 from lavie.training.media import LargeMedia, Media
 
 # Where each frame of a clip reads a text of its own: share of batches of clips that are read so (the others as those of
 # a long video are), and of stills (a word that only stills have would else never be heard in a clip).
 PLACED_CLIPS, PLACED_STILLS = 0.9, 0.5
-CAPTION_DROPOUT = 0.1  # share of captions that are emptied, so that guidance has an unconditional half to lean on
 IMAGE_WEIGHT = 0.25  # α of L_V + α L_I: with M = 4 stills for 16 frames, every frame counts the same
 MAX_TRAINED_NOISE_LEVEL = 120  # of 350: what it takes to hide the base stage's slips
 IMAGES_PER_CLIP = 4  # M (LaVie, section 5.2)
-
-
-def step_generator(seed: int, step: int) -> torch.Generator:
-    return torch.Generator().manual_seed(derive_seed(seed, "training", step))
-
-
-def drop_captions(tokens: Tensor, empty: Tensor, generator: torch.Generator, share: float = CAPTION_DROPOUT) -> Tensor:
-    """Replace a share of the captions (B L) by the tokens of the empty prompt (L)."""
-    dropped = torch.rand(len(tokens), generator=generator) < share
-    return torch.where(dropped[:, None], empty, tokens)
-
-
-def noised(clean: Tensor, generator: torch.Generator, least: int = 0, tilt: float = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Latents B C F H W with noise, at timesteps B (`least` … 999) drawn for each, and that noise, where `clean` is.
-
-    tilt: timesteps t come by with a density of t^tilt: 0 is all alike, and with more strong noise is rather drawn.
-    Whatever the device, everything is drawn on the CPU: the same step sees the same noise everywhere.
-    """
-    share = torch.rand(len(clean), generator=generator) ** (1 / (1 + tilt))
-    timestep = (least + (TRAIN_STEPS - least) * share).long().clamp(max=TRAIN_STEPS - 1).to(clean.device)
-    noise = torch.randn(clean.shape, generator=generator).to(clean.device)
-    return add_noise(clean, noise, timestep), timestep, noise
 
 
 def noise_loss(
@@ -60,14 +37,16 @@ def noise_loss(
     beside: Tensor | None = None,
     onto: Tensor | None = None,
     weights: Tensor | None = None,
+    central: float = 0,
     **conditions,
 ) -> Tensor:
     """Mean squared error of the network's prediction at random timesteps (Ho et al., arXiv 2006.11239, eq. 14).
 
     clean: B C F H W, on the network's device. text: B L C or B F L C. beside: B c F H W channels put behind the noisy
     ones. onto: like `clean`, what the prediction is added to. weights: B F, how much each frame counts; None: alike.
+    central: as `noised`.
     """
-    noisy, timestep, noise = noised(clean, generator)
+    noisy, timestep, noise = noised(clean, generator, central=central)
     if beside is not None:
         noisy = torch.cat([noisy, beside], dim=1)
     prediction = network(noisy, timestep, text, **conditions).float()
@@ -83,13 +62,19 @@ def embed(text_model: nn.Module, tokens: Tensor, empty: Tensor, generator: torch
 
 
 def still_loss(
-    networks: nn.ModuleDict, stills: Media, empty: Tensor, batch: int, seed: int, prediction_type: str = EPSILON
+    networks: nn.ModuleDict,
+    stills: Media,
+    empty: Tensor,
+    batch: int,
+    seed: int,
+    prediction_type: str = EPSILON,
+    central: float = 0,
 ) -> Callable[[int], Tensor]:
     """Text-to-image: stills alone, past all that mixes time. `networks` has "unet" and "text_encoder"."""
 
     def loss_at(step: int) -> Tensor:
-        generator = step_generator(seed, step)
-        return _one_batch(networks, stills, batch, empty, generator, prediction_type, image_frames=1, placed=0)
+        how = (empty, step_generator(seed, step), prediction_type)
+        return _one_batch(networks, stills, batch, *how, image_frames=1, placed=0, central=central)
 
     return loss_at
 
@@ -131,6 +116,7 @@ def _one_batch(
     *,
     image_frames: int,
     placed: float,
+    central: float = 0,
 ) -> Tensor:
     """The loss of a batch. placed: share of batches that read captions as frames of a clip do."""
     clean, tokens = media.draw(batch, generator)
@@ -138,7 +124,8 @@ def _one_batch(
     tokens = drop_captions(tokens, empty, generator).to(text_model.device)
     text = placed_at_times(text_model, tokens, clean.shape[2], placed, generator)
     clean = clean.to(text.device)
-    return noise_loss(networks["unet"], clean, text, generator, prediction_type, image_frames=image_frames)
+    conditions = {"central": central, "image_frames": image_frames}
+    return noise_loss(networks["unet"], clean, text, generator, prediction_type, **conditions)
 
 
 def placed_at_times(

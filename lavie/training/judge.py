@@ -8,23 +8,23 @@ and angle. Does not know more than two subjects of a colour, subjects that touch
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import permutations, product
 
 import numpy as np
 
+from lavie.training.outlines import LEAST_FIT, RINGS, TURNS, Outline, likeness, outline, polar, power
+from lavie.training.parts import SMALLEST, followed
 from lavie.training.world import BACKGROUNDS, COLOURS, GROWTH, RADII, SHAPES, Placement, Scene, Staging, Subject
 
 ROWS, MOMENTS = 64, 21  # what a clip is reduced to, about
 CONTRAST = 40.0  # a pixel further than this from the background (of 255, over three channels) is no background
 BLEND = 25.0  # a colour nearer than this to a mixture of another one and the background is that one's outline
-SMALLEST = 20  # pixels of a connected part, at ROWS rows; anything less is noise
 SECOND_COLOUR = 0.06  # share of the inner pixels from which on a second colour is more than noise
 LEAST = 0.12  # area of a second subject, as a share of the largest's: the world never goes below 0.2
+NO_SHAPE = "no shape"  # of a subject whose outline fits none
 FEWEST = 4  # moments from which on a motion can be told
-RINGS = np.linspace(0.35, 1.75, 12)  # of a polar picture, in units of the radius of the disc of the same area
-TURNS = 60  # angles of a polar picture: a multiple of every outline's symmetry
 TEMPLATE_RADII = np.array([0.11, 0.2, 0.3])  # of the outlines compared with, in heights: pixels blur the small ones
 SYMMETRY = {"square": 4, "triangle": 3, "star": 5, "heart": 1}  # equal turns in a full one; a circle has no angle
 ACROSS, DOWN, BOUNCE, SWELL = 0.375, 0.25, 0.225, float(np.log(GROWTH))  # the least that the world shows of each
@@ -33,11 +33,20 @@ ACROSS, DOWN, BOUNCE, SWELL = 0.375, 0.25, 0.225, float(np.log(GROWTH))  # the l
 @dataclass(frozen=True)
 class Reading:
     """What was seen: subjects, the largest first, of `size` None in between small and big, of `motion` None where none
-    is seen or the clip is a `still` (too few frames); `background` None where the border has a subject's colour."""
+    is seen or the clip is a `still` (too few frames); `background` None where the border has a subject's colour.
+    outlines: of each subject."""
 
     background: str | None
     subjects: tuple[Subject, ...]
     still: bool
+    outlines: tuple[Outline, ...] = ()
+
+    @property
+    def wobble(self) -> float | None:
+        """The mean of the subjects that have one and do not spin: a turn changes the picture as well."""
+        seen = zip(self.subjects, self.outlines, strict=True)
+        told = [found.wobble for subject, found in seen if subject.motion != "spinning" and found.wobble is not None]
+        return float(np.mean(told)) if told else None
 
 
 @dataclass(frozen=True)
@@ -65,11 +74,19 @@ def read_by(colours: dict[str, tuple[int, int, int]], frames: np.ndarray) -> Rea
     ground = np.median(np.concatenate([edge.reshape(-1, 3) for edge in edges]), axis=0)
     (name,) = _nearest(ground[None], {**colours, **BACKGROUNDS})
     seen = [(body, *_shape(body)) for body in _bodies(_smooth(video), ground, colours)]
-    motions = [_motion(times, *one) if (one[0].area > 0).sum() >= FEWEST else None for one in seen]
-    radii = np.array([_radius(times, body, shape) for body, shape, _ in seen])
+    motions = [_motion(times, *one[:3]) if (one[0].area > 0).sum() >= FEWEST else None for one in seen]
+    radii = np.array([_radius(times, body, shape) for body, shape, *_ in seen])
     sizes = _sizes(radii, np.array([np.nanmean(b.centre, axis=0) for b, *_ in seen]), video.shape[2] / video.shape[1])
-    subjects = [Subject(b.colour, s, *rest) for (b, s, _), *rest in zip(seen, motions, sizes, strict=True)]
-    return Reading(name if name in BACKGROUNDS else None, tuple(subjects), still)
+    subjects = [Subject(b.colour, s, *rest) for (b, s, *_), *rest in zip(seen, motions, sizes, strict=True)]
+    outlines = tuple(found for *_, found in seen)
+    return Reading(name if name in BACKGROUNDS else None, tuple(subjects), still, outlines)
+
+
+def strictly(reading: Reading) -> Reading:
+    """The same with a shape only for those subjects whose outline fits: a blob is no heart."""
+    seen = zip(reading.subjects, reading.outlines, strict=True)
+    subjects = (subject if found.fit >= LEAST_FIT else replace(subject, shape=NO_SHAPE) for subject, found in seen)
+    return replace(reading, subjects=tuple(subjects))
 
 
 def matches(scene: Scene, reading: Reading) -> dict[str, bool]:
@@ -150,7 +167,7 @@ def _bodies(video: np.ndarray, ground: np.ndarray, palette: dict) -> list[_Body]
     least = np.min([misfit for _, misfit in unmixed.values()], axis=0) if unmixed else None
     parts = []
     for name, (cover, misfit) in unmixed.items():
-        parts += [(name, cover, mask) for mask in _followed((cover > 0.5) & (misfit == least))]
+        parts += [(name, cover, mask) for mask in followed((cover > 0.5) & (misfit == least))]
     taken, kept = sum(mask.astype(int) for *_, mask in parts), []
     bodies = [_body(name, cover, mask, taken > mask) for name, cover, mask in parts]
     enough = LEAST * max((np.nansum(body.area) for body in bodies), default=0)
@@ -176,49 +193,6 @@ def _body(colour: str, cover: np.ndarray, mask: np.ndarray, others: np.ndarray) 
     )
 
 
-def _parts(mask: np.ndarray) -> np.ndarray:
-    """The connected parts of each frame of a mask F H W, numbered throughout (0: none), as F H W."""
-    first = mask & ~np.pad(mask[:, :, :-1], ((0, 0), (0, 0), (1, 0)))
-    runs = first.cumsum().reshape(mask.shape) * mask
-    one, two = (side[mask[:, 1:] & mask[:, :-1]] for side in (runs[:, 1:], runs[:, :-1]))  # runs that touch
-    number = np.arange(runs.max() + 1)
-    while (number[one] != number[two]).any():
-        lower = np.minimum(number[one], number[two])
-        np.minimum.at(number, number[one], lower)
-        np.minimum.at(number, number[two], lower)
-        number = number[number]
-    return number[runs]
-
-
-def _followed(mask: np.ndarray) -> list[np.ndarray]:
-    """The masks F H W of a colour's one or two subjects: the largest part of each frame or, where two are there most of
-    the time, the two largest, each by its way (neither while they touch or one is gone)."""
-    labels = _parts(mask)
-    sizes = np.bincount(labels.ravel())
-    y, x = (np.bincount(labels.ravel(), (labels > 0).ravel() * place.ravel()) for place in np.indices(mask.shape)[1:])
-    places = np.stack([x, y], axis=1) / np.maximum(sizes, 1)[:, None]
-    numbers = [np.unique(frame[frame > 0]) for frame in labels]
-    found = [sorted(n[sizes[n] >= SMALLEST].tolist(), key=lambda i: -sizes[i])[:2] for n in numbers]
-    if sum(len(f) == 2 for f in found) < max(1, 0.5 * sum(map(bool, found))):
-        return [labels == np.array([f[0] if f else -1 for f in found])[:, None, None]]
-    chosen, last = np.full((len(found), 2), -1), next(f for f in found if len(f) == 2)
-    for moment, pair in enumerate(found):
-        if len(pair) == 2:
-            last = min(pair, pair[::-1], key=lambda p: np.linalg.norm(places[p] - places[last]))
-            chosen[moment] = last
-    return [labels == column[:, None, None] for column in chosen.T]
-
-
-def _polar(cover: np.ndarray, centre: np.ndarray, area: np.ndarray) -> np.ndarray:
-    """Pictures F rings angles, 0 … 1, of cover F H W about the centres F 2, scaled by the areas F; 0 outside."""
-    turn = np.arange(TURNS) * 2 * np.pi / TURNS
-    radius = np.sqrt(area / np.pi)[:, None, None] * RINGS[:, None]
-    places = np.stack([np.sin(turn), np.cos(turn)])[:, None, None] * radius + centre.T[::-1, :, None, None]
-    limits = np.array(cover.shape[1:])[:, None, None, None] + 1
-    row, column = (places * cover.shape[1] + 1).astype(int).clip(0, limits)
-    return np.pad(cover, ((0, 0), (1, 1), (1, 1)))[np.arange(len(cover))[:, None, None], row, column].clip(0, 1)
-
-
 @lru_cache(maxsize=1)
 def _templates() -> tuple[np.ndarray, dict[str, float]]:
     """The world's outlines as polar pictures, radii shapes rings angles; and their areas at radius one."""
@@ -229,22 +203,22 @@ def _templates() -> tuple[np.ndarray, dict[str, float]]:
         place = Placement(subject, (0.5, 0.5), (0.0, 0.0), radius, 0.0, 1.0)
         cover, _ = _unmixed(_smooth(Staging(Scene((subject,), "black"), (place,)).film(1, ROWS, ROWS)), ground, colour)
         body = _body("white", cover, cover > 0.5, cover > 2)
-        pictures.append(_polar(body.cover, body.centre, body.area)[0])
+        pictures.append(polar(body.cover, body.centre, body.area)[0])
         areas[shape] = float(body.area[0] / radius**2)
     return np.stack(pictures).reshape(len(TEMPLATE_RADII), len(SHAPES), len(RINGS), TURNS), areas
 
 
-def _shape(body: _Body) -> tuple[str, np.ndarray]:
-    """The outline that fits best over all frames, and its angle where it is seen (radians clockwise)."""
+def _shape(body: _Body) -> tuple[str, np.ndarray, Outline]:
+    """The outline that fits best over all frames, its angle where it is seen (radians clockwise), and how it fits."""
     seen = body.area > 0  # not NaN
-    area, pictures = body.area[seen], _polar(body.cover[seen], body.centre[seen], body.area[seen])
+    area, pictures = body.area[seen], polar(body.cover[seen], body.centre[seen], body.area[seen])
     scale = np.abs(np.log(np.sqrt(area / 2)[:, None] / TEMPLATE_RADII)).argmin(1)
     templates = _templates()[0][scale]  # F shapes rings angles
-    spectra = np.fft.rfft(pictures)[:, None] * np.fft.rfft(templates).conj() * RINGS[:, None]
-    likeness = np.fft.irfft(spectra.sum(2), TURNS)  # F shapes turns
-    error = (np.square(templates) * RINGS[:, None]).sum((2, 3)) - 2 * likeness.max(2)  # less the picture's own power
+    alike = likeness(pictures, templates)
+    error = power(templates) - 2 * alike.max(2)  # less the picture's own power
     best = int(((area * np.where(body.whole[seen], 1.0, 0.1)) @ error).argmin())
-    return SHAPES[best], likeness[:, best].argmax(1) * 2 * np.pi / TURNS
+    angle = alike[:, best].argmax(1) * 2 * np.pi / TURNS
+    return SHAPES[best], angle, outline(pictures, templates[:, best], body.whole[seen])
 
 
 def _motion(times: np.ndarray, body: _Body, shape: str, angle: np.ndarray) -> str | None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from lavie.vae import from_uint8
@@ -80,3 +82,11 @@ class LargeClips:
             latents.append(self.latents[index, :, first : first + frames].float())
             small.append(from_uint8(self.small[index, first : first + frames]).transpose(0, 1))
         return torch.stack(latents), torch.stack(small), self.tokens[chosen]
+
+
+def write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
+    """Writes a safetensors file that is there as a whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    save_file(tensors, partial)
+    partial.replace(file)

@@ -7,8 +7,10 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
+from PIL import Image, ImageDraw
 
-from lavie.training.judge import Reading, matches, read
+from lavie.training.judge import NO_SHAPE, Reading, matches, read, strictly
+from lavie.training.outlines import LEAST_FIT
 from lavie.training.world import BACKGROUNDS, COLOURS, MOTIONS, Scene, Subject, random_scene, stage
 
 HEIGHT, WIDTH, SIGMA = 64, 96, 0.1 * 255
@@ -186,3 +188,49 @@ def test_the_judge_is_not_told_what_was_asked_for():
     before = frames.copy()
     assert read(frames) == read(frames.copy())
     assert np.array_equal(frames, before)
+
+
+@pytest.mark.parametrize("kind", [{}, {"blur": True}, {"two": 1.0}])
+def test_true_noisy_clips_fit_their_outlines(kind):
+    clips = (_clip(seed, **kind) for seed in range(600, 660))
+    outlines = [outline for _, frames in clips for outline in read(frames).outlines]
+    assert np.mean([outline.fit >= LEAST_FIT for outline in outlines]) >= 0.97
+
+
+def _melted() -> np.ndarray:
+    """A star that moves right, two of whose arms have run into one."""
+    angles, radii = np.arange(10) * np.pi / 5, np.resize([1.1, 0.5], 10)
+    radii[1], radii[4:6] = 1.0, (0.45, 0.9)
+    corners = 16 * np.stack([radii * np.sin(angles), -radii * np.cos(angles)], axis=1)
+    frames = []
+    for left in np.linspace(24, 72, 16):
+        image = Image.new("RGB", (96, 64), BACKGROUNDS["navy"])
+        ImageDraw.Draw(image).polygon((corners + (left, 32)).ravel().tolist(), fill=COLOURS["red"])
+        frames.append(np.asarray(image))
+    return np.stack(frames)
+
+
+def test_a_blob_has_no_shape_and_a_reading_keeps_all_else():
+    reading = read(_melted())
+    strict = strictly(reading)
+    assert strict.subjects[0].shape == NO_SHAPE
+    assert strict.subjects[0] == replace(reading.subjects[0], shape=NO_SHAPE)
+    scene = Scene((Subject("red", reading.subjects[0].shape, "moving right"),), "navy")
+    assert matches(scene, reading)["all"]
+    assert not matches(scene, strict)["all"] and matches(scene, strict)["motion"]
+
+
+def test_what_keeps_its_shape_wobbles_less_than_what_changes_it():
+    true = [read(_clip(seed)[1]) for seed in range(30)]
+    told = [reading.wobble for reading in true if reading.wobble is not None]
+    assert len(told) > 20 and np.mean(told) < 0.08
+    frames = stage(Scene((Subject("red", "star", "moving right"),), "navy"), np.random.default_rng(0)).film(16, 64, 96)
+    other = stage(Scene((Subject("red", "square", "moving right"),), "navy"), np.random.default_rng(0))
+    changing = frames.copy()
+    changing[::2] = other.film(16, 64, 96)[::2]
+    assert read(changing).wobble > 3 * read(frames).wobble
+
+
+def test_a_turn_is_no_wobble():
+    assert _one("star", "spinning").wobble is None
+    assert _one("star", "growing").wobble is not None

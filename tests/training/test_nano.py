@@ -8,7 +8,6 @@ from lavie import Cascade, Finished, Interpolation, Request, SuperResolution
 from lavie.training.nano import networks as nano
 from lavie.training.nano.data import picture_batches, random_staging
 from lavie.training.nano.recipe import Amounts, Recipe
-from lavie.unet import InterpolationUNet
 
 MEGABYTES = 60
 FEW = Amounts(
@@ -23,6 +22,8 @@ FEW = Amounts(
     upscaler_decoder_steps=1,
     large_stills=8,
     stills=4,
+    unseen=2,
+    unseen_clips=1,
     clips=2,
     long_clips=1,
     endless_clips=1,
@@ -36,7 +37,7 @@ def test_all_weights_fit_the_budget():
         nano.build_upscaler_vae(),
         nano.build_network(),
         nano.build_network(in_channels=9),
-        nano.build_network(InterpolationUNet, in_channels=8),
+        nano.build_interpolation(),
         nano.build_super_resolution(),
     ]
     in_float16 = 2 * sum(p.numel() for network in networks for p in network.parameters())
@@ -78,7 +79,7 @@ def test_nothing_held_out_is_in_a_training_clip():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    recipe = Recipe(tmp_path_factory.mktemp("nano"), FEW)
+    recipe = Recipe(tmp_path_factory.mktemp("nano"), FEW, compiled=False)
     for stage in recipe.stages():
         assert [progress.step for progress in recipe.run(stage)][-1:] != []
     return recipe
@@ -89,12 +90,12 @@ def test_a_stage_that_is_done_is_not_done_again(trained):
 
 
 def test_a_stage_that_is_given_is_not_trained_and_stays_as_it_is(trained, tmp_path):
-    recipe = Recipe(tmp_path / "work", FEW, given=trained.work)
+    recipe = Recipe(tmp_path / "work", FEW, given=trained.work, compiled=False)
     assert list(recipe.run("vae")) == [] and not (tmp_path / "work").exists()
     there = trained.work / "vae" / "model.safetensors"
     before = there.read_bytes()
     torch.testing.assert_close(recipe.autoencoder("vae").state_dict(), trained.autoencoder("vae").state_dict())
-    alone = Recipe(tmp_path / "work", FEW, given=tmp_path / "nothing")
+    alone = Recipe(tmp_path / "work", FEW, given=tmp_path / "nothing", compiled=False)
     assert [progress.step for progress in alone.run("vae")]
     assert there.read_bytes() == before and (tmp_path / "work" / "vae" / "model.safetensors").is_file()
 

@@ -1,6 +1,7 @@
 """The benchmark of quality counts what the judge says, asks the same of every bundle, and draws what it counted."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from app.cli.main import BENCHES, bench
 from bench import quality
 from bench.plots import SERIES, bars, curves, smoothed
 
+KINDS = ("prompts", "unseen", "two", "spinning", "hearts")
+
 
 def test_each_group_of_prompts_is_what_it_says():
     for number in range(40):
@@ -17,6 +20,8 @@ def test_each_group_of_prompts_is_what_it_says():
         assert quality.scene_of(quality.UNSEEN, number).held_out
         assert len(quality.scene_of(quality.TWO, number).subjects) == 2
         assert all(subject.size is None for subject in quality.scene_of(quality.ALL, number).subjects)
+        assert quality.scene_of(quality.SPINNING, number).subjects[0].motion == "spinning"
+        assert quality.scene_of(quality.HEARTS, number).subjects[0].shape == "heart"
     assert quality.scene_of(quality.UNSEEN, 3) == quality.scene_of(quality.UNSEEN, 3)
     captions = {quality.scene_of(group, n).caption for group in (quality.ALL, quality.UNSEEN) for n in range(40)}
     assert len(captions) > 60
@@ -44,13 +49,17 @@ def test_it_measures_a_bundle_and_leaves_figures_and_pictures(tiny_bundle, tmp_p
     lines = [{"step": step, "loss": 1 / step} for step in (1, 2, 2, 3)]
     (run / "progress.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     # A toy clip is too small to be judged: what is read from it does not matter here.
-    monkeypatch.setattr(quality, "read", lambda frames: frames)
-    monkeypatch.setattr(quality, "matches", lambda scene, frames: {"colour": len(frames) == 4, "all": False})
-    counts = ["--prompts", "2", "--unseen", "1", "--two", "0", "--steps", "1"]
+    monkeypatch.setattr(quality, "read", lambda frames: SimpleNamespace(frames=len(frames), wobble=0.25, fits=True))
+    monkeypatch.setattr(quality, "strictly", lambda reading: SimpleNamespace(frames=reading.frames, fits=False))
+    monkeypatch.setattr(quality, "matches", lambda scene, seen: {"colour": seen.frames == 4, "all": seen.fits})
+    counts = ["--prompts", "2", "--unseen", "1", "--two", "0", "--spinning", "1", "--hearts", "0", "--steps", "1"]
     quality.main(["--model", str(tiny_bundle), "--compare", f"again={tiny_bundle}", *counts, "--curves", str(run)])
     found = json.loads((tmp_path / "results/quality.json").read_text())["models"]
     assert found["model"]["groups"]["all prompts"]["prompts"] == 2
-    assert found["model"]["groups"]["all prompts"]["right"] == {"colour": 100.0, "all": 0.0}
+    of_all = found["model"]["groups"]["all prompts"]
+    assert of_all["right"] == {"colour": 100.0, "all": 0.0}
+    assert (of_all[quality.ANY_FIT], of_all["wobble"]) == (100.0, 0.25)
+    assert "spinning" in found["model"]["groups"] and "hearts" not in found["model"]["groups"]
     assert "two subjects" not in found["again"]["groups"]
     assert "purple" in capsys.readouterr().out
     names = sorted(path.name for path in (tmp_path / "results").iterdir())
@@ -92,8 +101,8 @@ def test_every_bench_is_a_module_of_the_checkout():
     assert all((ROOT / "bench" / f"{name}.py").is_file() for name in BENCHES)
 
 
-@pytest.mark.parametrize("counts", [(0, 0, 0), (5, -1, 0)])
+@pytest.mark.parametrize("counts", [(0, 0, 0, 0, 0), (5, -1, 0, 0, 0)])
 def test_nothing_to_ask_for_is_refused_and_overwrites_nothing(counts, capsys):
     with pytest.raises(SystemExit) as ended:
-        quality.main([f"--{name}={count}" for name, count in zip(("prompts", "unseen", "two"), counts, strict=True)])
+        quality.main([f"--{name}={count}" for name, count in zip(KINDS, counts, strict=True)])
     assert ended.value.code == 2 and "ask for at least one" in capsys.readouterr().err

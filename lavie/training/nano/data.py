@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,10 +14,12 @@ from torch import Tensor
 from lavie.stages.super_resolution import SCALE
 from lavie.training.media import LargeClips, LatentSet
 from lavie.training.nano.networks import FRAMES, HEIGHT, WIDTH
-from lavie.training.world import Staging, random_scene, stage
+from lavie.training.world import Staging, Subject, random_scene, stage
 from lavie.vae import from_uint8
 
-TWO_SUBJECTS = 0.2  # share of scenes with two subjects
+TWO_SUBJECTS = 0.4  # share of scenes with two subjects
+SPUN = 0.25  # share of the subjects in clips that spin whatever was drawn for them: with those drawn so, 30 %
+TURNED = 1 / 3  # share of the shapes in stills that stand at any angle
 RECOLOURED = 0.6  # share of the autoencoders' pictures in colours that no caption names
 ENCODED_AT_ONCE = 32  # frames: more no longer fit the cache, and take twice the time
 OUTPUT_FRAMES = 60  # steps between the first and the last frame of an interpolated clip
@@ -26,10 +30,25 @@ def frames_to_tensor(frames: np.ndarray) -> Tensor:
     return from_uint8(torch.from_numpy(np.ascontiguousarray(frames)))
 
 
-def random_staging(seed: int, index: int, *, held_out: bool) -> Staging:
-    """The `index`-th clip of a run's world. held_out: whether purple and hearts may appear."""
+def random_staging(seed: int, index: int, *, held_out: bool, turned: float = 0.0, spun: float = 0.0) -> Staging:
+    """The `index`-th clip of a run's world. held_out: whether purple and hearts may appear. turned: share of shapes
+    that stand at any angle, where the others are nearly upright. spun: share of subjects that are made to spin."""
     rng = np.random.default_rng([seed, index])
-    return stage(random_scene(rng, held_out=held_out, two=TWO_SUBJECTS), rng)
+    scene = random_scene(rng, held_out=held_out, two=TWO_SUBJECTS)
+    if spun:
+        subjects = (_spun(subject) if rng.random() < spun else subject for subject in scene.subjects)
+        scene = replace(scene, subjects=tuple(subjects))
+    staging = stage(scene, rng)
+    placements = [
+        replace(placement, angle=rng.uniform(-math.pi, math.pi)) if rng.random() < turned else placement
+        for placement in staging.placements
+    ]
+    return replace(staging, placements=tuple(placements))
+
+
+def _spun(subject: Subject) -> Subject:
+    """The subject spinning; nobody sees it of a circle."""
+    return subject if subject.shape == "circle" else replace(subject, motion="spinning")
 
 
 def picture_batches(
@@ -86,7 +105,8 @@ def encode_world(
     A still is a moment of a clip, so that stills show every place and size that clips will; its caption is silent on
     motion.
     """
-    stagings = [random_staging(seed, index, held_out=not clips) for index in range(count)]
+    how = {"spun": SPUN} if clips else {"turned": TURNED}
+    stagings = [random_staging(seed, index, held_out=not clips, **how) for index in range(count)]
     moments = np.random.default_rng([seed, count]).random(count)
     at_once = max(1, ENCODED_AT_ONCE // (frames if clips else 1))
     encoded = []

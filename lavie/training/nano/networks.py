@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import torch
 from diffusers import AutoencoderKL
 from torch import nn
@@ -24,8 +26,10 @@ from lavie.unet import (
 
 HEIGHT, WIDTH, FRAMES, FPS = 64, 96, 16, 8
 TEXT_WIDTH = 128
+WIDTHS, INTERPOLATION_WIDTHS = (128, 128), (64, 128, 128)
 VAE_WIDTHS, UPSCALER_VAE_WIDTHS = (32, 64, 128, 128), (16, 32, 64)
 LATENT_CHANNELS = 4
+SHAPES_COMPILED = 256  # of a block: widths, sizes, with and without gradients, stills and clips
 
 
 def build_vae(widths: tuple[int, ...], size: int) -> AutoencoderKL:
@@ -52,24 +56,27 @@ def build_vae(widths: tuple[int, ...], size: int) -> AutoencoderKL:
     return vae
 
 
-def build_network(kind: type[VideoUNet] = BaseUNet, in_channels: int = LATENT_CHANNELS) -> VideoUNet:
-    """A base network or, by `in_channels`, an extension network; `kind` for others of this layout."""
+def build_network(
+    kind: type[VideoUNet] = BaseUNet, in_channels: int = LATENT_CHANNELS, widths: tuple[int, ...] = WIDTHS
+) -> VideoUNet:
+    """A base network or, by `in_channels`, an extension network; `kind` and `widths` for others of this layout."""
     return kind(
         sample_size=HEIGHT // 8,
         in_channels=in_channels,
-        block_out_channels=(64, 128, 128),
+        block_out_channels=widths,
         layers_per_block=1,
         norm_num_groups=8,
         cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=4,
-        down_block_types=(ATTENTION_DOWN,) * 3,
-        up_block_types=(ATTENTION_UP,) * 3,
+        down_block_types=(ATTENTION_DOWN,) * len(widths),
+        up_block_types=(ATTENTION_UP,) * len(widths),
     )
 
 
 def build_interpolation() -> InterpolationUNet:
     """It sees four key frames around each frame, and their straight blend."""
-    return build_network(InterpolationUNet, LATENT_CHANNELS + beside_channels(NEIGHBOURS, LATENT_CHANNELS))
+    channels = LATENT_CHANNELS + beside_channels(NEIGHBOURS, LATENT_CHANNELS)
+    return build_network(InterpolationUNet, channels, INTERPOLATION_WIDTHS)
 
 
 def build_frame_vae() -> AutoencoderKL:
@@ -129,3 +136,16 @@ def inherit(network: VideoUNet, parent: dict[str, torch.Tensor]) -> VideoUNet:
 def quick_attention():
     """For training on a CPU: Nano's sequences are so short that plain attention's backward pass beats the fused one."""
     return sdpa_kernel(SDPBackend.MATH)
+
+
+def compiled(network: VideoUNet) -> VideoUNet:
+    """Compile the repeated blocks for training, in place; where there is no C++ compiler, leave them as they are.
+
+    Each shape is compiled for itself, and kept in the compiler's cache on disk for the next start.
+    """
+    if shutil.which("g++"):
+        torch._dynamo.config.recompile_limit = SHAPES_COMPILED
+        for module in network.modules():
+            if type(module).__name__ in network._repeated_blocks:
+                module.compile(dynamic=False)
+    return network

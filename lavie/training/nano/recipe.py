@@ -8,24 +8,28 @@ that is done is skipped, one that was interrupted goes on from its checkpoint; s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lavie.bundle import BASE, INTERPOLATION, SUPER_RESOLUTION
 from lavie.key_frames import interpolated_frames
 from lavie.manifest import EXTENSION, NEIGHBOURS, SAMPLE, TEXT_ENCODER, UPSCALER_TEXT, UPSCALER_VAE, VAE, VELOCITY
 from lavie.stages.super_resolution import SCALE
+from lavie.text import TextEncoder
 from lavie.training.assemble import write_bundle
-from lavie.training.diffusion import extension_loss, interpolation_loss, joint_loss, still_loss, super_resolution_loss
-from lavie.training.loop import Plan, Progress, fit
-from lavie.training.media import LatentSet, Windows
+from lavie.training.diffusion import extension_loss, interpolation_loss, still_loss, super_resolution_loss
+from lavie.training.loop import Plan, Progress, Visit, fit
+from lavie.training.media import LatentSet, Windows, write_tensors
 from lavie.training.nano import networks as nano
+from lavie.training.nano.amounts import CLIP_MARKS, MIX, STILL_MARKS, Amounts
 from lavie.training.nano.data import encode_world, grey_latents, picture_batches, super_resolution_clips
 from lavie.training.nano.manifest import WINDOW, colours_of, manifest
+from lavie.training.nano.marks import Group, mark_with
+from lavie.training.nano.mix import mixed_loss
 from lavie.training.nano.start import start_as_blending, start_as_passing_on
 from lavie.training.vae import normalise_latents, vae_loss
 from lavie.training.vocabulary import build_text_model, build_tokenizer, start_places
@@ -34,43 +38,23 @@ STILLS, VIDEO = "stills", "video"
 SUPER_RESOLUTION_STILLS, UPSCALER_DECODER = "super_resolution_stills", "super_resolution_decoder"
 MODEL = "model.safetensors"
 PIECE = 17  # frames that interpolation is trained on at once
+MARK_EVERY = 750  # steps
+CENTRAL = 0.5  # share of timesteps about the middle, where shapes are decided
+UNSEEN_SEED = 2  # of the world's media that marks are measured on
 GOING_ON = 3  # of the times that a caption describes, in the clips that extension learns from
-
-
-@dataclass(frozen=True)
-class Amounts:
-    """How much of everything: optimiser steps a stage, and items in the encoded sets."""
-
-    vae_steps: int = 3000
-    upscaler_vae_steps: int = 1500
-    upscaler_decoder_steps: int = 3000
-    still_steps: int = 1400
-    video_steps: int = 3000
-    interpolation_steps: int = 1500
-    extension_steps: int = 1500
-    super_resolution_still_steps: int = 4000
-    super_resolution_steps: int = 400
-    stills: int = 24_000
-    clips: int = 5_000
-    long_clips: int = 800
-    endless_clips: int = 1500
-    large_stills: int = 3000
-    large_clips: int = 200
 
 
 class Recipe:
     """Trains Nano in `work`. Each stage is a method that yields its progress and leaves `<stage>/model.safetensors`.
 
-    given: a folder of the same form with stages that are trained already; they are not trained again.
+    given: a folder of the same form with stages that are trained already; they are not trained again. compiled: whether
+    the base network is compiled for its training, which takes minutes at the first start.
     """
 
-    def __init__(self, work: Path, amounts: Amounts | None = None, given: Path | None = None):
-        self.work, self.amounts, self.given = work, amounts or Amounts(), given
+    def __init__(self, work: Path, amounts: Amounts | None = None, given: Path | None = None, *, compiled: bool = True):
+        self.work, self.amounts, self.given, self.compiled = work, amounts or Amounts(), given, compiled
         self.tokenizer = build_tokenizer()
-        empty = self.tokenizer(
-            "", padding="max_length", max_length=self.tokenizer.model_max_length, return_tensors="pt"
-        )
-        self.empty = empty["input_ids"][0]
+        self.empty = TextEncoder(self.tokenizer).tokens([""])[0]
 
     def stages(self) -> dict[str, Callable[[], Iterator[Progress]]]:
         """Name → what trains it, in order."""
@@ -122,18 +106,19 @@ class Recipe:
 
     def train_stills(self) -> Iterator[Progress]:
         """Text to image: a base network and the text encoder, both from scratch."""
-        plan = Plan(self.amounts.still_steps, learning_rate=2e-3, ema=0.995, seed=2)
+        plan = Plan(self.amounts.still_steps, 7e-4, 3.5e-3, ema=0.998, seed=2)
         torch.manual_seed(plan.seed)
         networks = self._text_and_network()
         stills = self.encoded(STILLS, self.amounts.stills, clips=False)
+        unseen = self.encoded("unseen_stills", self.amounts.unseen, clips=False, seed=UNSEEN_SEED)
         with nano.quick_attention():
-            loss = still_loss(networks, stills, self.empty, 96, plan.seed, VELOCITY)
-            yield from fit(networks, loss, plan, self._run(STILLS))
+            loss = still_loss(networks, stills, self.empty, 96, plan.seed, VELOCITY, CENTRAL)
+            yield from self._fit_base(STILLS, networks, loss, plan, unseen, STILL_MARKS)
         self._keep(STILLS, networks)
 
     def train_video(self) -> Iterator[Progress]:
         """Joint image-video fine-tuning of the text-to-image network, each frame of a clip with a text of its own."""
-        plan = Plan(self.amounts.video_steps, learning_rate=6e-4, matrix_learning_rate=3e-3, ema=0.995, seed=3)
+        plan = Plan(self.amounts.video_steps, 6e-4, 3e-3, decay=0.5, ema=0.998, seed=3)
         networks = self._text_and_network()
         networks.load_state_dict(load_file(self._model(STILLS)))
         torch.manual_seed(plan.seed)
@@ -141,9 +126,10 @@ class Recipe:
         start_places(networks["text_encoder"])
         clips = self.encoded("clips", self.amounts.clips, clips=True)
         stills = self.encoded(STILLS, self.amounts.stills, clips=False)
+        unseen = self.encoded("unseen_clips", self.amounts.unseen_clips, clips=True, seed=UNSEEN_SEED)
         with nano.quick_attention():
-            loss = joint_loss(networks, clips, stills, self.empty, 8, plan.seed, VELOCITY)
-            yield from fit(networks, loss, plan, self._run(VIDEO))
+            loss = mixed_loss(networks, clips, stills, self.empty, MIX, plan.seed, CENTRAL)
+            yield from self._fit_base(VIDEO, networks, loss, plan, unseen, CLIP_MARKS)
         self._keep(VIDEO, networks)
 
     def train_interpolation(self) -> Iterator[Progress]:
@@ -164,6 +150,8 @@ class Recipe:
         plan = Plan(self.amounts.extension_steps, learning_rate=8e-4, matrix_learning_rate=4e-3, ema=0.99, seed=8)
         text, parent = self._trained_text_and_weights()
         network = nano.inherit(nano.build_network(in_channels=9), parent)
+        if self.compiled:
+            nano.compiled(network)
         frames = GOING_ON * (nano.FRAMES - 1) + 1
         clips = self.encoded("endless_clips", self.amounts.endless_clips, clips=True, frames=frames, until=GOING_ON)
         with nano.quick_attention():
@@ -201,25 +189,29 @@ class Recipe:
         text = self._text_of_stills()
         loss = super_resolution_loss(network, text, clips, self.empty, 3, plan.seed, 3, SAMPLE)
         yield from fit(network, loss, plan, self._run(SUPER_RESOLUTION))
-        self._keep(SUPER_RESOLUTION, network)
+        self._keep(SUPER_RESOLUTION, nn.ModuleDict({"unet": network, "text_encoder": text}))
 
     def write(self, folder: Path) -> None:
         """Put what is trained into a bundle."""
         networks = self._text_and_network()
         networks.load_state_dict(load_file(self._model(VIDEO)))
+        large = nn.ModuleDict({"unet": nano.build_super_resolution(), "text_encoder": self._text()})
+        large = self._load(SUPER_RESOLUTION, large)
         components = {
             BASE: networks["unet"],
             TEXT_ENCODER: networks["text_encoder"],
             VAE: self.autoencoder(VAE),
             UPSCALER_VAE: self.autoencoder(UPSCALER_DECODER),
-            UPSCALER_TEXT: self._text_of_stills(),
+            UPSCALER_TEXT: large["text_encoder"],
             INTERPOLATION: self._load(INTERPOLATION, nano.build_interpolation()),
             EXTENSION: self._load(EXTENSION, nano.build_network(in_channels=9)),
-            SUPER_RESOLUTION: self._load(SUPER_RESOLUTION, nano.build_super_resolution()),
+            SUPER_RESOLUTION: large["unet"],
         }
-        small = colours_of(components[VAE], nano.HEIGHT, nano.WIDTH)
-        large = colours_of(components[UPSCALER_VAE], SCALE * nano.HEIGHT, SCALE * nano.WIDTH)
-        write_bundle(folder, components, self.tokenizer, manifest(small, large))
+        previews = (
+            colours_of(components[VAE], nano.HEIGHT, nano.WIDTH),
+            colours_of(components[UPSCALER_VAE], SCALE * nano.HEIGHT, SCALE * nano.WIDTH),
+        )
+        write_bundle(folder, components, self.tokenizer, manifest(*previews))
 
     def autoencoder(self, stage: str):
         """A trained autoencoder, frozen."""
@@ -229,17 +221,33 @@ class Recipe:
         return vae.requires_grad_(False).to(memory_format=torch.channels_last)
 
     def encoded(
-        self, name: str, count: int, *, clips: bool, frames: int = nano.FRAMES, until: float = 1.0
+        self,
+        name: str,
+        count: int,
+        *,
+        clips: bool,
+        frames: int = nano.FRAMES,
+        until: float = 1.0,
+        seed: int = 1,
     ) -> LatentSet:
         """An encoded set of the world (`data.encode_world`), made once and kept in the work folder."""
         file = self.work / "encoded" / f"{name}.safetensors"
         if not file.exists():
-            made = encode_world(
-                self.autoencoder(VAE), self.tokenizer, count, seed=1, clips=clips, frames=frames, until=until
-            )
-            _write(file, {"latents": made.latents, "tokens": made.tokens})
-        kept = load_file(file)
-        return LatentSet(kept["latents"], kept["tokens"])
+            vae, how = self.autoencoder(VAE), {"seed": seed, "clips": clips, "frames": frames, "until": until}
+            write_tensors(file, asdict(encode_world(vae, self.tokenizer, count, **how)))
+        return LatentSet(**load_file(file))
+
+    def _fit_base(
+        self, stage: str, networks: nn.ModuleDict, loss, plan: Plan, unseen: LatentSet, groups: tuple[Group, ...]
+    ) -> Iterator[Progress]:
+        """Trains and measures now and then what `groups` say, on what is `unseen`."""
+        if self.compiled:
+            nano.compiled(networks["unet"])
+        file = self._run(stage) / "marks.jsonl"
+        mark = mark_with(networks, self.autoencoder(VAE), self.tokenizer, unseen, groups, file)
+        every = MARK_EVERY if unseen.frames == 1 else 2 * MARK_EVERY
+        told = fit(networks, loss, plan, self._run(stage), visits=[Visit(every, mark)])
+        yield from (each for each in told if isinstance(each, Progress))
 
     def _train_autoencoder(self, name: str, vae, loss, batches: Callable[[int], Tensor], plan: Plan):
         yield from fit(vae, loss, plan, self._run(name))
@@ -247,8 +255,10 @@ class Recipe:
         self._keep(name, vae)
 
     def _text_and_network(self) -> nn.ModuleDict:
-        text = build_text_model(self.tokenizer, nano.TEXT_WIDTH, places=nano.FRAMES)
-        return nn.ModuleDict({"unet": nano.build_network(), "text_encoder": text})
+        return nn.ModuleDict({"unet": nano.build_network(), "text_encoder": self._text()})
+
+    def _text(self) -> nn.Module:
+        return build_text_model(self.tokenizer, nano.TEXT_WIDTH, places=nano.FRAMES)
 
     def _trained_text_and_weights(self) -> tuple[nn.Module, dict[str, Tensor]]:
         """The text encoder that the base stage ended with, frozen, and the base network's weights."""
@@ -272,15 +282,10 @@ class Recipe:
         return given if given and given.is_file() and not own.exists() else own
 
     def _keep(self, stage: str, network: nn.Module) -> None:
-        _write(self._run(stage) / MODEL, {name: tensor.contiguous() for name, tensor in network.state_dict().items()})
+        write_tensors(
+            self._run(stage) / MODEL, {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+        )
 
     def _load(self, stage: str, network: nn.Module) -> nn.Module:
         network.load_state_dict(load_file(self._model(stage)))
         return network.eval()
-
-
-def _write(file: Path, tensors: dict[str, Tensor]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    save_file(tensors, partial)
-    partial.replace(file)

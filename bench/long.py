@@ -27,7 +27,7 @@ from bench.long_figures import of_costs, rows
 from bench.long_videos import WAYS, chosen, measure
 from extensions.long_video.plan import MAX_SEGMENTS
 from lavie import Cascade
-from lavie.training.sheet import contact_sheet
+from lavie.training.media import contact_sheet
 
 RESULTS = Path(__file__).parent / "results"
 WIDE = 140  # characters of a line in a file or pipe, where nothing says how many there are

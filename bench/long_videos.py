@@ -18,7 +18,7 @@ from extensions.long_video.resolve import resolve
 from lavie import Cascade, Request, Sampling
 from lavie.manifest import EXTENSION
 from lavie.training.judge import matches, read
-from lavie.training.sheet import COLUMNS
+from lavie.training.media import COLUMNS
 from lavie.training.world import Scene, stage
 
 HARD, WORLD = "hard", "world"

@@ -52,7 +52,7 @@ from lavie.bundle import BASE
 from lavie.manifest import TEXT_ENCODER
 from lavie.training.judge import matches, read
 from lavie.training.loop import Progress
-from lavie.training.sheet import contact_sheet
+from lavie.training.media import contact_sheet
 from lavie.training.world import BACKGROUNDS
 
 RESULTS = Path(__file__).parent / "results"

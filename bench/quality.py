@@ -29,7 +29,7 @@ from rich.table import Table
 from bench.plots import bars, curves
 from lavie import Cascade, Finished, Request, Sampling
 from lavie.training.judge import Reading, matches, read, strictly
-from lavie.training.sheet import contact_sheet
+from lavie.training.media import contact_sheet
 from lavie.training.world import Scene, random_scene
 
 RESULTS = Path(__file__).parent / "results"

@@ -27,8 +27,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lavie import layers
 from lavie.training.diffusion import step_generator
+from lavie.training.loop import MatrixOptimizer
 from lavie.training.nano import networks as nano
-from lavie.training.optimizer import MatrixOptimizer
 from lavie.unet import VideoUNet
 
 RESULTS = Path(__file__).parent / "results" / "training.json"

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import PreTrainedTokenizerFast
 
 from lavie.text import TextEncoder, embeddings, load_tokenizer, unconditional_first
-from lavie.training.vocabulary import MAX_TOKENS, build_text_model, build_tokenizer, start_places
+from lavie.training.nano.networks import MAX_TOKENS, build_text_model, build_tokenizer, start_places
 from lavie.training.world import BACKGROUNDS, COLOURS, MOTIONS, RADII, SHAPES, Scene, Subject
 
 SENTENCE = "a red star spinning on a navy background"

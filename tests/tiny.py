@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from lavie.training.assemble import write_bundle
-from lavie.training.vocabulary import build_text_model, build_tokenizer, start_places
+from lavie.training.nano.networks import build_text_model, build_tokenizer, start_places
 from lavie.unet import ATTENTION_DOWN, ATTENTION_UP, BaseUNet, InterpolationUNet, SuperResolutionUNet
 
 TEXT_WIDTH = 32

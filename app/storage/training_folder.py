@@ -120,7 +120,7 @@ def write_samples(samples: Samples, folder: Path) -> Path:
     from app.media import write_mp4
     from app.media.files import temporary
     from lavie.files import publish
-    from lavie.training.sheet import contact_sheet
+    from lavie.training.media import contact_sheet
 
     folder.mkdir(parents=True, exist_ok=True)
     sheet = folder / f"step_{samples.step:06}.png"

@@ -340,8 +340,8 @@ def _no_medium(path: Path) -> Fault:
 
 
 def _reasons(items: Sequence[SetItem]) -> str:
+    from lavie.training.data.encoded import reasons
     from lavie.training.data.items import Fault
-    from lavie.training.data.report import reasons
 
     return reasons(Fault(item.name, item.problem) for item in items) or "nothing was given, or a folder without one"
 

@@ -14,9 +14,91 @@ from itertools import permutations, product
 
 import numpy as np
 
-from lavie.training.outlines import LEAST_FIT, RINGS, TURNS, Outline, likeness, outline, polar, power
-from lavie.training.parts import SMALLEST, followed
 from lavie.training.world import BACKGROUNDS, COLOURS, GROWTH, RADII, SHAPES, Placement, Scene, Staging, Subject
+
+SMALLEST = 20  # pixels of a connected part, at 64 rows; anything less is noise
+
+
+def _parts(mask: np.ndarray) -> np.ndarray:
+    """The connected parts of each frame of a mask F H W, numbered throughout (0: none), as F H W."""
+    first = mask & ~np.pad(mask[:, :, :-1], ((0, 0), (0, 0), (1, 0)))
+    runs = first.cumsum().reshape(mask.shape) * mask
+    one, two = (side[mask[:, 1:] & mask[:, :-1]] for side in (runs[:, 1:], runs[:, :-1]))  # runs that touch
+    number = np.arange(runs.max() + 1)
+    while (number[one] != number[two]).any():
+        lower = np.minimum(number[one], number[two])
+        np.minimum.at(number, number[one], lower)
+        np.minimum.at(number, number[two], lower)
+        number = number[number]
+    return number[runs]
+
+
+def followed(mask: np.ndarray) -> list[np.ndarray]:
+    """The masks F H W of a colour's one or two subjects: the largest part of each frame or, where two are there most of
+    the time, the two largest, each by its way (neither while they touch or one is gone)."""
+    labels = _parts(mask)
+    sizes = np.bincount(labels.ravel())
+    y, x = (np.bincount(labels.ravel(), (labels > 0).ravel() * place.ravel()) for place in np.indices(mask.shape)[1:])
+    places = np.stack([x, y], axis=1) / np.maximum(sizes, 1)[:, None]
+    numbers = [np.unique(frame[frame > 0]) for frame in labels]
+    found = [sorted(n[sizes[n] >= SMALLEST].tolist(), key=lambda i: -sizes[i])[:2] for n in numbers]
+    if sum(len(f) == 2 for f in found) < max(1, 0.5 * sum(map(bool, found))):
+        return [labels == np.array([f[0] if f else -1 for f in found])[:, None, None]]
+    chosen, last = np.full((len(found), 2), -1), next(f for f in found if len(f) == 2)
+    for moment, pair in enumerate(found):
+        if len(pair) == 2:
+            last = min(pair, pair[::-1], key=lambda p: np.linalg.norm(places[p] - places[last]))
+            chosen[moment] = last
+    return [labels == column[:, None, None] for column in chosen.T]
+
+
+RINGS = np.linspace(0.35, 1.75, 12)  # of a polar picture, in units of the radius of the disc of the same area
+TURNS = 60  # angles of a polar picture: a multiple of every outline's symmetry
+LEAST_FIT = 0.93  # true clips are above it, noisy ones too
+
+
+@dataclass(frozen=True)
+class Outline:
+    """fit: 1 where it is the named shape's in all frames, 0 where an empty picture would be as near to it; the mean
+    over the frames in which the subject is whole. wobble: root mean square change of the polar picture from one frame
+    to the next, None where there are no two."""
+
+    fit: float
+    wobble: float | None
+
+
+def polar(cover: np.ndarray, centre: np.ndarray, area: np.ndarray) -> np.ndarray:
+    """Pictures F rings angles, 0 … 1, of cover F H W about the centres F 2, scaled by the areas F; 0 outside."""
+    turn = np.arange(TURNS) * 2 * np.pi / TURNS
+    radius = np.sqrt(area / np.pi)[:, None, None] * RINGS[:, None]
+    places = np.stack([np.sin(turn), np.cos(turn)])[:, None, None] * radius + centre.T[::-1, :, None, None]
+    limits = np.array(cover.shape[1:])[:, None, None, None] + 1
+    row, column = (places * cover.shape[1] + 1).astype(int).clip(0, limits)
+    return np.pad(cover, ((0, 0), (1, 1), (1, 1)))[np.arange(len(cover))[:, None, None], row, column].clip(0, 1)
+
+
+def likeness(pictures: np.ndarray, templates: np.ndarray) -> np.ndarray:
+    """F shapes turns: the products of pictures F rings angles with templates F shapes rings angles at every turn."""
+    spectra = np.fft.rfft(pictures)[:, None] * np.fft.rfft(templates).conj() * RINGS[:, None]
+    return np.fft.irfft(spectra.sum(2), TURNS)
+
+
+def power(pictures: np.ndarray) -> np.ndarray:
+    """The product of each picture … rings angles with itself."""
+    return (np.square(pictures) * RINGS[:, None]).sum((-2, -1))
+
+
+def outline(pictures: np.ndarray, templates: np.ndarray, whole: np.ndarray) -> Outline:
+    """pictures, templates: F rings angles, these of the shape that was found, upright. whole: F, in which frames the
+    subject is seen as a whole; where it never is, all count."""
+    counted = whole if whole.any() else np.ones_like(whole)
+    shown, known = pictures[counted], templates[counted]
+    most = likeness(shown, known[:, None]).max((1, 2))
+    misfit = (power(shown) + power(known) - 2 * most) / power(known)
+    together = counted[1:] & counted[:-1]
+    change = np.square(np.diff(pictures, axis=0)[together]).mean() if together.any() else None
+    return Outline(float(1 - misfit.mean()), None if change is None else float(np.sqrt(change)))
+
 
 ROWS, MOMENTS = 64, 21  # what a clip is reduced to, about
 CONTRAST = 40.0  # a pixel further than this from the background (of 255, over three channels) is no background

@@ -8,6 +8,7 @@ from torch import nn
 
 from lavie.manifest import EPSILON, PREDICTION_TYPES, SAMPLE, VELOCITY
 from lavie.training.diffusion import (
+    CAPTION_DROPOUT,
     IMAGES_PER_CLIP,
     PLACED_CLIPS,
     PLACED_STILLS,
@@ -20,7 +21,6 @@ from lavie.training.diffusion import (
     still_loss,
     super_resolution_loss,
 )
-from lavie.training.draws import CAPTION_DROPOUT
 from lavie.training.media import LargeClips, LatentSet
 from tests import tiny
 

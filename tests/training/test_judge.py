@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from lavie.training.judge import NO_SHAPE, Reading, matches, read, strictly
-from lavie.training.outlines import LEAST_FIT
+from lavie.training.judge import LEAST_FIT, NO_SHAPE, Reading, matches, read, strictly
 from lavie.training.world import BACKGROUNDS, COLOURS, MOTIONS, Scene, Subject, random_scene, stage
 
 HEIGHT, WIDTH, SIGMA = 64, 96, 0.1 * 255

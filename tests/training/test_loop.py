@@ -8,8 +8,7 @@ from torch import nn
 
 from lavie.errors import TrainingError
 from lavie.training import loop
-from lavie.training.loop import Plan, fit
-from lavie.training.optimizer import MatrixOptimizer
+from lavie.training.loop import MatrixOptimizer, Plan, fit
 
 STEPS = 12
 

@@ -10,13 +10,13 @@ from torch import nn
 from bench import training
 from lavie import layers
 from lavie.sampling import training_alphas
-from lavie.training.draws import noised
+from lavie.training.diffusion import noised
 from lavie.training.media import LatentSet
 from lavie.training.nano import networks as nano
 from lavie.training.nano.data import SPUN, TURNED, random_staging
 from lavie.training.nano.marks import Group, losses, mark_with
 from lavie.training.nano.mix import HELD_FRAMES, Mix, held_text, mixed_loss
-from lavie.training.vocabulary import build_text_model, build_tokenizer
+from lavie.training.nano.networks import build_text_model, build_tokenizer
 
 EMPTY = torch.ones(24, dtype=torch.long)
 

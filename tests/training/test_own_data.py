@@ -7,9 +7,8 @@ import pytest
 from app.media import UPLOAD_LIMITS, frames_of
 from lavie.errors import TrainingError
 from lavie.training.data.cuts import Cut, Unusable
-from lavie.training.data.items import Fault, find_items
-from lavie.training.data.report import summary
-from lavie.training.data.shards import Member, members
+from lavie.training.data.encoded import summary
+from lavie.training.data.items import Fault, Member, find_items, members
 from tests.training.folders import clip, write_clip, write_picture, write_shard, write_table
 
 

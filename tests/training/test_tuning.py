@@ -12,9 +12,9 @@ from lavie.errors import TrainingError
 from lavie.events import BASE, SUPER_RESOLUTION
 from lavie.training.loop import Progress
 from lavie.training.tuning import task as task_module
-from lavie.training.tuning.networks import freeze_spatial, starting_network
 from lavie.training.tuning.session import Samples, Session, Validation
 from lavie.training.tuning.settings import EXTENSION, FROM_BUNDLE, FROM_LAYOUT, FROM_SCRATCH, KINDS, MODES
+from lavie.training.tuning.task import freeze_spatial, starting_network
 from tests import tiny
 from tests.cascades import finish, request
 from tests.training.runs import notices, read, run, stored
@@ -142,11 +142,11 @@ def test_scratch_is_the_bundles_layout_with_other_weights(tiny_bundle, kind):
 
 
 def test_the_published_layout_has_the_published_widths(tiny_bundle, monkeypatch):
-    from lavie.training.tuning import networks
+    from lavie.training.tuning import task
 
     seen = []
-    monkeypatch.setattr(networks, "start_time_at_zero", lambda network: network)
-    kind = networks.CLASSES[EXTENSION]
+    monkeypatch.setattr(task, "start_time_at_zero", lambda network: network)
+    kind = task.CLASSES[EXTENSION]
     monkeypatch.setattr(kind, "from_config", lambda config: seen.append(config) or torch.nn.Linear(1, 1))
     starting_network(Bundle(tiny_bundle), EXTENSION, FROM_LAYOUT, 0)
     assert seen == [{"cross_attention_dim": tiny.TEXT_WIDTH, "in_channels": 9}]  # all else by the class's defaults

@@ -14,8 +14,15 @@ from app.storage.training_folder import Checkpoint, Loss, Sample
 from app.training.draft import Draft
 from app.training.media import SetItem, TrainingSet
 from app.training.service import TrainingProgress
-from app.ui.adapters.html import render_advanced, render_draft, render_media, render_shelf, render_start
-from app.ui.adapters.training import loss_plot, render_training
+from app.ui.adapters.html import (
+    loss_plot,
+    render_advanced,
+    render_draft,
+    render_media,
+    render_shelf,
+    render_start,
+    render_training,
+)
 from app.ui.adapters.view_model import MEDIA_CARDS, Preparation, Shelf, View, WatchedTraining
 from app.ui.create import prompt
 from app.ui.i18n import Languages

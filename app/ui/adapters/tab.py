@@ -13,8 +13,14 @@ import gradio as gr
 
 from app.studio import Studio
 from app.ui.adapters import handlers
-from app.ui.adapters.html import render_advanced, render_draft, render_media, render_shelf, render_start
-from app.ui.adapters.training import render_training
+from app.ui.adapters.html import (
+    render_advanced,
+    render_draft,
+    render_media,
+    render_shelf,
+    render_start,
+    render_training,
+)
 from app.ui.adapters.view_model import (
     SHELF,
     View,

@@ -27,9 +27,18 @@ from lavie.events import Notice
 from lavie.files import file_hash
 from lavie.manifest import VAE
 from lavie.training.data.cuts import Cut
-from lavie.training.data.encoded import LATENTS, Encoded, Encoder, Encoding, Reader, collect, weights_mark
+from lavie.training.data.encoded import (
+    LATENTS,
+    Encoded,
+    Encoder,
+    Encoding,
+    Reader,
+    collect,
+    reasons,
+    summary,
+    weights_mark,
+)
 from lavie.training.data.items import PICTURES, VIDEOS, Fault, Item, beside, find_items
-from lavie.training.data.report import reasons, summary
 
 MAX_MEMBERS = 2000
 MAX_BYTES = 4 * 2**30  # of all members, unpacked

@@ -40,8 +40,7 @@ from lavie.training.diffusion import step_generator
 from lavie.training.loop import CHECKPOINT, Plan, Visit, fit
 from lavie.training.nano.networks import quick_attention
 from lavie.training.team import autocast_of
-from lavie.training.tuning.resuming import begin_work, check_work
-from lavie.training.tuning.session import SHORT_SEQUENCE, Samples
+from lavie.training.tuning.session import SHORT_SEQUENCE, Samples, begin_work, check_work
 
 
 def metadata(settings: Settings, preset: Preset, bundle: Bundle, captions: Sequence[str], steps: int) -> dict[str, Any]:

@@ -8,10 +8,12 @@ that is done is skipped, one that was interrupted goes on from its checkpoint; s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -25,14 +27,121 @@ from lavie.training.diffusion import extension_loss, interpolation_loss, still_l
 from lavie.training.loop import Plan, Progress, Visit, fit
 from lavie.training.media import LatentSet, Windows, write_tensors
 from lavie.training.nano import networks as nano
-from lavie.training.nano.amounts import CLIP_MARKS, MIX, STILL_MARKS, Amounts
 from lavie.training.nano.data import encode_world, grey_latents, picture_batches, super_resolution_clips
-from lavie.training.nano.manifest import WINDOW, colours_of, manifest
 from lavie.training.nano.marks import Group, mark_with
-from lavie.training.nano.mix import mixed_loss
+from lavie.training.nano.mix import Mix, mixed_loss
+from lavie.training.nano.networks import build_text_model, build_tokenizer, start_places
 from lavie.training.nano.start import start_as_blending, start_as_passing_on
 from lavie.training.vae import normalise_latents, vae_loss
-from lavie.training.vocabulary import build_text_model, build_tokenizer, start_places
+from lavie.training.world import BACKGROUNDS, COLOURS, MOTIONS, RADII, SHAPES
+
+MIX = Mix(clips=6, held=12, stills=24)
+STILL_MARKS = (Group("one", 100), Group("two", 48, two=True))
+CLIP_MARKS = (
+    Group("ordinary", 32, held_out=False),
+    Group("hearts", 16, shape="heart"),
+    Group("spinning", 16, motion="spinning"),
+    Group("two", 16, two=True),
+)
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much of everything: optimiser steps a stage, and items in the encoded sets."""
+
+    vae_steps: int = 3000
+    upscaler_vae_steps: int = 1500
+    upscaler_decoder_steps: int = 3000
+    still_steps: int = 9000
+    video_steps: int = 13_000
+    interpolation_steps: int = 1500
+    extension_steps: int = 3000
+    super_resolution_still_steps: int = 4000
+    super_resolution_steps: int = 400
+    stills: int = 200_000
+    unseen: int = 96
+    unseen_clips: int = 16
+    clips: int = 30_000
+    long_clips: int = 800
+    endless_clips: int = 1500
+    large_stills: int = 3000
+    large_clips: int = 200
+
+
+WINDOW = 8  # frames of a clip that super-resolution learns from
+# What a page offers to choose from, by kind; a word replaces another of its kind.
+WORDS = {
+    "size": [*RADII],
+    "colour": [*COLOURS],
+    "shape": [*SHAPES],
+    "motion": [*MOTIONS],
+    "background": [*BACKGROUNDS],
+}
+EXAMPLES = [
+    "a big red star spinning on a navy background",
+    "a yellow circle bouncing on a teal background",
+    "a purple heart growing on a black background",
+    "a white triangle moving up on a brown background",
+]
+Preview = list[list[float]]  # a row of red, green and blue for each latent channel, and one for the constant
+
+
+def manifest(small: Preview, large: Preview) -> dict:
+    """What `cascade.json` says. small, large: `colours_of` both autoencoders, for previews."""
+    return {
+        "name": "Nano",
+        "width": nano.WIDTH,
+        "height": nano.HEIGHT,
+        "frames": nano.FRAMES,
+        "fps": nano.FPS,
+        "words": WORDS,
+        "examples": EXAMPLES,
+        BASE: {
+            "sampler": "ddim",
+            "steps": 25,
+            "guidance": 2.5,
+            "prediction_type": VELOCITY,
+            "preview": small,
+        },
+        EXTENSION: {
+            "sampler": "ddim",
+            "steps": 25,
+            "guidance": 1.0,  # what the given frames show says enough: guidance makes steps of colour at the joins
+            "prediction_type": VELOCITY,
+            "preview": small,
+        },
+        INTERPOLATION: {
+            "sampler": "ddim",
+            "steps": 1,
+            "guidance": 1.0,
+            "prediction_type": SAMPLE,
+            "conditioning": NEIGHBOURS,
+            "windows": {"size": 61, "stride": 40, "trim": 4},
+            "preview": small,
+        },
+        SUPER_RESOLUTION: {
+            "sampler": "ddim",
+            "steps": 3,
+            "guidance": 1.0,
+            "noise_level": 20,
+            "prediction_type": SAMPLE,
+            # Twice what it learned from, to the same error: as many frames in all as 8 every 6, which leave a seam.
+            "windows": {"size": 2 * WINDOW, "stride": 12, "trim": 1},
+            "preview": large,
+        },
+    }
+
+
+@torch.no_grad()
+def colours_of(vae: AutoencoderKL, height: int, width: int) -> Preview:
+    """The linear map from latents (and a constant) to colours that fits best, by least squares on real frames."""
+    pictures = picture_batches(height, width, 0, 0, 8, seed=7, only_whole_from=0)(0)
+    latents = vae.encode(pictures).latent_dist.mode()
+    colours = F.interpolate(pictures, size=latents.shape[2:], mode="area")
+    known = torch.cat([latents, torch.ones_like(latents[:, :1])], dim=1).transpose(0, 1).flatten(1).T
+    fitted = torch.linalg.lstsq(known, colours.transpose(0, 1).flatten(1).T).solution
+    return [[round(value, 4) for value in row] for row in fitted.tolist()]
+
 
 STILLS, VIDEO = "stills", "video"
 SUPER_RESOLUTION_STILLS, UPSCALER_DECODER = "super_resolution_stills", "super_resolution_decoder"

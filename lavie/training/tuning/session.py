@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,16 +18,36 @@ from lavie.manifest import EXTENSION, MANIFEST, VAE
 from lavie.residency import pick_device
 from lavie.training.assemble import check_output, write_changed
 from lavie.training.data.cuts import Cut
-from lavie.training.data.encoded import Encoded, Encoder, Reader, StoredClips, collect, hold_out
+from lavie.training.data.encoded import Encoded, Encoder, Reader, StoredClips, collect, hold_out, reasons, summary
 from lavie.training.data.items import Fault, Item, find_items
-from lavie.training.data.report import reasons, summary
-from lavie.training.loop import Plan, Visit, fit
+from lavie.training.loop import CHECKPOINT, Plan, Visit, fit
 from lavie.training.nano.networks import quick_attention
 from lavie.training.team import autocast_of, join_team
-from lavie.training.tuning.resuming import begin_work, check_work
 from lavie.training.tuning.settings import STILLS, Settings
 from lavie.training.tuning.task import Task
 from lavie.video import Video
+
+
+def check_work(work: Path, resume: bool) -> None:
+    """Raises TrainingError for the checkpoint of a run that nobody asked to go on with."""
+    if (work / CHECKPOINT).exists() and not resume:
+        raise TrainingError(f"{work} holds the checkpoint of a run: give --resume to go on from it, or another --work")
+
+
+def begin_work(work: Path, resume: bool, decides: dict) -> Iterator[Notice]:
+    """Keep what decides the bits of a run beside its checkpoint, and tell what a resumed run does differently.
+
+    decides: name → plain value.
+    """
+    file, resumed = work / "run.json", (work / CHECKPOINT).exists()
+    if resume:
+        yield Notice("goes on from its last checkpoint" if resumed else "no checkpoint yet: begins at step 0")
+    before = json.loads(file.read_text(encoding="utf-8")) if resumed and file.exists() else decides
+    changed = [f"{name} was {before.get(name)}, is {now}" for name, now in decides.items() if before.get(name) != now]
+    if changed:
+        yield Notice(f"not the run that it was: {'; '.join(changed)}")
+    file.write_text(json.dumps(decides, indent=1) + "\n", encoding="utf-8")
+
 
 VALIDATED = 8  # batches of fixed clips, timesteps and noise that a validation loss is the mean of
 VALIDATION_SEED = 2**40  # no run's own: seeds of settings are what a person types

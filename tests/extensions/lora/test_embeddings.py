@@ -11,7 +11,7 @@ from extensions.lora.embeddings import extend_vocabulary, spell
 from extensions.lora.files.read import read_deltas, read_embedding
 from lavie.errors import AdapterError, RequestError
 from lavie.text import TextEncoder
-from lavie.training.vocabulary import build_tokenizer
+from lavie.training.nano.networks import build_tokenizer
 from tests.extensions.lora.files import LINEAR, kohya
 from tests.extensions.lora.test_refused import pair
 

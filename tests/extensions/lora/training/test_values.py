@@ -8,7 +8,7 @@ from extensions.lora.training.factors import needs_vector, ordinary_word
 from extensions.lora.training.settings import MOTION, NAMES, SUBJECT, Settings, preset_for
 from lavie.errors import TrainingError
 from lavie.text import TextEncoder
-from lavie.training.vocabulary import build_tokenizer
+from lavie.training.nano.networks import build_tokenizer
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -26,7 +26,7 @@ from lavie.bundle import Bundle
 from lavie.errors import RequestError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Event, Finished, Notice, StageDone, StageStarted, Step
 from lavie.key_frames import RATE, interpolated_frames
-from lavie.latents import Decoded, Latents, Whole, whole
+from lavie.latents import Latents, Whole, whole
 from lavie.layers import attention_kernels
 from lavie.manifest import UPSCALER_VAE, VAE
 from lavie.memory_fallback import MemoryFallback
@@ -36,7 +36,7 @@ from lavie.request import MAX_SIZE, Interpolation, Request, SuperResolution
 from lavie.residency import Residency, pick_device, pick_dtype
 from lavie.stages.base import sample_base
 from lavie.stages.interpolation import interpolate
-from lavie.stages.super_resolution import super_resolve
+from lavie.stages.super_resolution import Decoded, super_resolve
 from lavie.stages.windowed import KeptWindows, Text, total_steps
 from lavie.text import PromptReport, unconditional_first
 from lavie.values import MAX_SEED, require
@@ -176,7 +176,8 @@ class Cascade:
         for attempt in fallback.attempts(DECODING):
             yield from attempt.events
             with attempt as mode:
-                made = vae.pictures(self.decode(decoder(stages), require(latents), mode.tile))
+                decoded = self.decode(decoder(stages), require(latents), mode.tile)
+                made = torch.cat([vae.to_uint8(frame) for frame in decoded]).numpy()
         fps = require(request.fps if source is None else source.fps) * (RATE if INTERPOLATION in stages else 1)
         yield Finished(Video(made, fps), request, time.monotonic() - began)
 

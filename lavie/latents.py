@@ -6,7 +6,7 @@ Frames count from 0 and are best read in order.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from typing import Protocol
@@ -80,20 +80,3 @@ class Blended:
         old = self._window(last - 1)[:, :, place + self._windows.stride]
         new = self._window(last)[:, :, place]
         return old + self._windows.fade(new)[place] * (new - old)
-
-
-class Decoded:
-    """Frames 1 3 n H W in -1 … 1, decoded from latents when they are read."""
-
-    def __init__(self, latents: Latents, decode: Callable[[Tensor], Iterable[Tensor]]):
-        """decode: latents 1 C n h w → n frames 1 3 H W."""
-        self._latents, self._decode, self.frames = latents, decode, latents.frames
-        self._held: dict[int, Tensor] = {}
-
-    def read(self, numbers: Sequence[int]) -> Tensor:
-        missing = [number for number in dict.fromkeys(numbers) if number not in self._held]
-        held = {number: self._held[number] for number in numbers if number in self._held}
-        if missing:
-            held.update(zip(missing, self._decode(self._latents.read(missing)), strict=True))
-        self._held = held  # the next window reads some of them again
-        return torch.stack([held[number] for number in numbers], dim=2)

@@ -5,7 +5,8 @@ import weakref
 import pytest
 import torch
 
-from lavie.latents import HELD, Blended, Decoded, Parts, Whole, whole
+from lavie.latents import HELD, Blended, Parts, Whole, whole
+from lavie.stages.super_resolution import Decoded
 from lavie.windows import Windows
 
 GRIDS = [

@@ -26,7 +26,7 @@ from app.cli.options import (
     request_option,
 )
 from app.cli.output import print_note
-from app.cli.render import SegmentsOption, StrategyOption, expand_output, print_clip, run_job
+from app.cli.render import SegmentsOption, StrategyOption, expand_output, follow_job, open_studio, print_clip
 from app.config import read_config
 from app.recipes.options import with_options
 from app.recipes.segments import last_prompt, plan_of, segments_of
@@ -96,9 +96,8 @@ def extend(
         request = change(Request(prompt[0], seed=seed))
         return studio.long_videos.submit(request, plan_of(prompt, len(new), **values), start=start, output=place)
 
-    with exit_codes():
-        config = read_config(os.environ, data=data, model=model, device=device)
-        print_clip(run_job(config, submit), as_json)
+    with exit_codes(), open_studio(read_config(os.environ, data=data, model=model, device=device)) as studio:
+        print_clip(follow_job(studio, submit(studio)), as_json)
 
 
 def _check_frames(frames: int | None) -> object:
@@ -181,6 +180,5 @@ def join(
         asked |= {"request": request, "output": place, "report": print_note}
         return studio.long_videos.join(sources, prompt or (), **asked)
 
-    with exit_codes():
-        config = read_config(os.environ, data=data, model=model, device=device)
-        print_clip(run_job(config, submit), as_json)
+    with exit_codes(), open_studio(read_config(os.environ, data=data, model=model, device=device)) as studio:
+        print_clip(follow_job(studio, submit(studio)), as_json)

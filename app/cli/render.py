@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -115,6 +115,7 @@ def render(
     _check_usage(prompt, segments, segment_prompt, script, strategy)
     with exit_codes():
         config = read_config(os.environ, data=data, model=model, device=device)
+        place = expand_output(output)
         plan = _make_plan(config, prompt, segments, segment_prompt, script, strategy, frames, fps)
         first = plan.segments[0].prompt if plan else prompt
         request = with_options(
@@ -126,7 +127,13 @@ def render(
             interpolate=interpolate,
             upscale=upscale,
         )
-        print_clip(run_job(config, lambda studio: _submit(studio, request, plan, lora, output)), as_json)
+        with open_studio(config) as studio:
+            adapters = resolve_adapters(studio.adapters, config.bundle, lora)
+            if plan is None:
+                job_id = studio.submit(request, output=place, adapters=adapters)
+            else:
+                job_id = studio.long_videos.submit(request, plan, output=place, adapters=adapters)
+            print_clip(follow_job(studio, job_id), as_json)
 
 
 def finish(
@@ -140,25 +147,21 @@ def finish(
     """Go on from a stored clip: add the stages that it lacks, without making it again from the start."""
     if not (interpolate or upscale):
         raise typer.BadParameter("nothing to add: give --interpolate, --upscale or both")
-    with exit_codes():
-        config = read_config(os.environ, data=data, device=device)
-        finished = run_job(config, lambda studio: studio.finish(clip, interpolate=interpolate, upscale=upscale))
-        print_clip(finished, as_json)
+    with exit_codes(), open_studio(read_config(os.environ, data=data, device=device)) as studio:
+        job_id = studio.finish(clip, interpolate=interpolate, upscale=upscale)
+        print_clip(follow_job(studio, job_id), as_json)
 
 
 def remix(clip: ClipId, data: DataOption = None, device: DeviceOption = None, as_json: JsonOption = False) -> None:
     """Make a stored clip once more with another seed, and everything else as it was."""
-    with exit_codes():
-        config = read_config(os.environ, data=data, device=device)
-        finished = run_job(config, lambda studio: studio.remix(clip))
-        print_clip(finished, as_json)
+    with exit_codes(), open_studio(read_config(os.environ, data=data, device=device)) as studio:
+        print_clip(follow_job(studio, studio.remix(clip)), as_json)
 
 
 def regenerate(clip: ClipId, data: DataOption = None, device: DeviceOption = None, as_json: JsonOption = False) -> None:
     """Make a stored clip again from its recipe, and say whether it is bit-identical or what differs."""
-    with exit_codes():
-        config = read_config(os.environ, data=data, device=device)
-        comparison = run_job(config, lambda studio: studio.regenerate(clip)).comparison
+    with exit_codes(), open_studio(read_config(os.environ, data=data, device=device)) as studio:
+        comparison = follow_job(studio, studio.regenerate(clip)).comparison
         print(comparison.to_json() if as_json and comparison else comparison)
 
 
@@ -216,16 +219,6 @@ def _read_script(path: Path) -> str:
         raise RequestError(f"the script {path} is no text in UTF-8: save it as that") from None
 
 
-def _submit(
-    studio: Studio, request: Request, plan: SegmentPlan | None, lora: list[str] | None, output: Path | None
-) -> str:
-    place = expand_output(output)
-    adapters = resolve_adapters(studio.adapters, studio.config.bundle, lora)
-    if plan is not None:
-        return studio.long_videos.submit(request, plan, output=place, adapters=adapters)
-    return studio.submit(request, output=place, adapters=adapters)
-
-
 def expand_output(output: Path | None) -> Path | None:
     """A path with `~` expanded. Raises MediaError if it cannot be written, before a job is stored for it."""
     if output is None:
@@ -236,21 +229,27 @@ def expand_output(output: Path | None) -> Path | None:
     return output.expanduser()
 
 
-def run_job(config: StudioConfig, submit: Callable[[Studio], str]) -> JobStatus:
-    """Submit a job and wait for it, with progress on stderr. Raises JobFailed. Ctrl-C cancels the job."""
-    from app.cli.progress import progress
-    from app.queue.status import Watch
+@contextlib.contextmanager
+def open_studio(config: StudioConfig) -> Iterator[Studio]:
+    """A studio without a page, closed at the end. Its log is hidden: one line tells what went wrong."""
     from app.studio import Studio
 
     if os.environ.get("LAVIE_DEBUG") != "1":
-        # Hide the worker's log: one line at the end tells what went wrong.
         logging.getLogger("app").addHandler(logging.NullHandler())
     with contextlib.closing(Studio(config)) as studio:
-        watch = Watch()
-        with progress(sys.stderr) as show, contextlib.closing(studio.follow(submit(studio))) as stream:
-            for job in stream:
-                for event in watch.events(job):
-                    show(event)
+        yield studio
+
+
+def follow_job(studio: Studio, job_id: str) -> JobStatus:
+    """Wait for a job, with progress on stderr. Raises JobFailed. Ctrl-C cancels the job."""
+    from app.cli.progress import progress
+    from app.queue.status import Watch
+
+    watch = Watch()
+    with progress(sys.stderr) as show, contextlib.closing(studio.follow(job_id)) as stream:
+        for job in stream:
+            for event in watch.events(job):
+                show(event)
     _check_done(job)
     return job
 

@@ -138,7 +138,7 @@ class Gallery:
         rows = self.database.query("SELECT report FROM clip_reports JOIN clips ON pk = clip WHERE id = ?", [clip_id])
         return Report.from_json(rows[0]["report"]) if rows else None
 
-    def add(
+    def describe(
         self,
         clip_id: str,
         path: Path,
@@ -152,10 +152,8 @@ class Gallery:
         parent: str | None = None,
         adapters: Mapping[str, float] | None = None,
         report: Report | None = None,
-    ) -> Clip:
-        """Store a finished clip, as part of the caller's transaction if there is one.
-
-        A clip of the same id keeps what people wrote about it and gets the facts of the new file.
+    ) -> Sidecar:
+        """A finished clip as `put` takes it. Of a stored clip of this id it has what people wrote.
 
         Args:
             path: of the file, which is in its place.
@@ -186,12 +184,9 @@ class Gallery:
             adapters=dict(adapters or {}),
             report=report,
         )
-        with self.database.write():
-            known = self.get(clip_id)
-            if known is not None:
-                written = {name: getattr(known, name) for name in ("tags", "rating", "favourite", "notes", "trashed")}
-                sidecar = replace(sidecar, created=known.created, **written)
-            return self.put(sidecar)
+        known = self.get(clip_id)
+        written = ("tags", "rating", "favourite", "notes", "trashed", "created") if known else ()
+        return replace(sidecar, **{name: getattr(known, name) for name in written})
 
     def add_pictures(self, clip_id: str, path: Path) -> None:
         """Make the poster and the preview of the clip at `path`, unless they exist."""
@@ -202,7 +197,7 @@ class Gallery:
                 write(path, target)
 
     def put(self, sidecar: Sidecar, *, missing: str | None = None) -> Clip:
-        """Write `sidecar` to its file, if that differs, and to the clip's rows."""
+        """Write a clip to its sidecar file and its rows, in the transaction of the caller if there is one."""
         with self.database.write() as connection:
             known = connection.execute("SELECT pk FROM clips WHERE id = ?", [sidecar.id]).fetchone()
             (pk,) = known or (_free_age(connection, age_of(sidecar.created)),)

@@ -104,8 +104,15 @@ class JobRun:
             if stored is not None:
                 drop()
             job = stored.job if stored is not None else resolve_job(self.row.job, model)
-            long = {"plan": job.plan, "start": job.start, "reel": job.reel, "shots": job.shots}
-            recipe = Recipe(job.request, self.row.job.model, model.provenance, **long, adapters=job.adapters)
+            recipe = Recipe(
+                job.request,
+                self.row.job.model,
+                model.provenance,
+                long=job.long,
+                start=job.start,
+                shots=job.shots,
+                adapters=job.adapters,
+            )
         recipe = replace(recipe, memory={**self._parent_memory(recipe), **recipe.memory})
         self.recipe = recipe
         if recipe != stored:
@@ -173,9 +180,10 @@ class JobRun:
             shape: F H W 3.
             seconds: the making took.
         """
-        self._workspace.gallery.add_pictures(self.row.id, path)
+        gallery = self._workspace.gallery
+        gallery.add_pictures(self.row.id, path)
         with self._workspace.database.write():
-            self._workspace.gallery.add(
+            sidecar = gallery.describe(
                 self.row.id,
                 path,
                 recipe,
@@ -188,6 +196,7 @@ class JobRun:
                 adapters=adapter_weights(recipe),
                 report=report,
             )
+            gallery.put(sidecar)
             self.queue.finish(self.row.id)
             Projects(self._workspace.database).note_clip(self.row.id)
 
@@ -199,8 +208,7 @@ def resolve_job(job: Job, model: Model) -> Job:
     from extensions.long_video.resolve import resolve
 
     request, long = resolve(model.cascade, job.request, job.long)
-    which = {"reel": long} if job.reel else {"plan": long}
-    return Job(request, job.model, start=job.start, shots=job.shots, adapters=job.adapters, **which)
+    return Job(request, job.model, long, job.start, shots=job.shots, adapters=job.adapters)
 
 
 def adapter_weights(recipe: Recipe) -> dict[str, float]:

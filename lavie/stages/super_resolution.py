@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -45,6 +45,23 @@ class InPieces:
 
         height, width = sample.shape[3:]
         return in_pieces((height, width), self._tile, compute, self._multiple)
+
+
+class Decoded:
+    """Frames 1 3 n H W in -1 … 1, decoded from latents when they are read."""
+
+    def __init__(self, latents: Latents, decode: Callable[[Tensor], Iterable[Tensor]]):
+        """decode: latents 1 C n h w → n frames 1 3 H W."""
+        self._latents, self._decode, self.frames = latents, decode, latents.frames
+        self._held: dict[int, Tensor] = {}
+
+    def read(self, numbers: Sequence[int]) -> Tensor:
+        missing = [number for number in dict.fromkeys(numbers) if number not in self._held]
+        held = {number: self._held[number] for number in numbers if number in self._held}
+        if missing:
+            held.update(zip(missing, self._decode(self._latents.read(missing)), strict=True))
+        self._held = held  # the next window reads some of them again
+        return torch.stack([held[number] for number in numbers], dim=2)
 
 
 def noised_low_res(frames: Tensor, noise: Tensor, level: int | Tensor) -> Tensor:

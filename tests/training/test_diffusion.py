@@ -12,12 +12,12 @@ from lavie.training.diffusion import (
     IMAGES_PER_CLIP,
     PLACED_CLIPS,
     PLACED_STILLS,
+    add_random_noise,
     concat_loss,
     drop_captions,
     extension_loss,
     joint_loss,
     noise_loss,
-    noised,
     still_loss,
     super_resolution_loss,
 )
@@ -234,17 +234,17 @@ def test_a_crop_takes_the_same_place_of_latents_and_small_frames(networks):
 
 
 def test_the_crop_itself_is_one_place():
-    from lavie.training.diffusion import _cropped
+    from lavie.training.diffusion import _crop
 
     place = torch.arange(8 * 12.0).view(1, 1, 1, 8, 12)
     for seed in range(20):
-        clean, small = _cropped(place, place.expand(1, 3, 2, 8, 12), (6, 4), torch.Generator().manual_seed(seed))
+        clean, small = _crop(place, place.expand(1, 3, 2, 8, 12), (6, 4), torch.Generator().manual_seed(seed))
         assert clean.shape[-2:] == (4, 6)
         assert torch.equal(small[0, 0, 0], clean[0, 0, 0])
 
 
 @pytest.mark.parametrize(("tilt", "upper"), [(0.0, 0.5), (0.5, 1 - 0.5**1.5), (2.0, 1 - 0.5**3)])
 def test_timesteps_are_drawn_rather_in_strong_noise_the_more_they_are_tilted(tilt, upper):
-    _, timesteps, _ = noised(torch.zeros(20_000, 1, 1, 1, 1), torch.Generator().manual_seed(0), tilt=tilt)
+    _, timesteps, _ = add_random_noise(torch.zeros(20_000, 1, 1, 1, 1), torch.Generator().manual_seed(0), tilt=tilt)
     assert timesteps.min() >= 0 and timesteps.max() == 999
     assert (timesteps >= 500).float().mean() == pytest.approx(upper, abs=0.01)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from lavie.training.judge import LEAST_FIT, NO_SHAPE, Reading, matches, read, strictly
+from lavie.training.judge import LEAST_FIT, NO_SHAPE, Reading, drop_unfit_shapes, matches, read
 from lavie.training.world import BACKGROUNDS, COLOURS, MOTIONS, Scene, Subject, random_scene, stage
 
 HEIGHT, WIDTH, SIGMA = 64, 96, 0.1 * 255
@@ -211,7 +211,7 @@ def _melted() -> np.ndarray:
 
 def test_a_blob_has_no_shape_and_a_reading_keeps_all_else():
     reading = read(_melted())
-    strict = strictly(reading)
+    strict = drop_unfit_shapes(reading)
     assert strict.subjects[0].shape == NO_SHAPE
     assert strict.subjects[0] == replace(reading.subjects[0], shape=NO_SHAPE)
     scene = Scene((Subject("red", reading.subjects[0].shape, "moving right"),), "navy")

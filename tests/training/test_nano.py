@@ -94,16 +94,18 @@ def test_a_stage_that_is_given_is_not_trained_and_stays_as_it_is(trained, tmp_pa
     assert list(recipe.run("vae")) == [] and not (tmp_path / "work").exists()
     there = trained.work / "vae" / "model.safetensors"
     before = there.read_bytes()
-    torch.testing.assert_close(recipe.autoencoder("vae").state_dict(), trained.autoencoder("vae").state_dict())
+    torch.testing.assert_close(
+        recipe.load_autoencoder("vae").state_dict(), trained.load_autoencoder("vae").state_dict()
+    )
     alone = Recipe(tmp_path / "work", FEW, given=tmp_path / "nothing", compiled=False)
     assert [progress.step for progress in alone.run("vae")]
     assert there.read_bytes() == before and (tmp_path / "work" / "vae" / "model.safetensors").is_file()
 
 
 def test_latents_are_white(trained):
-    latents = trained.encoded("stills", FEW.stills, clips=False).latents
+    latents = trained.load_or_encode("stills", FEW.stills, clips=False).latents
     assert latents.shape == (FEW.stills, 4, 1, 8, 12)
-    assert trained.autoencoder("vae").config.scaling_factor == 1.0
+    assert trained.load_autoencoder("vae").config.scaling_factor == 1.0
 
 
 def test_the_bundle_plays(trained, tmp_path):

@@ -10,12 +10,12 @@ from torch import nn
 from bench import training
 from lavie import layers
 from lavie.sampling import training_alphas
-from lavie.training.diffusion import noised
+from lavie.training.diffusion import add_random_noise
 from lavie.training.media import LatentSet
 from lavie.training.nano import networks as nano
 from lavie.training.nano.data import SPUN, TURNED, random_staging
-from lavie.training.nano.marks import Group, losses, mark_with
-from lavie.training.nano.mix import HELD_FRAMES, Mix, held_text, mixed_loss
+from lavie.training.nano.marks import Group, make_measure, measure_losses
+from lavie.training.nano.mix import HELD_FRAMES, Mix, embed_held, mixed_loss
 from lavie.training.nano.networks import build_text_model, build_tokenizer
 
 EMPTY = torch.ones(24, dtype=torch.long)
@@ -66,17 +66,19 @@ def test_the_repeated_blocks_are_compiled_each_for_its_shapes_where_there_is_a_c
     asked = []
     monkeypatch.setattr(nn.Module, "compile", lambda self, **how: asked.append((type(self).__name__, how)))
     monkeypatch.setattr(nano.shutil, "which", lambda name: None)
-    nano.compiled(nano.build_network())
+    nano.compile_blocks(nano.build_network())
     assert asked == []
     monkeypatch.setattr(nano.shutil, "which", lambda name: f"/usr/bin/{name}")
-    nano.compiled(nano.build_network())
+    nano.compile_blocks(nano.build_network())
     assert {name for name, _ in asked} == {"Transformer", "ResnetBlock"}
     assert all(how == {"dynamic": False} for _, how in asked)
 
 
 def test_central_timesteps_are_a_share_about_the_middle():
     def of(central: float) -> torch.Tensor:
-        return noised(torch.zeros(20_000, 1, 1, 1, 1), torch.Generator().manual_seed(0), central=central)[1].float()
+        return add_random_noise(torch.zeros(20_000, 1, 1, 1, 1), torch.Generator().manual_seed(0), central=central)[
+            1
+        ].float()
 
     def about_the_middle(timesteps: torch.Tensor) -> float:
         return ((timesteps > 200) & (timesteps < 650)).float().mean().item()
@@ -131,7 +133,7 @@ def test_a_held_still_is_one_picture_under_noise_of_its_own_in_each_frame():
 
 def test_held_text_is_read_by_neighbouring_frames():
     text_model, tokens = _text(), torch.randint(3, 20, (1, 24))
-    by_place = [held_text(text_model, tokens, torch.Generator().manual_seed(seed)) for seed in range(40)]
+    by_place = [embed_held(text_model, tokens, torch.Generator().manual_seed(seed)) for seed in range(40)]
     firsts = {tuple(text[0, 0, 0].tolist()) for text in by_place}
     assert 8 < len(firsts) <= nano.FRAMES - HELD_FRAMES + 1
     assert not torch.equal(by_place[0][0, 0], by_place[0][0, 1])
@@ -150,7 +152,7 @@ def test_a_mark_is_a_line_of_losses_and_shares(frames, tmp_path):
     torch.manual_seed(0)
     networks = nn.ModuleDict({"unet": nano.build_network(), "text_encoder": _text()})
     file, groups = tmp_path / "marks.jsonl", (Group("one", 2), Group("two", 1, two=True))
-    measure = mark_with(networks, nano.build_frame_vae(), build_tokenizer(), _media(frames, 2), groups, file)
+    measure = make_measure(networks, nano.build_frame_vae(), build_tokenizer(), _media(frames, 2), groups, file)
     with patch("lavie.training.nano.marks.STEPS", 1):
         told = measure(7)
         measure(9)
@@ -167,6 +169,6 @@ def test_the_losses_of_a_mark_are_those_of_the_velocity():
     def silent(noisy, timestep, text):
         return torch.zeros_like(noisy)
 
-    found = losses(silent, _text(), media)
+    found = measure_losses(silent, _text(), media)
     for timestep, loss in found.items():
         assert loss == pytest.approx(training_alphas()[timestep].item(), rel=0.1, abs=1e-4)  # of √ᾱ · noise

@@ -8,7 +8,7 @@ from app.media import UPLOAD_LIMITS, frames_of
 from lavie.errors import TrainingError
 from lavie.training.data.cuts import Cut, Unusable
 from lavie.training.data.encoded import summary
-from lavie.training.data.items import Fault, Member, find_items, members
+from lavie.training.data.items import Fault, Member, find_items, list_members
 from tests.training.folders import clip, write_clip, write_picture, write_shard, write_table
 
 
@@ -118,7 +118,7 @@ def test_what_is_no_plain_file_in_a_shard_is_left_out(tmp_path):
     device = tarfile.TarInfo("2.png")
     device.type = tarfile.CHRTYPE
     shard = write_shard(tmp_path / "a.tar", {"../../0.png": b"x", "../../0.txt": b"a caption"}, link, device)
-    found = list(members(shard))
+    found = list(list_members(shard))
     assert [each for each in found if not isinstance(each, Member)] == [
         ("1.png", "it is no plain file"),
         ("2.png", "it is no plain file"),

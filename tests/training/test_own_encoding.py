@@ -43,33 +43,33 @@ def tokens(captions):
 
 def test_a_medium_is_encoded_once_whatever_it_is_called(tmp_path):
     (item,) = items(tmp_path)
-    first = encoder(tmp_path).encoded(item)
+    first = encoder(tmp_path).load_or_encode(item)
     assert first.count == 2
     renamed = Item("b.mp4", "other words", item.path.rename(tmp_path / "b.mp4"))
-    again = encoder(tmp_path, never).encoded(renamed)
+    again = encoder(tmp_path, never).load_or_encode(renamed)
     assert (again.file, again.count) == (first.file, 2)
 
 
 @pytest.mark.parametrize("change", [{"cut": Cut(4, 16, 16)}, {"cut": Cut(4, 32, 16, stride=2)}, {"mark": "other"}])
 def test_another_cut_or_autoencoder_is_another_file(tmp_path, change):
     (item,) = items(tmp_path)
-    assert encoder(tmp_path).encoded(item).file != encoder(tmp_path, **change).encoded(item).file
+    assert encoder(tmp_path).load_or_encode(item).file != encoder(tmp_path, **change).load_or_encode(item).file
 
 
 def test_other_content_under_the_same_name_is_another_file(tmp_path):
     (item,) = items(tmp_path)
-    first = encoder(tmp_path).encoded(item)
+    first = encoder(tmp_path).load_or_encode(item)
     write_clip(item.path, 5)
-    assert encoder(tmp_path).encoded(item).file != first.file
+    assert encoder(tmp_path).load_or_encode(item).file != first.file
 
 
 @pytest.mark.parametrize("damage", [b"", b"x" * 100])
 def test_damaged_latents_are_made_again(tmp_path, damage):
     (item,) = items(tmp_path)
-    file = encoder(tmp_path).encoded(item).file
+    file = encoder(tmp_path).load_or_encode(item).file
     whole = file.read_bytes()
     file.write_bytes(damage)
-    assert encoder(tmp_path).encoded(item).count == 2
+    assert encoder(tmp_path).load_or_encode(item).count == 2
     assert file.read_bytes() == whole
 
 
@@ -94,7 +94,7 @@ def test_what_cannot_be_read_is_a_fault_beside_the_good_ones(tmp_path, kind):
 def test_a_picture_of_zero_bytes_is_a_fault(tmp_path):
     path = write_picture(tmp_path / "a.png", 1)
     path.write_bytes(b"")
-    fault = encoder(tmp_path, cut=Cut(1, 32, 16)).encoded(Item("a.png", "x", path))
+    fault = encoder(tmp_path, cut=Cut(1, 32, 16)).load_or_encode(Item("a.png", "x", path))
     assert isinstance(fault, Fault) and "0 bytes" in fault.detail
 
 
@@ -104,14 +104,14 @@ def test_a_full_disk_is_no_fault_of_a_medium(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
         with pytest.raises(TrainingError, match="make room"):
-            encoder(tmp_path).encoded(item)
+            encoder(tmp_path).load_or_encode(item)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not [path for path in (tmp_path / "latents").rglob("*") if path.is_file()]
 
 
 def test_a_set_draws_clips_with_their_own_captions(tmp_path):
-    media = [encoder(tmp_path).encoded(item) for item in items(tmp_path, 3)]
+    media = [encoder(tmp_path).load_or_encode(item) for item in items(tmp_path, 3)]
     clips = EncodedSet(media, tokens, CUT.frames)
     assert len(clips) == 6
     latents, drawn = clips.draw(50, torch.Generator().manual_seed(0))
@@ -126,7 +126,7 @@ def test_a_set_draws_clips_with_their_own_captions(tmp_path):
 
 
 def test_a_large_set_draws_small_frames_of_the_same_moment(tmp_path):
-    media = [encoder(tmp_path, encode_large).encoded(item) for item in items(tmp_path, 2)]
+    media = [encoder(tmp_path, encode_large).load_or_encode(item) for item in items(tmp_path, 2)]
     latents, small, drawn = EncodedLargeSet(media, tokens, CUT.frames).draw(20, 2, torch.Generator().manual_seed(0))
     assert latents.shape == small.shape == (20, 3, 2, 4, 8)
     torch.testing.assert_close(latents / 127.5 - 1, small, atol=2e-3, rtol=0)
@@ -134,7 +134,7 @@ def test_a_large_set_draws_small_frames_of_the_same_moment(tmp_path):
 
 
 def test_latents_that_are_gone_while_training_are_named(tmp_path):
-    media = [encoder(tmp_path).encoded(item) for item in items(tmp_path)]
+    media = [encoder(tmp_path).load_or_encode(item) for item in items(tmp_path)]
     clips = EncodedSet(media, tokens, CUT.frames)
     media[0].file.unlink()
     with pytest.raises(TrainingError, match="cannot be read any more"):

@@ -50,7 +50,7 @@ def test_it_measures_a_bundle_and_leaves_figures_and_pictures(tiny_bundle, tmp_p
     (run / "progress.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     # A toy clip is too small to be judged: what is read from it does not matter here.
     monkeypatch.setattr(quality, "read", lambda frames: SimpleNamespace(frames=len(frames), wobble=0.25, fits=True))
-    monkeypatch.setattr(quality, "strictly", lambda reading: SimpleNamespace(frames=reading.frames, fits=False))
+    monkeypatch.setattr(quality, "drop_unfit_shapes", lambda seen: SimpleNamespace(frames=seen.frames, fits=False))
     monkeypatch.setattr(quality, "matches", lambda scene, seen: {"colour": seen.frames == 4, "all": seen.fits})
     counts = ["--prompts", "2", "--unseen", "1", "--two", "0", "--spinning", "1", "--hearts", "0", "--steps", "1"]
     quality.main(["--model", str(tiny_bundle), "--compare", f"again={tiny_bundle}", *counts, "--curves", str(run)])

@@ -14,7 +14,7 @@ from lavie.training.loop import Progress
 from lavie.training.tuning import task as task_module
 from lavie.training.tuning.session import Samples, Session, Validation
 from lavie.training.tuning.settings import EXTENSION, FROM_BUNDLE, FROM_LAYOUT, FROM_SCRATCH, KINDS, MODES
-from lavie.training.tuning.task import freeze_spatial, starting_network
+from lavie.training.tuning.task import build_starting_network, freeze_spatial
 from tests import tiny
 from tests.cascades import finish, request
 from tests.training.runs import notices, read, run, stored
@@ -114,7 +114,7 @@ def test_a_second_start_encodes_nothing(settings, monkeypatch):
 
 def test_extension_begins_as_the_base_network_that_does_not_look_at_its_new_inputs(tiny_bundle):
     bundle = Bundle(tiny_bundle)
-    network, source = starting_network(bundle, EXTENSION, FROM_BUNDLE, 0)
+    network, source = build_starting_network(bundle, EXTENSION, FROM_BUNDLE, 0)
     base = bundle.load(BASE, torch.float32)
     noisy, beside, text = torch.randn(1, 4, 3, 2, 4), torch.randn(1, 5, 3, 2, 4), torch.randn(1, 24, tiny.TEXT_WIDTH)
     with torch.no_grad():
@@ -131,12 +131,12 @@ def test_an_extension_network_is_trained_further_from_its_bundle(settings, tmp_p
 @pytest.mark.parametrize("kind", KINDS)
 def test_scratch_is_the_bundles_layout_with_other_weights(tiny_bundle, kind):
     bundle = Bundle(tiny_bundle)
-    fresh, source = starting_network(bundle, kind, FROM_SCRATCH, 1)
-    trained, _ = starting_network(bundle, kind, FROM_BUNDLE, 1)
+    fresh, source = build_starting_network(bundle, kind, FROM_SCRATCH, 1)
+    trained, _ = build_starting_network(bundle, kind, FROM_BUNDLE, 1)
     shapes = [{name: tuple(tensor.shape) for name, tensor in net.state_dict().items()} for net in (fresh, trained)]
     assert shapes[0] == shapes[1]
     assert not torch.equal(fresh.conv_out.weight, trained.conv_out.weight)
-    again, _ = starting_network(bundle, kind, FROM_SCRATCH, 1)
+    again, _ = build_starting_network(bundle, kind, FROM_SCRATCH, 1)
     assert torch.equal(fresh.conv_out.weight, again.conv_out.weight)
     assert source == "random weights"
 
@@ -148,7 +148,7 @@ def test_the_published_layout_has_the_published_widths(tiny_bundle, monkeypatch)
     monkeypatch.setattr(task, "start_time_at_zero", lambda network: network)
     kind = task.CLASSES[EXTENSION]
     monkeypatch.setattr(kind, "from_config", lambda config: seen.append(config) or torch.nn.Linear(1, 1))
-    starting_network(Bundle(tiny_bundle), EXTENSION, FROM_LAYOUT, 0)
+    build_starting_network(Bundle(tiny_bundle), EXTENSION, FROM_LAYOUT, 0)
     assert seen == [{"cross_attention_dim": tiny.TEXT_WIDTH, "in_channels": 9}]  # all else by the class's defaults
 
 
@@ -164,7 +164,7 @@ def test_a_frozen_spatial_part_stays_and_time_is_trained(settings, tiny_bundle, 
 
 def test_all_that_mixes_time_is_what_stills_pass_by(tiny_bundle):
     """What `freeze_spatial` leaves to train is just what gets no gradient from stills."""
-    network, _ = starting_network(Bundle(tiny_bundle), SUPER_RESOLUTION, FROM_BUNDLE, 0)
+    network, _ = build_starting_network(Bundle(tiny_bundle), SUPER_RESOLUTION, FROM_BUNDLE, 0)
     arguments = torch.randn(1, 4, 1, 4, 8), torch.tensor([3]), torch.randn(1, 24, tiny.TEXT_WIDTH)
     network(*arguments, class_labels=2, image_frames=1, low_res=torch.randn(1, 3, 1, 4, 8)).sum().backward()
     passed_by = {name for name, parameter in network.named_parameters() if parameter.grad is None}

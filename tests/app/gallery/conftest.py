@@ -46,7 +46,7 @@ class Shelf:
         return {"clip_id": clip_id, "path": path, "recipe": recipe, **facts, "adapters": adapters or {}}
 
     def add(self, clip_id="a", prompt="a red star", **values):
-        return self.gallery.add(**self.new(clip_id, prompt, **values))
+        return self.gallery.put(self.gallery.describe(**self.new(clip_id, prompt, **values)))
 
     def names(self):
         """The files among the clips."""

@@ -20,7 +20,7 @@ NAMES = ['quote\'s and "doubles"', "emoji 🌟👍🏽", "مرحبا بالعا�
 
 def test_a_clip_has_what_it_was_made_with_and_what_its_file_is(shelf):
     new = shelf.new("a", "a red star", 7, interpolation=Interpolation(), parent="gone", adapters={"cd" * 32: 0.5})
-    clip = shelf.gallery.add(**new)
+    clip = shelf.gallery.put(shelf.gallery.describe(**new))
     content = new["path"].read_bytes()
     assert clip == shelf.gallery.get("a")
     assert (clip.prompt, clip.seed, clip.model, clip.stages) == ("a red star", 7, "nano", "base+interpolation")
@@ -56,12 +56,12 @@ def test_the_same_id_is_the_same_clip(shelf):
 def test_a_clip_is_part_of_the_transaction_it_is_added_in(shelf):
     new = shelf.new("a")
     with pytest.raises(ZeroDivisionError), shelf.database.write() as connection:
-        shelf.gallery.add(**new)
+        shelf.gallery.put(shelf.gallery.describe(**new))
         connection.execute("UPDATE settings SET value = 1")
         raise ZeroDivisionError
     assert shelf.gallery.get("a") is None
     with shelf.database.write():
-        shelf.gallery.add(**new)
+        shelf.gallery.put(shelf.gallery.describe(**new))
     assert shelf.gallery.get("a") is not None
 
 
@@ -69,23 +69,23 @@ def test_a_clip_is_part_of_the_transaction_it_is_added_in(shelf):
 def test_an_id_that_is_no_name_of_a_file_is_refused(shelf, clip_id):
     new = shelf.new("a")
     with pytest.raises(RequestError, match="none of ours"):
-        shelf.gallery.add(**{**new, "clip_id": clip_id})
+        shelf.gallery.put(shelf.gallery.describe(**{**new, "clip_id": clip_id}))
 
 
 def test_a_recipe_without_a_seed_and_a_file_that_is_not_there_are_refused(shelf):
     new = shelf.new("a")
     with pytest.raises(RequestError, match="has no seed"):
-        shelf.gallery.add(**{**new, "recipe": Recipe(Request("x"), "nano")})
+        shelf.gallery.put(shelf.gallery.describe(**{**new, "recipe": Recipe(Request("x"), "nano")}))
     new["path"].unlink()
     with pytest.raises(StorageError, match=r"a\.mp4 cannot be read"):
-        shelf.gallery.add(**new)
+        shelf.gallery.put(shelf.gallery.describe(**new))
     assert shelf.gallery.get("a") is None
 
 
 def test_clips_that_differ_in_the_seed_alone_share_a_stack(shelf):
     def stack(**values):
         new = shelf.new("x", **values)
-        return shelf.gallery.add(**{**new, **changed}).stack
+        return shelf.gallery.put(shelf.gallery.describe(**{**new, **changed})).stack
 
     changed = {}
     first = stack(seed=1)

@@ -7,7 +7,7 @@ import pytest
 
 from app.ui.public.visitors import COOKIE
 from tests.app.space.test_space_server import space
-from tests.ui.pages import free_port
+from tests.pages.browser import free_port
 
 ADA, BOB = "a" * 32, "b" * 32
 VALUES = ["a red star spinning on a navy background", 1, 1, None, None, "", False, False, None, None, None, None, True]

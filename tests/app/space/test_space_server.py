@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from app.config import ROOT
-from tests.ui.pages import free_port, serve, stop
+from tests.pages.browser import free_port, serve, stop
 
 HOST = "ada-studio.hf.space"
 

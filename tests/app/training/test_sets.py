@@ -50,7 +50,7 @@ def stored(studio):
     values = {"path": file, "recipe": Recipe(request, "nano", frame_hash=video.frame_hash)}
     size = {"width": 32, "height": 16, "frames": 8, "fps": 8.0}
     with studio.database.write():
-        studio.gallery.add("one", **values, **size, seconds=1.0)
+        studio.gallery.put(studio.gallery.describe("one", **values, **size, seconds=1.0))
     return studio.gallery.get("one")
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from app.media import probe, read_recipe
 from app.recipes.recipe import Recipe
-from tests.ui.galleries import card, found, gallery, opened, search
-from tests.ui.pages import button, generate, watched
+from tests.pages.galleries import card, found, gallery, opened, search
+from tests.pages.browser import button, generate, watched
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import urllib.request
 import pytest
 
 from app.recipes.recipe import Recipe
-from tests.ui.galleries import HOSTILE, card, filters, found, gallery, opened, search
-from tests.ui.pages import button, settled, watched
+from tests.pages.galleries import HOSTILE, card, filters, found, gallery, opened, search
+from tests.pages.browser import button, settled, watched
 
 
 @pytest.fixture

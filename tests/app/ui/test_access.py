@@ -16,7 +16,7 @@ import pytest
 
 from app.config import ROOT
 from app.ui.guard import GUESS_SECONDS, MOST_GUESSES, MOST_GUESSES_IN_ALL, FewGuesses
-from tests.ui.pages import free_port, serve, stop
+from tests.pages.browser import free_port, serve, stop
 
 LOGIN = {"username": "ada", "password": "secret"}
 PUBLIC = {
@@ -36,7 +36,7 @@ def served(folder: Path):
     """A studio that asks for a login, and may grumble on its terminal about what it is fed with; its address."""
     port = free_port()
     with open(folder / "log", "w") as log:
-        process = serve(["-m", "tests.ui.serve_fake", folder / "data", port, 0.0, "ada:secret"], port, log)
+        process = serve(["-m", "tests.servers.fake", folder / "data", port, 0.0, "ada:secret"], port, log)
         try:
             yield f"http://127.0.0.1:{port}"
         finally:

@@ -1,6 +1,6 @@
 """The real page over a cascade without weights.
 
-python -m tests.ui.serve_fake DATA PORT STEP_SECONDS [USER:PASSWORD] [--mcp]
+python -m tests.servers.fake DATA PORT STEP_SECONDS [USER:PASSWORD] [--mcp]
 """
 
 import contextlib

@@ -9,8 +9,8 @@ from app.storage.database import Database
 from extensions.lora.files.read import targets_in
 from lavie.bundle import Bundle
 from tests.extensions.lora.files import FAMILIES, Maker
-from tests.ui.api_page import ADAPTERS, BEGIN, LONG, run_python, section
-from tests.ui.pages import tiny_studio
+from tests.app.ui.api_page import ADAPTERS, BEGIN, LONG, run_python, section
+from tests.pages.browser import tiny_studio
 
 
 @pytest.fixture(scope="module")

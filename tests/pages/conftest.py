@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.ui import galleries
-from tests.ui.pages import CHROMIUM, fake_studio, watched
+from tests.pages import galleries
+from tests.pages.browser import CHROMIUM, fake_studio, watched
 
 
 @pytest.fixture(scope="module")  # as long as it lives no event loop can be run, which other modules do

@@ -29,8 +29,8 @@ from app.ui.i18n import Languages
 from extensions.lora.adapter import Adapter, AdapterCard
 from extensions.lora.tags import take_tags
 from extensions.lora.training.settings import preset_for
-from tests.ui.test_gallery_html import Reader, clip
-from tests.ui.test_long_html import row as job_row
+from tests.app.ui.test_gallery_html import Reader, clip
+from tests.app.ui.test_long_html import row as job_row
 
 HOSTILE = "</textarea></script><img src=x onerror=alert(1)> \"' &amp; ${evil} {{evil}}"
 EN, DE = Languages().words("en"), Languages().words("de")

@@ -47,7 +47,7 @@ def fake_studio(folder: Path, step_seconds: float, *auth: str):
     """The page over a cascade of 20 steps a stage; its address. Fails on a traceback in its output."""
     port = free_port()
     with open(folder / "log", "w") as log:
-        process = serve(["-m", "tests.ui.serve_fake", folder / "data", port, step_seconds, *auth], port, log)
+        process = serve(["-m", "tests.servers.fake", folder / "data", port, step_seconds, *auth], port, log)
         try:
             yield f"http://127.0.0.1:{port}"
         finally:

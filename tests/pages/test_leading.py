@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.ui.galleries import gallery
-from tests.ui.pages import PATIENCE, button, tiny_studio, unfold, watched
-from tests.ui.test_long_page import opened, picture
+from tests.pages.galleries import gallery
+from tests.pages.browser import PATIENCE, button, tiny_studio, unfold, watched
+from tests.pages.test_long_videos import opened, picture
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 expect.set_options(timeout=PATIENCE)

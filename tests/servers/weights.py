@@ -1,6 +1,6 @@
 """The real page with the real Nano, where the published weights are those of `tests.extensions.published.toys`.
 
-python -m tests.ui.serve_weights --data DATA --port PORT …
+python -m tests.servers.weights --data DATA --port PORT …
 """
 
 from functools import partial

@@ -2,14 +2,14 @@
 
 import pytest
 
-from tests.ui.pages import button, free_port, generate, serve, stop, watched
+from tests.pages.browser import button, free_port, generate, serve, stop, watched
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     folder, port = tmp_path_factory.mktemp("space"), free_port()
     with open(folder / "log", "w") as log:
-        process = serve(["-m", "tests.ui.serve_space", folder / "data", port], port, log)
+        process = serve(["-m", "tests.servers.space", folder / "data", port], port, log)
         yield f"http://localhost:{port}"  # there a browser keeps cookies that are for safe connections only
         stop(process)
     assert "Traceback" not in (folder / "log").read_text()

@@ -10,7 +10,7 @@ import pytest
 
 from app.config import ROOT
 from app.ui.api import endpoints
-from tests.ui.pages import fake_studio, free_port
+from tests.pages.browser import fake_studio, free_port
 
 has_mcp = importlib.util.find_spec("mcp") is not None
 needs_mcp = pytest.mark.skipif(not has_mcp, reason="gradio[mcp] is not installed")

@@ -15,8 +15,8 @@ from app.media import probe
 from app.ui.api import endpoints
 from app.ui.api.endpoints import MOST_WAITING
 from app.ui.server import check_mcp
-from tests.ui.api_page import ADAPTERS, ADDRESS, LOGIN, LONG, PAGE, blocks, run_python, section
-from tests.ui.pages import fake_studio
+from tests.app.ui.api_page import ADAPTERS, ADDRESS, LOGIN, LONG, PAGE, blocks, run_python, section
+from tests.pages.browser import fake_studio
 
 
 @pytest.fixture(scope="module")

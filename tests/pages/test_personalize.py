@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw
 from extensions.lora.files.read import targets_in
 from lavie.bundle import Bundle
 from tests.extensions.lora.files import FAMILIES, Maker
-from tests.ui.pages import PATIENCE, button, generate, settled, tiny_clip, tiny_studio, watched
-from tests.ui.test_accessibility import SIZES, axe, faults  # noqa: F401 - a fixture
+from tests.pages.browser import PATIENCE, button, generate, settled, tiny_clip, tiny_studio, watched
+from tests.pages.test_accessibility import SIZES, axe, faults  # noqa: F401 - a fixture
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 expect.set_options(timeout=PATIENCE)

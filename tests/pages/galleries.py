@@ -4,7 +4,7 @@ from app.config import StudioConfig
 from app.studio import Studio
 from lavie.request import Interpolation, Request
 from tests.fakes import FakeCascade
-from tests.ui.pages import settled, unfold
+from tests.pages.browser import settled, unfold
 
 MANY = 28  # clips: more than a page
 HOSTILE = "<img src=x onerror=alert(1)> ${x}"

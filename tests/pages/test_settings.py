@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import urllib.request
 
-from tests.ui.pages import button, watched
+from tests.pages.browser import button, watched
 
 DARK = "document.body.classList.contains('dark')"
 

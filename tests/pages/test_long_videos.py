@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from app.storage.database import Database
-from tests.ui.pages import PATIENCE, button, tiny_clip, tiny_studio, unfold, watched
+from tests.pages.browser import PATIENCE, button, tiny_clip, tiny_studio, unfold, watched
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 expect.set_options(timeout=PATIENCE)

@@ -1,6 +1,6 @@
 """The real page as a Space with a lent device has it, over a cascade without weights.
 
-python -m tests.ui.serve_space DATA PORT
+python -m tests.servers.space DATA PORT
 """
 
 import contextlib

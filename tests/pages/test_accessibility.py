@@ -11,7 +11,7 @@ from app.config import StudioConfig
 from app.studio import Studio
 from lavie.request import Interpolation, Request
 from tests.fakes import FakeCascade
-from tests.ui.pages import fake_studio, watched
+from tests.pages.browser import fake_studio, watched
 
 SIZES = {"desktop": {"width": 1440, "height": 900}, "phone": {"width": 390, "height": 844}}
 GRAVE = ("serious", "critical")

@@ -35,7 +35,7 @@ from extensions.long_video import metrics
 from extensions.long_video.metrics import Finding, Join, Meter, Signal
 from extensions.long_video.plan import STRATEGIES, Layout, Segment, SegmentPlan
 from lavie.request import Request
-from tests.ui.test_gallery_html import Reader, clip
+from tests.app.ui.test_gallery_html import Reader, clip
 
 HOSTILE = "</textarea><img src=x onerror=alert(1)> \"' &amp; ${evil} {{evil}}"
 EN, DE = Languages().words("en"), Languages().words("de")

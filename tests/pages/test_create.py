@@ -10,7 +10,7 @@ import pytest
 
 from app.config import ROOT
 from app.media import probe
-from tests.ui.pages import PATIENCE, button, fake_studio, free_port, generate, serve, stop, unfold, watched
+from tests.pages.browser import PATIENCE, button, fake_studio, free_port, generate, serve, stop, unfold, watched
 
 
 def idle(page):
@@ -196,7 +196,7 @@ def test_no_page_is_wider_than_its_window(fake, browser, width, scheme):
 
 def test_a_killed_server_goes_on_and_so_does_the_page(browser, tmp_path):
     port = free_port()
-    command = ["-m", "tests.ui.serve_fake", tmp_path / "data", port, 0.15]
+    command = ["-m", "tests.servers.fake", tmp_path / "data", port, 0.15]
     with open(tmp_path / "log", "w") as log, browser.new_context() as context:
         process = serve(command, port, log)
         page = context.new_page()

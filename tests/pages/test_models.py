@@ -7,8 +7,8 @@ import pytest
 from app.config import StudioConfig
 from app.studio import Studio
 from tests.app.weights.hubs import published_hub
-from tests.ui.pages import PATIENCE, button, free_port, generate, serve, stop, watched
-from tests.ui.test_accessibility import axe, faults  # noqa: F401 - a fixture
+from tests.pages.browser import PATIENCE, button, free_port, generate, serve, stop, watched
+from tests.pages.test_accessibility import axe, faults  # noqa: F401 - a fixture
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 expect.set_options(timeout=PATIENCE)
@@ -32,7 +32,7 @@ def start(tmp_path, hub, monkeypatch):
 
     def make() -> str:
         port = free_port()
-        command = ["-m", "tests.ui.serve_weights", "--data", tmp_path / "data", "--port", port, "--device", "cpu"]
+        command = ["-m", "tests.servers.weights", "--data", tmp_path / "data", "--port", port, "--device", "cpu"]
         while running:
             stop(running.pop())
         with open(tmp_path / "log", "a") as log:

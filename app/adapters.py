@@ -73,11 +73,8 @@ class Adapters:
     def add(self, path: Path | str, bundle: Path | str, name: str | None = None) -> AdapterRow:
         """Import a file, unless the library has it. Imports torch.
 
-        Args:
-            bundle: the model that it must fit.
-            name: [default: that of the file]; gets a number if another adapter has it.
-
-        Raises AdapterError for an unusable file, BundleError, StorageError.
+        bundle: the model that it must fit. name: [that of the file]; gets a number if another adapter has it. Raises
+        AdapterError for an unusable file, BundleError, StorageError.
         """
         import_networks()
         from extensions.lora.files.inspection import keep

@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from lavie.errors import LavieError
+from lavie.manifest import NANO
 
 ROOT = Path(__file__).resolve().parent.parent  # the folder of app.py, assets included
 RECOVERIES = ("resume", "ask", "never")
 MAX_KEEP_DAYS = 36_500  # a hundred years
 SPACE_STORAGE = Path("/data")  # where a Hugging Face Space mounts persistent storage, if it has any
 N = TypeVar("N", int, float)
+D = TypeVar("D")
+_NUMBERS = {
+    "LAVIE_PORT": "a number from 1 to 65535",
+    "LAVIE_KEEP_WORK_DAYS": f"days from 0 to {MAX_KEEP_DAYS}",
+}
 _WORKERS = re.compile(r"local|ray(?::([1-9][0-9]{0,3}))?")
 
 
@@ -42,12 +48,8 @@ class Space:
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits for the open jobs of one visitor of a Space; None is no limit. Raises ConfigError.
-
-    Attributes:
-        jobs: that wait or run, 1 or more.
-        seconds: of video that these make together, more than 0.
-    """
+    """Limits for the open jobs of one visitor of a Space, and the seconds of video that these make together; None is
+    no limit. Raises ConfigError."""
 
     jobs: int | None = None
     seconds: float | None = None
@@ -69,14 +71,12 @@ class StudioConfig:
         model_named: whether the model was named at this start; else the page uses its last choice.
         device: see `Cascade.from_bundle`.
         host, port: of the page; port is 1 … 65535.
-        auth: (user, password) for the page, or None.
+        auth: (user, password) for the page.
         mcp: whether the HTTP endpoints are MCP tools too.
         recovery: for jobs that a kill interrupted: `resume` goes on at the next start (not twice after the same
             failure), `ask` and `never` leave them to a person.
         keep_work_days: how long the latents of failed and cancelled jobs are kept, 0 … 36500; applied at each start.
-        space: the Hugging Face Space, or None.
         snapshots: folder for backups, which outlives this machine, or None.
-        limits: for each visitor of a shared Space.
         workers: `local`, this process; `ray` or `ray:N`, N devices of a Ray cluster at once [its number of GPUs].
     """
 
@@ -136,12 +136,8 @@ class StudioConfig:
     @property
     def bundle(self) -> Path:
         """The folder of the model's weights. It may be missing, which `Cascade.from_bundle` reports."""
-        known = {"nano": ROOT / "assets" / "nano", "official": self.data / "models" / "official"}
+        known = {"nano": NANO, "official": self.data / "models" / "official"}
         return known.get(self.model) or Path(self.model).expanduser()
-
-
-def _writable(folder: Path) -> bool:
-    return os.access(folder, os.W_OK)
 
 
 def read_config(
@@ -155,7 +151,7 @@ def read_config(
     auth: str | None = None,
     mcp: bool = False,
     workers: str | None = None,
-    writable: Callable[[Path], bool] = _writable,
+    writable: Callable[[Path], bool] = lambda folder: os.access(folder, os.W_OK),
 ) -> StudioConfig:
     """Settings from arguments, then `LAVIE_DATA`, `LAVIE_MODEL`, `LAVIE_DEVICE`, `LAVIE_HOST`, `LAVIE_PORT`,
     `LAVIE_AUTH`, `LAVIE_WORKERS`, then defaults; `LAVIE_RECOVERY`, `LAVIE_KEEP_WORK_DAYS`, `LAVIE_SNAPSHOTS`,
@@ -176,14 +172,16 @@ def read_config(
         device=device or environ.get("LAVIE_DEVICE") or "auto",
         # A Space is reached through a proxy outside its container; at home only this machine is served.
         host=host or environ.get("LAVIE_HOST") or ("0.0.0.0" if space else "127.0.0.1"),
-        port=_port(environ) if port is None else port,
+        port=port if port is not None else _number(environ, "LAVIE_PORT", int, StudioConfig.port),
         auth=_auth(auth or environ.get("LAVIE_AUTH")),
         mcp=mcp,
         recovery=environ.get("LAVIE_RECOVERY") or StudioConfig.recovery,
-        keep_work_days=_days(environ),
+        keep_work_days=_number(environ, "LAVIE_KEEP_WORK_DAYS", float, StudioConfig.keep_work_days),
         space=space,
         snapshots=Path(kept).expanduser() if kept else None,
-        limits=Limits(_limit(environ, "JOBS", int), _limit(environ, "SECONDS", float)),
+        limits=Limits(
+            _number(environ, "LAVIE_LIMIT_JOBS", int, None), _number(environ, "LAVIE_LIMIT_SECONDS", float, None)
+        ),
         workers=workers or environ.get("LAVIE_WORKERS") or StudioConfig.workers,
     )
 
@@ -197,27 +195,12 @@ def _space(environ: Mapping[str, str]) -> Space | None:
     return Space(environ.get("SPACE_HOST", ""), zero_gpu, not private, bool(environ.get("OAUTH_CLIENT_ID")))
 
 
-def _limit(environ: Mapping[str, str], what: str, kind: type[N]) -> N | None:
-    text = environ.get(f"LAVIE_LIMIT_{what}")
+def _number(environ: Mapping[str, str], name: str, kind: type[N], default: D) -> N | D:
+    text = environ.get(name)
     try:
-        return kind(text) if text else None
+        return kind(text) if text else default
     except ValueError:
-        raise ConfigError(f"LAVIE_LIMIT_{what} is {text!r}: give a number, or nothing") from None
-
-
-def _port(environ: Mapping[str, str]) -> int:
-    text = environ.get("LAVIE_PORT") or str(StudioConfig.port)
-    if not (text.isascii() and text.isdigit()):
-        raise ConfigError(f"LAVIE_PORT is {text!r}: give a number from 1 to 65535")
-    return int(text)
-
-
-def _days(environ: Mapping[str, str]) -> float:
-    text = environ.get("LAVIE_KEEP_WORK_DAYS") or str(StudioConfig.keep_work_days)
-    try:
-        return float(text)
-    except ValueError:
-        raise ConfigError(f"LAVIE_KEEP_WORK_DAYS is {text!r}: give days from 0 to {MAX_KEEP_DAYS}") from None
+        raise ConfigError(f"{name} is {text!r}: give {_NUMBERS.get(name, 'a number, or nothing')}") from None
 
 
 def _auth(text: str | None) -> tuple[str, str] | None:

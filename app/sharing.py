@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any
 
-from app.config import Limits, StudioConfig
+from app.config import StudioConfig
 from app.models.card import ModelCard
 from app.recipes.job_row import TRAIN, JobRow
 from app.recipes.recipe import Job
@@ -25,10 +24,6 @@ from lavie.errors import RequestError
 
 Admit = Callable[[Job | Training, Sequence[JobRow]], None]
 _NAME = re.compile(r"|[0-9a-f]{64}")
-
-
-def _admit_all(task: Job | Training, line: Sequence[JobRow]) -> None:
-    pass
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,7 @@ class Visitor:
     """
 
     name: str = ""
-    admit: Admit = _admit_all
+    admit: Admit = lambda task, line: None
     wall: bool = False
 
     def __post_init__(self) -> None:
@@ -130,20 +125,17 @@ def limit_admission(config: StudioConfig) -> Admit:
         limits = config.limits
         if limits.jobs is not None and len(line) >= limits.jobs:
             raise RequestError(f"{len(line)} jobs of yours are in line, as many as may be here: wait for one to end")
-        if limits.seconds is not None:
-            _check_seconds(config, limits, task, line)
+        if limits.seconds is None:
+            return
+        waiting = sum(_count_seconds(config, row.job) for row in line if row.kind != TRAIN)
+        asked = _count_seconds(config, task)
+        if waiting + asked > limits.seconds:
+            raise RequestError(
+                f"this makes {asked:g} s of video, {waiting:g} s of yours are in line, and {limits.seconds:g} s may "
+                "be: ask for less, or wait"
+            )
 
     return admit
-
-
-def _check_seconds(config: StudioConfig, limits: Limits, task: Job | Training, line: Sequence[JobRow]) -> None:
-    waiting = sum(_count_seconds(config, row.job) for row in line if row.kind != TRAIN)
-    asked = _count_seconds(config, task)
-    if limits.seconds is not None and waiting + asked > limits.seconds:
-        raise RequestError(
-            f"this makes {asked:g} s of video, {waiting:g} s of yours are in line, and {limits.seconds:g} s may be: "
-            "ask for less, or wait"
-        )
 
 
 def _count_seconds(config: StudioConfig, task: Job | Training) -> float:
@@ -153,13 +145,8 @@ def _count_seconds(config: StudioConfig, task: Job | Training) -> float:
     card = ModelCard.read(replace(config, model=task.model).bundle)
     if card is None:
         return 0.0
-    whole = card.resolved(task.request)
+    whole = card.fill_size(task.request)
     frames, fps = whole.frames or card.frames, whole.fps or card.fps
     if task.long is None:
         return frames / fps
-    changes: dict[str, Any] = {"request": whole}
-    if task.reel is not None:
-        changes["reel"] = fit_plan(task.reel, frames)
-    elif task.plan is not None:
-        changes["plan"] = fit_plan(task.plan, frames)
-    return course_of(replace(task, **changes)).frames / fps
+    return course_of(replace(task, request=whole, long=fit_plan(task.long, frames))).frames / fps

@@ -34,10 +34,7 @@ _WORK = "SELECT bytes FROM artefacts UNION ALL SELECT bytes FROM (SELECT DISTINC
 class BundleStatus:
     """A folder of weights.
 
-    Attributes:
-        name: None if it cannot be read.
-        weights: component → bytes, of those that exist.
-        missing: stage → missing files; empty if that is not known, as before torch is imported.
+    name: None if it cannot be read. weights: component → bytes. missing: stage → files, once torch is imported.
     """
 
     name: str | None
@@ -48,17 +45,10 @@ class BundleStatus:
 
 @dataclass(frozen=True)
 class DeviceStatus:
-    """The device and the loaded model.
-
-    Attributes:
-        asked: the device in the settings.
-        runs_on: see `Cascade.runs_on`; empty as long as nothing is loaded.
-        loaded: components whose weights are in memory.
-        state: see `Models.state`.
-    """
+    """The device in the settings and the loaded model; see `Cascade.runs_on`, `Cascade.loaded` and `Models.state`."""
 
     asked: str
-    runs_on: Mapping[str, str]
+    runs_on: Mapping[str, str | int]
     loaded: tuple[str, ...]
     memory: Memory
     state: str
@@ -66,13 +56,7 @@ class DeviceStatus:
 
 @dataclass(frozen=True)
 class DiskStatus:
-    """The data folder.
-
-    Attributes:
-        free, total: bytes of its disk.
-        clips, trash, work: (count, bytes); work is latents of finished stages.
-        database: bytes.
-    """
+    """The data folder, in bytes. clips, trash, work: (count, bytes); work is latents of finished stages."""
 
     folder: Path
     free: int

@@ -24,13 +24,12 @@ from app.queue.estimates import Timings
 from app.queue.status import JobStatus
 from app.queue.worker_side import WorkerQueue
 from app.recipes.comparison import Comparison
-from app.recipes.job_row import DONE, INTERRUPTED, PAUSED, QUEUED, REGENERATE, RENDER
+from app.recipes.job_row import DONE, INTERRUPTED, PAUSED, QUEUED, REGENERATE, RENDER, JobRow
 from app.recipes.recipe import Job, Recipe
 from app.recipes.segments import without_seeds
 from app.sharing import ANONYMOUS, as_visitor
 from app.storage.folder_lock import Ownership
-from app.storage.initial_frames import InitialFramesStore
-from app.storage.stage_latents import StageLatents
+from app.storage.latents import InitialFramesStore, StageLatents
 from app.storage.training_folder import sweep_trainings
 from app.training.draft import Drafts
 from app.training.service import Trainings
@@ -89,12 +88,13 @@ class Studio:
 
     def serve(self) -> None:
         """Own the folder and run its queue. Raises StorageError where another studio does so already."""
-        if not self._own():
-            raise self._ownership.refused("use that studio, wait for that command, or give another --data")
+        workers = self._own()
+        if workers is None:
+            self._ownership.refuse("use that studio, wait for that command, or give another --data")
         if not self._serving:
             self.choice.restore()
             self._serving = True
-            self._workers.start()
+            workers.start()
 
     def warm(self) -> None:
         """Load the model in the background, so that the first job need not wait for it."""
@@ -133,8 +133,12 @@ class Studio:
 
     def edit(self, job_id: str, request: Request, adapters: Sequence[Adapter] | None = None) -> None:
         """Change the request of a queued job. adapters: [those of the job]. Raises RequestError."""
-        changes = {} if adapters is None else {"adapters": tuple(adapters)}
-        self.queue.edit(job_id, lambda job: self.adapters.resolve_tags(replace(job, request=request, **changes)))
+
+        def change(job: Job) -> Job:
+            chosen = job.adapters if adapters is None else tuple(adapters)
+            return self.adapters.resolve_tags(replace(job, request=request, adapters=chosen))
+
+        self.queue.edit(job_id, change)
 
     def regenerate(self, clip_id: str) -> str:
         """Make a clip again and compare; the job's id. The outcome is `JobStatus.comparison`."""
@@ -143,8 +147,8 @@ class Studio:
     def remix(self, clip_id: str) -> str:
         """Make a clip once more with another seed and all else as it was; the job's id."""
         job = self._recipe(clip_id).job
-        plan, reel = (long and without_seeds(long) for long in (job.plan, job.reel))
-        return self._queue_again(clip_id, replace(job, request=replace(job.request, seed=None), plan=plan, reel=reel))
+        long = job.long and without_seeds(job.long)
+        return self._queue_again(clip_id, replace(job, request=replace(job.request, seed=None), long=long))
 
     def finish(self, clip_id: str, *, interpolate: bool = False, upscale: bool = False) -> str:
         """Add missing stages to a clip, from its stored latents and as a clip of its own; the job's id."""
@@ -170,12 +174,14 @@ class Studio:
     def job(self, job_id: str | None) -> JobStatus | None:
         """How a job stands; None for an id that is not known."""
         row = self.queue.get(job_id) if job_id else None
-        if row is None:
-            return None
+        return self._status(row) if row else None
+
+    def _status(self, row: JobRow) -> JobStatus:
         if row.state == DONE and row.kind == RENDER:
             stored = self.gallery.get(row.id)  # None of one that was purged since
             return JobStatus(row, clip=stored, stage_seconds=Timings(self.database).sums(row.id))
         if row.state == DONE and row.kind == REGENERATE:
+            assert row.result is not None
             return JobStatus(row, comparison=Comparison.from_json(row.result))
         workers = self._workers
         return JobStatus(row, workers.preview(row.id) if workers else None)
@@ -194,13 +200,14 @@ class Studio:
         running: Future | None = None
         with ThreadPoolExecutor(1, "studio maker") as maker:
             try:
-                while (status := self.job(job_id)).open and status.state != INTERRUPTED:
+                while (status := self._status(self.queue.require(job_id))).open and status.state != INTERRUPTED:
                     yield status
                     if running is not None and running.done():
                         running.result()  # raises what kept the job's end from being stored
                         running = None
-                    if running is None and status.state != PAUSED and not self._serving and self._own():
-                        running = maker.submit(self._workers.run_job, job_id)
+                    idle = running is None and status.state != PAUSED and not self._serving
+                    if idle and (workers := self._own()) is not None:
+                        running = maker.submit(workers.run_job, job_id)
                     time.sleep(POLL_SECONDS)
             except BaseException:
                 self.cancel(job_id)
@@ -218,13 +225,13 @@ class Studio:
             with as_visitor(ANONYMOUS):  # the worker sees the jobs of all visitors
                 workers.run_job(last)
 
-    def _own(self) -> bool:
-        """Become the folder's one owner, if there is none, and put in order what a killed one left."""
+    def _own(self) -> Workers | None:
+        """Become the folder's one owner and put in order what a killed one left; None if there is another owner."""
         with self._changing:
             if self._workers is not None:
-                return True
+                return self._workers
             if not self._ownership.acquire():
-                return False
+                return None
             config, database = self.config, self.database
             WorkerQueue(database).recover(config.recovery)
             if config.clips.is_dir():
@@ -234,32 +241,26 @@ class Studio:
             sweep_trainings(database, config.data, config.keep_work_days)
             self._workers = open_workers(self.workspace)
             self.workspace.on_change = self._workers.wake
-            return True
+            return self._workers
 
 
 class Workers(typing.Protocol):
-    """Runs the queue of a data folder. All methods may be called from any thread.
+    """Runs the queue of a data folder; see `app.worker.worker.Worker`. Methods may be called from any thread.
 
     Queue, database and files stay in this process, and the database holds how jobs stand.
     """
 
-    def start(self) -> None:
-        """Begin to run the queue."""
+    def start(self) -> None: ...
 
-    def stop(self) -> bool:
-        """Stop after the steps under way; their jobs return to the front of the queue. False if a step still runs."""
+    def stop(self) -> bool: ...
 
-    def warm(self, name: str) -> None:
-        """Load a model when no job runs."""
+    def warm(self, name: str) -> None: ...
 
-    def wake(self) -> None:
-        """Look at the queue now."""
+    def wake(self) -> None: ...
 
-    def preview(self, job_id: str) -> np.ndarray | None:
-        """uint8 F h w 3: the latest guess of a running job's frames."""
+    def preview(self, job_id: str) -> np.ndarray | None: ...
 
-    def run_job(self, job_id: str) -> None:
-        """Run one job in this thread, wherever it stands in the queue; nothing if it was taken already."""
+    def run_job(self, job_id: str) -> None: ...
 
 
 def open_workers(workspace: Workspace) -> Workers:

@@ -5,6 +5,7 @@ The parts of the studio are given this, never the studio itself.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import typing
 from collections.abc import Callable
@@ -17,12 +18,13 @@ from app.gallery import Gallery
 from app.models.card import FILE as MANIFEST
 from app.models.card import ModelCard
 from app.models.catalog import NANO, OFFICIAL, KnownModel, find_models
-from app.models.loaded import Load, Models, load_cascade
+from app.models.loaded import Load, Models, adapt_cascade, load_cascade
 from app.queue.estimates import Estimates
 from app.queue.queue import JobQueue
 from app.sharing import at_home_only
 from app.storage.database import Database, now
 from lavie.errors import BundleError, RequestError, short
+from lavie.values import parse_object
 
 if typing.TYPE_CHECKING:
     from lavie.cascade import Cascade
@@ -31,10 +33,6 @@ if typing.TYPE_CHECKING:
 _MODEL_SETTING = "model"
 MAX_PRESET_NAME = 100  # characters
 MAX_PRESET = 100_000  # characters of JSON
-
-
-def _do_nothing() -> None:
-    pass
 
 
 class Workspace:
@@ -49,13 +47,13 @@ class Workspace:
     def __init__(self, config: StudioConfig, load: Load = load_cascade):
         """load: gives the cascade for the settings."""
         self.config, self.load = config, load
-        self.on_change: Callable[[], None] = _do_nothing
+        self.on_change: Callable[[], None] = lambda: None
         self.database = Database(config.data)
         self.queue = JobQueue(self.database, lambda: self.on_change())
         self.gallery = Gallery(self.database, config.data)
         self.adapters = Adapters(self.database, config.data)
         self.presets, self.estimates = Presets(self.database), Estimates(self.database, config)
-        self.models = Models(config, load)
+        self.models: Models = Models(config, load, adapt_cascade)
 
     @property
     def card(self) -> ModelCard | None:
@@ -98,7 +96,7 @@ class ModelChoice:
             if (chosen.bundle / MANIFEST).is_file():
                 self._started = self._workspace.config = chosen
 
-    def known(self) -> list[KnownModel]:
+    def list_models(self) -> list[KnownModel]:
         """All models that exist, the one of the start included. Imports torch, reads no weights."""
         return find_models(self._started)
 
@@ -107,14 +105,11 @@ class ModelChoice:
         return known.folder.absolute() == self._workspace.config.bundle.absolute()
 
     def use(self, asked: str) -> None:
-        """Use another model for new jobs, and load it when no job runs. Queued jobs keep theirs.
-
-        Args:
-            asked: `KnownModel.asked`.
+        """Use the model `KnownModel.asked` for new jobs, and load it when no job runs. Queued jobs keep theirs.
 
         Raises BundleError where no model has this name, or it cannot be read.
         """
-        found = next((one for one in self.known() if one.asked == asked and one.name is not None), None)
+        found = next((one for one in self.list_models() if one.asked == asked and one.name is not None), None)
         if found is None:
             raise BundleError(f"there is no model {short(asked)} that can be used: choose one of the list")
         name = asked if asked in (NANO, OFFICIAL) else str(found.folder.absolute())
@@ -143,23 +138,19 @@ class Presets:
         if len(text) > MAX_PRESET:
             raise RequestError(f"the preset {short(name)} is {len(text)} characters long: shorten its texts")
         with self._database.write() as connection:
-            connection["presets"].upsert({"name": name, "settings": text, "created": now()}, pk="name")
+            connection.table("presets").upsert({"name": name, "settings": text, "created": now()}, pk="name")
 
     def all(self) -> dict[str, dict[str, typing.Any]]:
         """All presets by name. Rows that do not parse are skipped."""
         rows = self._database.query("SELECT name, settings FROM presets ORDER BY name COLLATE NOCASE")
-        found = {row["name"]: _parse_preset(row["settings"]) for row in rows}
-        return {name: values for name, values in found.items() if isinstance(values, dict)}
+        found = {}
+        for row in rows:
+            with contextlib.suppress(ValueError):
+                found[row["name"]] = parse_object(row["settings"])
+        return found
 
     def delete(self, name: str) -> None:
         """Remove a preset, if it exists."""
         at_home_only("no preset can be removed")
         with self._database.write() as connection:
             connection.execute("DELETE FROM presets WHERE name = ?", [name])
-
-
-def _parse_preset(text: str) -> typing.Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None

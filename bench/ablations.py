@@ -25,10 +25,11 @@ import torch
 from torch import nn
 
 from bench.quality import ALL, RESULTS, UNSEEN, measure, show
-from lavie.bundle import BASE, Bundle
+from lavie.bundle import Bundle
+from lavie.events import BASE
 from lavie.manifest import MANIFEST, TEXT_ENCODER, VAE
 from lavie.training.assemble import write_changed
-from lavie.training.diffusion import joint_loss
+from lavie.training.diffusion import Batches, Networks, joint_loss
 from lavie.training.loop import Plan, fit
 from lavie.training.media import LatentSet
 from lavie.training.nano.data import encode_world
@@ -100,11 +101,12 @@ def train(name: str, bundle: Bundle, clips: LatentSet, stills: LatentSet, steps:
     with torch.no_grad():
         variant.change(network)
     empty = bundle.text_encoder(BASE).tokens([""])[0]
-    networks = nn.ModuleDict({"unet": network, "text_encoder": text})
+    networks = Networks(network, text)
     plan = Plan(steps, learning_rate=4e-4, matrix_learning_rate=1.5e-3, warmup=20, ema=0.98, seed=SEED)
     with quick_attention():
         prediction = bundle.defaults[BASE].prediction_type
-        loss = joint_loss(networks, clips, stills if variant.joint else None, empty, BATCH, plan.seed, prediction)
+        batches = Batches(empty, BATCH, plan.seed, prediction)
+        loss = joint_loss(networks, clips, stills if variant.joint else None, batches)
         for told in fit(networks, loss, plan, folder):
             left = f"{told.eta_seconds:.0f} s left"
             print(f"{name} {told.step}/{told.steps}  loss {told.loss:.4f}  {left}", file=sys.stderr, flush=True)
@@ -138,9 +140,9 @@ def main(argv: list[str] | None = None) -> None:
     asked = parse(argv)
     torch.set_num_threads(asked.threads)
     bundle = Bundle(asked.model)
-    vae, tokenizer = bundle.load(VAE, torch.float32).eval(), bundle.text_encoder(BASE).tokenizer
-    clips = encode_world(vae, tokenizer, asked.clips, SEED, clips=True)
-    stills = encode_world(vae, tokenizer, asked.stills, SEED, clips=False)
+    vae, text = bundle.load(VAE, torch.float32).eval(), bundle.text_encoder(BASE)
+    clips = encode_world(vae, text, asked.clips, SEED, clips=True)
+    stills = encode_world(vae, text, asked.stills, SEED, clips=False)
     steps = {name: asked.anew_steps if VARIANTS[name].anew else asked.steps for name in asked.only}
     folders = {name: train(name, bundle, clips, stills, steps[name], asked.work) for name in asked.only}
     groups = {ALL: range(asked.prompts), UNSEEN: range(asked.unseen)}

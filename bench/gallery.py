@@ -28,7 +28,7 @@ from rich.table import Table
 from app.gallery import Gallery, Query
 from app.gallery.gallery import insert, row_of
 from app.gallery.lineage import compare_clips, find_children, find_parents
-from app.gallery.search import count_tags, count_values, find_clips
+from app.gallery.search import count_values, find_clips
 from app.gallery.sidecar import Sidecar
 from app.recipes.recipe import Job, Recipe
 from app.storage.database import Database
@@ -199,7 +199,7 @@ def cases(gallery: Gallery) -> dict[str, Callable[[], Any]]:
     one = find_clips(gallery, Query(), limit=1).clips[0].id
     other = find_clips(gallery, Query(sort="oldest"), limit=1).clips[0].id
     found |= {
-        "tags with counts": lambda: count_tags(gallery),
+        "tags with counts": lambda: count_values(gallery, "tag"),
         "models with counts": lambda: count_values(gallery, "model"),
         "stages with counts": lambda: count_values(gallery, "stages"),
         "adapters with counts": lambda: count_values(gallery, "adapter"),

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.config import ROOT
-from tests.ui.pages import CHROMIUM, free_port, serve, stop
+from tests.pages.browser import CHROMIUM, free_port, serve, stop
 
 RESULTS = Path(__file__).parent / "results" / "pages.json"
 MOST_SHARE, MOST_MS = 5.0, 200.0  # percent of a core; of a click
@@ -59,7 +59,7 @@ def served(folder: Path) -> Iterator[Server]:
     """Open a studio on an empty data folder."""
     port = free_port()
     with open(folder / "log", "w") as log:
-        process = serve(["-m", "tests.ui.serve_fake", folder / "data", port, STEP_SECONDS], port, log)
+        process = serve(["-m", "tests.servers.fake", folder / "data", port, STEP_SECONDS], port, log)
         try:
             yield Server(process, f"http://127.0.0.1:{port}")
         finally:

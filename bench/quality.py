@@ -28,7 +28,7 @@ from rich.table import Table
 
 from bench.plots import bars, curves
 from lavie import Cascade, Finished, Request, Sampling
-from lavie.training.judge import Reading, matches, read, strictly
+from lavie.training.judge import Reading, drop_unfit_shapes, matches, read
 from lavie.training.media import contact_sheet
 from lavie.training.world import Scene, random_scene
 
@@ -73,7 +73,7 @@ def shares(verdicts: list[dict[str, bool]]) -> dict[str, float]:
 
 def of_group(readings: list[tuple[Scene, Reading]]) -> dict:
     """Per cent right, all right by the judge that asks for no fit, and the mean wobble (None where nothing has one)."""
-    right = shares([matches(scene, strictly(reading)) for scene, reading in readings])
+    right = shares([matches(scene, drop_unfit_shapes(reading)) for scene, reading in readings])
     any_fit = shares([matches(scene, reading) for scene, reading in readings])["all"]
     wobbles = [reading.wobble for _, reading in readings if reading.wobble is not None]
     return {"right": right, ANY_FIT: any_fit, "wobble": round(float(np.mean(wobbles)), 4) if wobbles else None}
@@ -107,7 +107,7 @@ def measure(folder: str, groups: dict[str, range], steps: int | None) -> tuple[d
             continue
         seconds, judged = (
             (time.monotonic() - began) / len(readings),
-            [(s, matches(s, strictly(r))) for s, r in readings],
+            [(s, matches(s, drop_unfit_shapes(r))) for s, r in readings],
         )
         figures = of_group(readings)
         told = ", ".join(f"{attribute} {share:.0f} %" for attribute, share in figures["right"].items())

@@ -65,7 +65,7 @@ def build(way: str) -> VideoUNet:
     """The base network with random weights, the same by every way."""
     torch.manual_seed(0)
     network = nano.build_network()
-    return nano.compiled(network) if way == COMPILED else network
+    return nano.compile_blocks(network) if way == COMPILED else network
 
 
 def loss_of(network: VideoUNet, kind: str, count: int, step: int = 0) -> Tensor:

@@ -1,7 +1,7 @@
 """The LaVie cascade, text to video, as a library.
 
     from lavie import Cascade, Request
-    cascade = Cascade.from_bundle("assets/nano")
+    cascade = Cascade.from_bundle()
     for event in cascade.generate(Request(prompt="a red star spinning on a navy background")):
         ...
 

@@ -1,8 +1,4 @@
-"""Reads a folder of weights, and tells what is missing or damaged in it. Runs no network.
-
-The layout is that of diffusers: a sub-folder for each component with `config.json` and safetensors. Beside them,
-`cascade.json` holds the name of the cascade, its sizes and the defaults of each stage.
-"""
+"""Reads the weights of a bundle (see `manifest`) and reports damage. Runs no network."""
 
 from __future__ import annotations
 
@@ -69,7 +65,7 @@ class Bundle(Manifest):
         """A component on the CPU, with its weights. Raises BundleError with the file's name."""
         network = self._build(component)
         with _weights(self.file(component)) as weights:
-            self._check(component, weights, network)
+            _check_shapes(self.file(component), weights, network)
             state = {name: _load_tensor(weights.get_tensor(name), stored_type(name, dtype)) for name in weights.keys()}
         network.load_state_dict(state, strict=True, assign=True)
         network.requires_grad_(False).eval()
@@ -80,7 +76,7 @@ class Bundle(Manifest):
     def check(self, component: str) -> None:
         """Raises BundleError if names or shapes in a component's file do not fit its network. Reads no weights."""
         with _weights(self.file(component)) as weights:
-            self._check(component, weights, self._build(component))
+            _check_shapes(self.file(component), weights, self._build(component))
 
     def shapes(self, component: str) -> dict[str, list[int]]:
         """Parameter name → shape, by the component's config. Needs no weights."""
@@ -96,10 +92,6 @@ class Bundle(Manifest):
         """The number of a component's parameters, 0 where its weights are not there."""
         file = self.file(component)
         return _count_parameters(file, file.stat().st_mtime_ns) if file.is_file() else 0
-
-    def _check(self, component: str, weights: Any, network: torch.nn.Module) -> None:
-        found = {name: weights.get_slice(name).get_shape() for name in weights.keys()}
-        _check_shapes(self.file(component), found, network)
 
     def _build(self, component: str) -> torch.nn.Module:
         """The component's network: parameters on the meta device, buffers that no file holds on the CPU."""
@@ -154,9 +146,10 @@ def _shapes(network: torch.nn.Module) -> dict[str, list[int]]:
     return {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
-def _check_shapes(file: Path, found: dict[str, list[int]], network: torch.nn.Module) -> None:
-    expected = _shapes(network)
-    kind = type(network).__name__
+def _check_shapes(file: Path, weights: Any, network: torch.nn.Module) -> None:
+    """Raises BundleError where an open weight file does not hold the network's parameters."""
+    found = {name: weights.get_slice(name).get_shape() for name in weights.keys()}
+    expected, kind = _shapes(network), type(network).__name__
     if absent := sorted(expected.keys() - found.keys()):
         raise BundleError(f"{file} lacks {absent[0]} and {len(absent) - 1} more of a {kind}: {HOW_TO_GET}")
     if extra := sorted(found.keys() - expected.keys()):

@@ -12,6 +12,7 @@ import platform
 import secrets
 import time
 from collections.abc import Collection, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Event, Finished,
 from lavie.key_frames import RATE, interpolated_frames
 from lavie.latents import Latents, Whole, whole
 from lavie.layers import attention_kernels
-from lavie.manifest import UPSCALER_VAE, VAE
+from lavie.manifest import NANO, UPSCALER_VAE, VAE
 from lavie.memory_fallback import MemoryFallback
 from lavie.memory_mode import DECODING, PLAIN, MemoryMode, MemoryPlan
 from lavie.memory_plan import Size, plan_memory
@@ -52,7 +53,7 @@ class Cascade:
         self.bundle, self.residency = bundle, residency
 
     @classmethod
-    def from_bundle(cls, folder: Path | str, device: str = "auto", offload: str = "auto") -> Cascade:
+    def from_bundle(cls, folder: Path | str = NANO, device: str = "auto", offload: str = "auto") -> Cascade:
         """Open a folder of weights without reading them. Raises BundleError or DeviceError."""
         bundle = Bundle(folder)
         picked = pick_device(device)
@@ -119,6 +120,10 @@ class Cascade:
         self._check_size(source or resolved, stages)
         return resolved
 
+    def on_device(self, component: str) -> AbstractContextManager[Any]:
+        """A component of the bundle, ready to run within the block. Raises OutOfMemory, see `Residency.on_device`."""
+        return self.residency.on_device(component)
+
     def read(self, prompt: str) -> PromptReport:
         """How a prompt is understood: tokens, the end that is cut off, unknown words. Runs no network."""
         return self.bundle.text_encoder(BASE).read(prompt)
@@ -134,7 +139,7 @@ class Cascade:
         source: Video | None = None,
         done: Mapping[str, Tensor] | None = None,
         memory: Mapping[str, MemoryMode] | None = None,
-    ) -> Iterator[Event]:
+    ) -> Generator[Event, None, None]:
         """Make a video. The last event is `Finished`; closing the generator cancels after at most one denoising step.
 
         Args:
@@ -197,7 +202,7 @@ class Cascade:
             kept: windows that are made in this mode, see `stages.windowed.denoise_windows`.
         """
         sampling, seed, defaults = request.sampling(stage), require(request.seed), self.bundle.defaults[stage]
-        with self.residency.on_device(stage) as network:
+        with self.on_device(stage) as network:
             if stage == INTERPOLATION:
                 return (yield from interpolate(network, text, shown, sampling, defaults, seed, kept, mode))
             level = require(require(request.super_resolution).noise_level)
@@ -205,17 +210,17 @@ class Cascade:
 
     def embed(self, stage: str, prompt: str, frames: int | None = None) -> Tensor:
         """A prompt as the networks of a stage read it: 1 L C, or 1 F L C (see `text.embeddings`), on the device."""
-        with self.residency.on_device(self.bundle.text_components(stage)[0]) as model:
+        with self.on_device(self.bundle.text_components(stage)[0]) as model:
             return self.bundle.text_encoder(stage).encode(model, [prompt], self.residency.device, frames)
 
     def encode(self, frames: Tensor) -> Tensor:
         """Frames 1 3 F H W in -1 … 1 → latents 1 C F h w on the device, as the base network makes them."""
-        with self.residency.on_device(VAE) as autoencoder:
+        with self.on_device(VAE) as autoencoder:
             return vae.encode(autoencoder, frames.to(self.residency.device))
 
     def decode(self, component: str, latents: Latents, tile: int | None = None) -> Iterator[Tensor]:
         """The frames of latents by an autoencoder, each 1 3 H W in -1 … 1 on the device. tile: see `MemoryMode`."""
-        with self.residency.on_device(component) as autoencoder:
+        with self.on_device(component) as autoencoder:
             for number in range(latents.frames):
                 yield from vae.decode(autoencoder, latents.read([number]).to(self.residency.device), tile)
 
@@ -270,7 +275,7 @@ class Cascade:
 
     def _sample_base(self, request: Request, text: Tensor, mode: MemoryMode) -> Generator[Step, None, Latents]:
         factor, size = self.bundle.halvings(VAE), self._size(request, None)
-        with self.residency.on_device(BASE) as network:
+        with self.on_device(BASE) as network:
             shape = (network.config.out_channels, size.frames, size.height // factor, size.width // factor)
             defaults, seed = self.bundle.defaults[BASE], require(request.seed)
             return Whole((yield from sample_base(network, text, shape, request.base, defaults, seed, mode)))

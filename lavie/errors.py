@@ -1,15 +1,4 @@
-"""The exceptions of LaVie Studio. A message names the value and the next step.
-
-LavieError
-├── RequestError      a request that cannot be made: a size, a sampler, an empty prompt
-├── BundleError       a folder of weights is missing, incomplete, damaged or of another architecture
-├── DeviceError       the device asked for is not there, or its memory does not suffice
-│   └── OutOfMemory   the memory does not suffice
-├── MediaError        a video or image cannot be read or written
-├── StorageError      the data folder or its database cannot be used
-├── AdapterError      a LoRA or embedding file cannot be read, or fits no network here
-└── TrainingError     a training run cannot start or go on
-"""
+"""The exceptions of LaVie Studio. A message names the value and the next step."""
 
 from typing import Any
 

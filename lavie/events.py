@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from lavie.memory_mode import MemoryMode
 from lavie.request import STAGES, Request
 from lavie.video import Video
+
+if TYPE_CHECKING:
+    import numpy as np
 
 BASE, INTERPOLATION, SUPER_RESOLUTION = STAGES
 

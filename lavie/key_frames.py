@@ -39,11 +39,6 @@ def nearest_key(frame: int) -> int:
     return (frame + 1) // RATE
 
 
-def nearest_keys(frames: int) -> list[int]:
-    """The nearest key frames of the first `frames` output frames."""
-    return list(map(nearest_key, range(frames)))
-
-
 def keys_of(frame: int, keys: int, conditioning: str) -> list[int]:
     """The numbers of the key frames for an output frame, with repeats at both ends. keys: how many there are."""
     if conditioning == NEAREST:

@@ -16,6 +16,7 @@ from lavie.request import STAGES, Interpolation, Sampling, SuperResolution
 from lavie.values import parse_object
 from lavie.windows import Windows
 
+NANO = Path(__file__).resolve().parent.parent / "assets" / "nano"  # ships beside lavie, in a wheel too
 FORMAT = 1
 MANIFEST = "cascade.json"
 NETWORK_FILE, TEXT_FILE = "diffusion_pytorch_model.safetensors", "model.safetensors"

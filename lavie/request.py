@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from lavie.errors import short
-from lavie.values import MAX_SEED, check, check_kind, check_number, check_prompt, check_whole, from_json, to_json
+from lavie.values import MAX_SEED, Stored, check, check_kind, check_number, check_prompt, check_whole
 
 SCHEMA_VERSION = 1
 STAGES = ("base", "interpolation", "super_resolution")  # in the order in which they run; fields of a request
@@ -89,7 +89,7 @@ class SuperResolution:
 
 
 @dataclass(frozen=True)
-class Request:
+class Request(Stored):
     """One clip.
 
     Args:
@@ -103,6 +103,9 @@ class Request:
 
     Raises RequestError for a value outside its limits. `Cascade.resolve` checks the limits of a bundle.
     """
+
+    schema_version = SCHEMA_VERSION
+    stored_as = "a request"
 
     prompt: str
     negative_prompt: str = ""
@@ -130,10 +133,6 @@ class Request:
             if getattr(self, name) is not None:
                 check_kind(name, getattr(self, name), kind)
 
-    def to_json(self) -> str:
-        """One line of JSON with the schema's version."""
-        return to_json(self, SCHEMA_VERSION)
-
     @property
     def stages(self) -> tuple[str, ...]:
         """The stages that are on, in the order in which they run."""
@@ -143,8 +142,3 @@ class Request:
         """The sampling of one of `stages`."""
         asked: Sampling | Interpolation | SuperResolution = getattr(self, stage)
         return asked if isinstance(asked, Sampling) else asked.sampling
-
-    @classmethod
-    def from_json(cls, text: str) -> Request:
-        """The inverse of `to_json`. Raises RequestError for anything else, and for a newer version."""
-        return from_json(cls, text, SCHEMA_VERSION, "a request")

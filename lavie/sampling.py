@@ -214,14 +214,9 @@ def denoise(
     """Denoise latents, one step of the scheduler at a time.
 
     Args:
-        predict: sample B C F H W and timestep → the network's (guided) prediction.
         latents: standard normal noise B C F H W.
         scheduler: from `make_scheduler`, with timesteps from `set_steps`.
-        prediction_type: of `predict`.
         generator_at: number of the step → the generator of its noise on the CPU, needed by `ddpm` alone.
-
-    Yields:
-        the state after each step. To cancel, stop the iteration.
     """
     latents = latents * scheduler.init_noise_sigma
     for index, timestep in enumerate(scheduler.timesteps):

@@ -127,21 +127,25 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
         encoder_hidden_states: Tensor | TextContext,
         class_labels: Tensor | int | None = None,
         image_frames: int = 0,
+        low_res: Tensor | None = None,
     ) -> Tensor:
         """Predict the noise (or what the network is trained to predict) of every frame.
 
         Args:
-            sample: B C F H W, C as the network's `in_channels`.
+            sample: B C F H W; with `low_res` they have the network's `in_channels`.
             timestep: 0 … 999, one number or one a clip (B).
             encoder_hidden_states: text embeddings B L C, or B F L C with a prompt for each frame; or a `TextContext` of
                 them, which keeps each layer's keys and values from step to step.
-            class_labels: the noise level of the low-resolution input, one number or B (super-resolution only).
+            class_labels: the noise level of `low_res`, one number or B (super-resolution only).
             image_frames: the number of frames at the end of each clip that are single images. They bypass all layers
                 that mix time but the residual blocks' group norms. If all frames are, each is computed alone.
+            low_res: B 3 F H W in -1 … 1, the noised small frames (super-resolution only).
 
         Returns:
             B C F H W with `out_channels` channels.
         """
+        if low_res is not None:
+            sample = torch.cat([sample, low_res], dim=1)
         batch, _, frames = sample.shape[:3]
         context = encoder_hidden_states
         if not isinstance(context, TextContext):
@@ -280,10 +284,6 @@ class SuperResolutionUNet(VideoUNet):
         self.up_temporal_blocks = nn.ModuleList(TemporalModule(config, width) for width in reversed(widths))
         # The published file repeats the rotary frequencies at the top level, where nothing reads them.
         self.temporal_rotary_emb = RotaryEmbedding(ROTARY_CHANNELS)
-
-    def forward(self, sample: Tensor, *arguments: Any, low_res: Tensor, **options: Any) -> Tensor:
-        """As in `VideoUNet.forward`; `low_res` is B 3 F H W in -1 … 1 with noise of level `class_labels`."""
-        return super().forward(torch.cat([sample, low_res], dim=1), *arguments, **options)
 
     def _mix_time(self, name: str, level: int | None, x: Tensor, *arguments: Any) -> Tensor:
         time, _, frames, image_frames = arguments

@@ -7,7 +7,7 @@ import types
 import typing
 from collections.abc import Collection
 from dataclasses import MISSING, Field, fields, is_dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from lavie.errors import RequestError, short
 
@@ -17,6 +17,7 @@ MAX_JSON = 2**22  # characters
 MAX_DEPTH = 32  # of nested objects and lists
 
 T = TypeVar("T")
+S = TypeVar("S", bound="Stored")
 
 
 def check(condition: bool, message: str) -> None:
@@ -106,6 +107,22 @@ def from_json(kind: type[T], text: str, version: int, what: str) -> T:
     known = found == version and isinstance(found, int) and not isinstance(found, bool)
     check(known, f"{what} has schema {short(found)}, this one reads {version}: use the version that wrote it")
     return from_dict(kind, data)
+
+
+class Stored:
+    """A dataclass that is stored as one line of JSON with the schema's version. stored_as: its name in messages."""
+
+    schema_version: ClassVar[int] = 1
+    stored_as: ClassVar[str]
+
+    def to_json(self) -> str:
+        """One line of JSON with the schema's version."""
+        return to_json(self, self.schema_version)
+
+    @classmethod
+    def from_json(cls: type[S], text: str) -> S:
+        """The inverse of `to_json`. Raises RequestError for anything else or a newer version."""
+        return from_json(cls, text, cls.schema_version, cls.stored_as)
 
 
 def to_dict(value: Any) -> Any:

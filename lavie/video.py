@@ -1,13 +1,17 @@
-"""A clip as one value, frames and their rate. Needs numpy, no torch."""
+"""A clip as one value, frames and their rate. Imports neither numpy nor torch, so that commands start quickly."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from lavie.errors import MediaError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+UINT8 = "uint8"  # equals numpy's dtype of this name
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +22,7 @@ class Video:
     fps: float
 
     def __post_init__(self) -> None:
-        if self.frames.dtype != np.uint8 or self.frames.ndim != 4 or self.frames.shape[-1] != 3:
+        if self.frames.dtype != UINT8 or self.frames.ndim != 4 or self.frames.shape[-1] != 3:
             raise MediaError(
                 f"a video is uint8 frames F H W 3, not {self.frames.dtype} {self.frames.shape}: convert it first"
             )
@@ -59,12 +63,12 @@ class FrameHash:
 
     def add(self, frame: np.ndarray) -> None:
         """Add the next frame, uint8 H W 3. Raises MediaError for a frame that does not fit the shape."""
-        if frame.dtype != np.uint8 or frame.shape != self._shape[1:] or self._added == self._shape[0]:
+        if frame.dtype != UINT8 or frame.shape != self._shape[1:] or self._added == self._shape[0]:
             raise MediaError(
                 f"frame {self._added + 1} is {frame.dtype} {frame.shape}, of a video uint8 {self._shape}: hash one "
                 "video at a time, with its own shape"
             )
-        self._digest.update(np.ascontiguousarray(frame).data)
+        self._digest.update(frame.tobytes())
         self._added += 1
 
     def hexdigest(self) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-SLOW = Path(__file__).parent / "slow"
+PAGES, SLOW = (Path(__file__).parent / name for name in ("pages", "slow"))
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: more threads would only be in each other's way
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -14,14 +14,31 @@ def pytest_addoption(parser) -> None:
     parser.addoption("--kills", type=int, default=3, help="of the studio by tests/slow/faults; 1000 for the full run")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config) -> int | None:
     """A single file runs in this process: starting others takes longer than most files do."""
     paths = [Path(argument.split("::")[0]) for argument in config.args]
     return 0 if len(paths) == 1 and paths[0].is_file() else None
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """All page tests run in one process, which has one browser and one server of a kind; others go file by file."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/pages" if nodeid.startswith("tests/pages/") else super()._split_scope(nodeid)
+
+    return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
+
+
 def pytest_collection_modifyitems(config, items) -> None:
-    """Leave slow tests out unless they are asked for, by `-m` or by a path below tests/slow."""
+    """Begin with the page tests, which take longest in one go, and leave slow tests out.
+
+    Slow tests are asked for by `-m` or by a path below tests/slow.
+    """
+    items.sort(key=lambda item: not item.path.is_relative_to(PAGES))
     for item in items:
         if item.path.is_relative_to(SLOW):
             item.add_marker(pytest.mark.slow)
@@ -42,11 +59,26 @@ def tiny_bundle(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def one_level_bundle(tmp_path_factory) -> Path:
+    """As `tiny_bundle`, its U-Nets of one level: for folders whose tests call them hundreds of times."""
+    from tests.tiny import write_tiny_bundle
+
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "one level", levels=1)
+
+
+@pytest.fixture(scope="session")
 def tiny_cascade(tiny_bundle):
     """A cascade over `tiny_bundle`, loaded once: results do not depend on what ran before, so tests may share it."""
     from lavie import Cascade
 
     return Cascade.from_bundle(tiny_bundle, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def one_level_cascade(one_level_bundle):
+    from lavie import Cascade
+
+    return Cascade.from_bundle(one_level_bundle, device="cpu")
 
 
 @pytest.fixture(autouse=True)

@@ -13,15 +13,16 @@ from dataclasses import replace
 import numpy as np
 
 from lavie.errors import RequestError
-from lavie.events import INTERPOLATION, SUPER_RESOLUTION, Finished, Notice, StageDone, StageStarted, Step
+from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Finished, Notice, StageDone, StageStarted, Step
 from lavie.memory_mode import MemoryPlan
 from lavie.request import Interpolation, Request, Sampling, SuperResolution
 from lavie.video import Video
 
 
 class FakeCascade:
-    """step_seconds: how long a step takes. at_step: called with the stage and the index before each step.
+    """A prompt that begins with "endless" has a last stage of a thousand steps.
 
+    step_seconds: how long a step takes. at_step: called with the stage and the index before each step.
     weights, attention: hashes and kernels as `provenance` tells them. shade: added to every pixel, as other weights
     would.
     active: how many generators run now; most: how many ever did at once. ran: the stages that were begun, in order.
@@ -47,11 +48,10 @@ class FakeCascade:
         if request.prompt == "refused":
             raise RequestError("prompt is 'refused': say something else")
         seed = 123456789 if request.seed is None else request.seed
-        asked = {name: getattr(request, name) for name in (INTERPOLATION, SUPER_RESOLUTION)}
         kinds = {INTERPOLATION: Interpolation, SUPER_RESOLUTION: SuperResolution}
-        stages = {name: stage and kinds[name](self._filled(stage.sampling)) for name, stage in asked.items()}
+        stages = {name: kind(self._filled(request, name)) for name, kind in kinds.items() if name in request.stages}
         size = {"width": 96, "height": 64, "frames": 4, "fps": 8.0}
-        return replace(request, seed=seed, base=self._filled(request.base), **size, **stages)
+        return replace(request, seed=seed, base=self._filled(request, BASE), **size, **stages)
 
     def read(self, prompt: str):
         return None
@@ -88,8 +88,10 @@ class FakeCascade:
                 self.active -= 1
                 self.closed += 1
 
-    def _filled(self, sampling: Sampling) -> Sampling:
-        return replace(sampling, steps=sampling.steps or self.steps)
+    def _filled(self, request: Request, stage: str) -> Sampling:
+        sampling = request.sampling(stage)
+        endless = request.prompt.startswith("endless") and stage == request.stages[-1]
+        return replace(sampling, steps=sampling.steps or (1000 if endless else self.steps))
 
     def _begin(self):
         with self._lock:

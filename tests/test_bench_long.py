@@ -133,6 +133,7 @@ def test_the_world_itself_goes_on_behind_its_first_clip(tiny_cascade):
     assert (longer[:8] == frames).all() and (frames[0] != frames[3]).any()
 
 
+@pytest.mark.slow
 def test_it_measures_all_ways_of_a_bundle_and_what_length_costs(tiny_bundle, tmp_path, monkeypatch, capsys):
     # A toy clip is too small to be judged: what is read from it does not matter here.
     monkeypatch.setattr(long_videos, "read", lambda frames: frames)

@@ -30,6 +30,7 @@ def test_both_figures_of_every_rung_are_written_and_the_pages_tables_made_anew(t
     assert "| 80 GB | everything at once (" in text and "| base | whole | in turn | sequential | " in text
 
 
+@pytest.mark.slow
 def test_without_a_page_only_the_figures_are_written(tmp_path):
     output = tmp_path / "memory.json"
     memory.main(["--base", "64", "64", "--frames", "2", "--output", str(output), "--page", str(tmp_path / "none.md")])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lavie import Interpolation, Sampling, SuperResolution, vae
+from lavie import Cascade, Interpolation, Sampling, SuperResolution, vae
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Finished, Notice, StageDone, StageStarted, Step
 from lavie.request import SAMPLERS
 from tests.cascades import finish, request
@@ -16,6 +16,11 @@ SUBSETS = [
     (False, True, 4, 4, 1),
     (True, True, 13, 4, 4),
 ]
+
+
+def test_without_a_folder_it_opens_nano_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Cascade.from_bundle(device="cpu").bundle.name == "Nano"
 
 
 @pytest.mark.parametrize(("interpolate", "upscale", "frames", "scale", "rate"), SUBSETS)

@@ -16,6 +16,10 @@ WITHIN = 0.15
 PLACES = (BASE, INTERPOLATION, SUPER_RESOLUTION, DECODING)
 
 
+def slowly(*size: int):
+    return pytest.param(size, marks=pytest.mark.slow)
+
+
 def _agree(place: str, size: tuple[int, int, int], mode: MemoryMode, guided: bool = True) -> None:
     work = memory.works(*size, guided)[place]
     measured = memory.measure(place, work, mode)
@@ -23,7 +27,7 @@ def _agree(place: str, size: tuple[int, int, int], mode: MemoryMode, guided: boo
 
 
 @pytest.mark.parametrize("offload", [NONE, MODEL, SEQUENTIAL])
-@pytest.mark.parametrize("halves", [False, True])
+@pytest.mark.parametrize("halves", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("place", PLACES)
 def test_of_every_stage_at_the_published_size(place, halves, offload):
     """320×512 and 16 frames → 61 → 1280×2048."""
@@ -36,6 +40,7 @@ def test_of_decoding_in_pieces(tile, offload):
     _agree(DECODING, (320, 512, 16), MemoryMode(tile, False, offload))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offload", [NONE, MODEL, SEQUENTIAL])
 @pytest.mark.parametrize("halves", [False, True])
 def test_of_super_resolution_in_pieces(halves, offload):
@@ -43,12 +48,13 @@ def test_of_super_resolution_in_pieces(halves, offload):
     _agree(SUPER_RESOLUTION, (176, 512, 16), MemoryMode(1024, halves, offload))
 
 
-@pytest.mark.parametrize("size", [(256, 256, 16), (512, 320, 8), (192, 448, 24)])
+@pytest.mark.parametrize("size", [(256, 256, 16), slowly(512, 320, 8), slowly(192, 448, 24)])
 @pytest.mark.parametrize("place", PLACES)
 def test_of_every_stage_at_other_sizes(place, size):
     _agree(place, size, MemoryMode(offload=SEQUENTIAL), guided=place != BASE)
 
 
+@pytest.mark.slow
 def test_of_super_resolution_in_pieces_of_another_size():
     _agree(SUPER_RESOLUTION, (104, 232, 4), MemoryMode(512, True, SEQUENTIAL))
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lavie.key_frames import nearest_keys
+from lavie.key_frames import nearest_key
 from lavie.manifest import EPSILON, VELOCITY
 from lavie.sampling import Guided, denoise, make_scheduler, set_steps
 from lavie.stages.super_resolution import noised_low_res
@@ -30,7 +30,7 @@ def _beside(case: dict) -> dict:
     stage, seed = case["stage"], case["seed"]
     if stage == "interpolation":
         keys = recipe.tensor("interpolation.keyframes", case["keyframes"], seed)
-        return {"concatenate": keys[:, :, nearest_keys(case["latents"][2])]}
+        return {"concatenate": keys[:, :, [nearest_key(frame) for frame in range(case["latents"][2])]]}
     if stage == "vsr":
         frames, noise = (recipe.tensor(f"vsr.{name}", case["low_res"], seed) for name in ("low_res", "low_res_noise"))
         level = case["noise_level"]

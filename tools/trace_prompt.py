@@ -38,7 +38,7 @@ LANDMARKS = {
     "encoded": "app/media/encode.py:encode_h264",
     "clip row": "app/gallery/gallery.py:insert",
     "job done": "app/queue/worker_side.py:finish",
-    "told": "app/cli/render.py:tell",
+    "told": "app/cli/render.py:print_clip",
 }
 
 

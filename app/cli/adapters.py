@@ -150,7 +150,6 @@ def _open_library(config: StudioConfig) -> Iterator[Adapters]:
 
 
 def _describe(row: AdapterRow) -> dict[str, Any]:
-    """A row as JSON values."""
     about: dict[str, Any] = json.loads(row.card.to_json()) | {"name": row.name, "created": row.created}
     return about | {"path": str(row.path), "there": row.path.is_file(), "preview": row.preview and str(row.preview)}
 

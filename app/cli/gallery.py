@@ -32,6 +32,13 @@ TagOption = Annotated[list[str] | None, typer.Option("--tag", help="Has this tag
 RatingOption = Annotated[int, typer.Option(min=0, max=5, help="Rated this or better.")]
 FavouriteOption = Annotated[bool | None, typer.Option("--favourite/--no-favourite", help="Is a favourite, or is none.")]
 Output = Annotated[Path, typer.Option(help="The file to write.")]
+SpeedOption = Annotated[float, typer.Option(min=0.25, max=4, help="2 takes every second frame, 0.5 each one twice.")]
+LoopOption = Annotated[int, typer.Option(min=1, max=20, help="How many times it plays.")]
+SoundOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Adds its sound, repeated or cut to the length [default: none]."),
+]
+_OTHER_OPTIONS = ("saved", "save", "after", "limit", "data", "as_json")  # of `gallery list`, besides its filters
 
 
 @gallery.callback()
@@ -67,25 +74,9 @@ def list_clips(
     as_json: JsonOption = False,
 ) -> None:
     """List clips: all, or those that are found by words and filters."""
-    query = _make_query(
-        text=text,
-        model=model,
-        adapter=adapter,
-        stages=stages,
-        seed=seed,
-        width=width,
-        height=height,
-        created_from=created_from,
-        created_to=created_to,
-        min_rating=min_rating,
-        favourite=favourite,
-        tags=tuple(tag or ()),
-        parent=parent,
-        trashed=trashed,
-        missing=missing,
-        stacked=stacked,
-        sort=sort,
-    )
+    given = dict(locals())
+    given["tags"] = tuple(given.pop("tag") or ())
+    query = _make_query(**{name: value for name, value in given.items() if name not in _OTHER_OPTIONS})
     with _open_gallery(data) as clips:
         from app.gallery.search import find_clips, save_search
 
@@ -138,9 +129,9 @@ def untag(clip_id: Id, tags: Tags, data: DataOption = None, as_json: JsonOption 
 def tags(data: DataOption = None, as_json: JsonOption = False) -> None:
     """The tags in use, with the number of their clips."""
     with _open_gallery(data) as clips:
-        from app.gallery.search import count_tags
+        from app.gallery.search import count_values
 
-        counts = count_tags(clips)
+        counts = count_values(clips, "tag")
     print_result(as_json, {"tags": counts}, lambda: print_grid(("tag", "clips"), counts.items()))
 
 
@@ -211,11 +202,7 @@ def restore(clip_ids: Ids, data: DataOption = None, as_json: JsonOption = False)
 
 
 @gallery.command()
-def purge(
-    clip_ids: SomeIds = None,
-    data: DataOption = None,
-    as_json: JsonOption = False,
-) -> None:
+def purge(clip_ids: SomeIds = None, data: DataOption = None, as_json: JsonOption = False) -> None:
     """Remove clips of the trash with their files. They cannot be brought back."""
     with _open_gallery(data) as clips:
         from app.gallery import trash
@@ -305,6 +292,9 @@ def trim(
     output: Output,
     start: Annotated[int, typer.Option(min=0, help="The first frame to keep, from 0.")] = 0,
     stop: Annotated[int | None, typer.Option(min=1, help="The first frame to leave out [default: none].")] = None,
+    speed: SpeedOption = 1,
+    loop: LoopOption = 1,
+    sound: SoundOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -313,7 +303,9 @@ def trim(
         from app.media import export
 
         clip = clips.require(clip_id)
-        export.trim(clip.path, output.expanduser(), start, clip.frames if stop is None else stop)
+        effects = export.Effects(speed, loop, sound and sound.expanduser())
+        stop = clip.frames if stop is None else stop
+        export.trim(clip.path, output.expanduser(), start, stop, effects=effects)
     _print_path(as_json, output)
 
 
@@ -322,6 +314,9 @@ def join(
     clip_ids: Ids,
     output: Output,
     crossfade: Annotated[int, typer.Option(min=0, help="Frames over which neighbours fade into each other.")] = 0,
+    speed: SpeedOption = 1,
+    loop: LoopOption = 1,
+    sound: SoundOption = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -330,7 +325,8 @@ def join(
         from app.media import export
 
         sources = [clips.require(clip_id).path for clip_id in clip_ids]
-        export.join(sources, output.expanduser(), crossfade)
+        effects = export.Effects(speed, loop, sound and sound.expanduser())
+        export.join(sources, output.expanduser(), crossfade, effects=effects)
     _print_path(as_json, output)
 
 
@@ -382,7 +378,6 @@ def _make_query(**filters: Any) -> Query:
 
 
 def _saved_search(clips: Gallery, name: str) -> Query:
-    """Raises RequestError for an unknown name."""
     from app.gallery.search import list_searches
 
     known = list_searches(clips)
@@ -392,7 +387,6 @@ def _saved_search(clips: Gallery, name: str) -> Query:
 
 
 def _change_each(data: Path | None, as_json: bool, clip_ids: list[str], change: Callable[[Gallery, str], Clip]) -> None:
-    """Change each clip and print the changed clips."""
     with _open_gallery(data) as clips:
         for clip_id in clip_ids:
             clips.require(clip_id)  # all must exist before one is changed
@@ -412,13 +406,11 @@ def _print_page(page: Page) -> None:
 
 
 def _print_clips(clips: Iterable[Clip]) -> None:
-    """Print clips as a table."""
     columns = ("id", "prompt", "size", "seed", "rating", "tags", "")
     print_grid(columns, [(c.id, c.prompt, f"{c.width}×{c.height}×{c.frames}", *_describe(c)) for c in clips])
 
 
 def _describe(clip: Clip) -> tuple[Any, ...]:
-    marks = [f"×{clip.count}" if clip.count > 1 else "", "trash" if clip.trashed else ""]
-    marks += ["missing" if clip.missing else ""]
+    marks = [f"×{clip.count}" if clip.count > 1 else "", clip.trashed and "trash", clip.missing and "missing"]
     stars = ("♥ " if clip.favourite else "") + "★" * clip.rating
     return clip.seed, stars, ", ".join(clip.tags), " ".join(filter(None, marks))

@@ -5,25 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from app.cli import options
 from app.cli.exit_codes import exit_codes
-from app.cli.options import (
-    RANDOM,
-    DataOption,
-    GuidanceOption,
-    JsonOption,
-    SamplerOption,
-    StepsOption,
-    check_by,
-    data_folder,
-    parse_seed,
-)
 from app.cli.output import print_grid, print_result
 from app.recipes.options import with_options
 
@@ -45,8 +35,8 @@ def _group() -> None:
 @jobs.command("list")
 def list_jobs(
     closed: Annotated[int, typer.Option(min=0, max=1000, help="Show so many of the closed ones too.")] = 0,
-    data: DataOption = None,
-    as_json: JsonOption = False,
+    data: options.DataOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """The open jobs in the order in which they will run, and the latest that are closed."""
     with _open_queue(data) as queue:
@@ -60,48 +50,37 @@ def list_jobs(
     print_result(as_json, {"jobs": [_describe(row) for row in rows], "queue_paused": paused}, tell)
 
 
-@jobs.command()
-def cancel(job_id: Id, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Take a waiting job out of the line, or stop a running one behind its step."""
-    _change(data, as_json, job_id, "cancel")
+# Command → the queue's method, and what it does to a job.
+CHANGES = {
+    "cancel": ("cancel", "Take a waiting job out of the line, or stop a running one behind its step."),
+    "cancel-others": ("cancel_others", "Cancel every open job but this one."),
+    "pause": (
+        "pause",
+        "Hold a job back; a running one stops behind its step and goes on later from its last finished stage.",
+    ),
+    "resume": ("resume", "Put a paused or interrupted job back into the line."),
+    "retry": ("retry", "Try a failed, cancelled or interrupted job again."),
+    "first": ("to_front", "Let a waiting job run next."),
+}
 
 
-@jobs.command()
-def cancel_others(job_id: Id, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Cancel every open job but this one."""
-    _change(data, as_json, job_id, "cancel_others")
+def _make_command(method: str) -> Callable[..., None]:
+    def command(job_id: Id, data: options.DataOption = None, as_json: options.JsonOption = False) -> None:
+        _change(data, as_json, job_id, method)
+
+    return command
 
 
-@jobs.command()
-def pause(job_id: Id, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Hold a job back; a running one stops behind its step and goes on later from its last finished stage."""
-    _change(data, as_json, job_id, "pause")
-
-
-@jobs.command()
-def resume(job_id: Id, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Put a paused or interrupted job back into the line."""
-    _change(data, as_json, job_id, "resume")
-
-
-@jobs.command()
-def retry(job_id: Id, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Try a failed, cancelled or interrupted job again."""
-    _change(data, as_json, job_id, "retry")
-
-
-@jobs.command()
-def first(job_id: Id, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Let a waiting job run next."""
-    _change(data, as_json, job_id, "to_front")
+for _name, (_method, _help) in CHANGES.items():
+    jobs.command(_name, help=_help)(_make_command(_method))
 
 
 @jobs.command()
 def move(
     job_id: Id,
     before: Annotated[str | None, typer.Option(metavar="JOB_ID", help="[default: to the end]")] = None,
-    data: DataOption = None,
-    as_json: JsonOption = False,
+    data: options.DataOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Let a waiting job run before another one, or last."""
     _change(data, as_json, job_id, "move", before)
@@ -111,8 +90,8 @@ def move(
 def priority(
     job_id: Id,
     priority: Annotated[int, typer.Argument(metavar="N", help="-1000 … 1000, higher runs first; others are 0.")],
-    data: DataOption = None,
-    as_json: JsonOption = False,
+    data: options.DataOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Let a waiting job run behind those of a priority, and before those of lower ones."""
     _change(data, as_json, job_id, "set_priority", priority)
@@ -125,14 +104,14 @@ def edit(
     seed: Annotated[
         str | None,
         typer.Option(
-            metavar=f"N|{RANDOM}",
-            callback=check_by(lambda text: text is None or parse_seed(text)),
+            metavar=f"N|{options.RANDOM}",
+            callback=options.check_by(lambda text: text is None or options.parse_seed(text)),
             help="The same gives the same video.",
         ),
     ] = None,
-    steps: StepsOption = None,
-    sampler: SamplerOption = None,
-    guidance: GuidanceOption = None,
+    steps: options.StepsOption = None,
+    sampler: options.SamplerOption = None,
+    guidance: options.GuidanceOption = None,
     negative: Annotated[str | None, typer.Option(metavar="TEXT", help="What to stay away from.")] = None,
     interpolate: Annotated[
         bool | None, typer.Option("--interpolate/--no-interpolate", help="Four times the frame rate.")
@@ -140,25 +119,24 @@ def edit(
     upscale: Annotated[
         bool | None, typer.Option("--upscale/--no-upscale", help="Four times the width and height.")
     ] = None,
-    data: DataOption = None,
-    as_json: JsonOption = False,
+    data: options.DataOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Change what a queued job will make: what is given here, and nothing else."""
     given: dict[str, Any] = {"prompt": prompt, "negative": negative, "steps": steps, "sampler": sampler}
-    given |= {"guidance": guidance}
-    given |= {"interpolate": interpolate, "upscale": upscale}
+    given |= {"guidance": guidance, "interpolate": interpolate, "upscale": upscale}
     if all(value is None for value in (seed, *given.values())):
         raise typer.BadParameter("nothing to change: give --prompt, --seed or another of the options")
 
     def change(job: Job) -> Job:
-        request = job.request if seed is None else replace(job.request, seed=parse_seed(seed))
+        request = job.request if seed is None else replace(job.request, seed=options.parse_seed(seed))
         return replace(job, request=with_options(request, **given))
 
     _change(data, as_json, job_id, "edit", change)
 
 
 @jobs.command()
-def duplicate(job_id: Id, data: DataOption = None, as_json: JsonOption = False) -> None:
+def duplicate(job_id: Id, data: options.DataOption = None, as_json: options.JsonOption = False) -> None:
     """The same once more, at the end of the line."""
     with _open_queue(data) as queue:
         new = queue.duplicate(job_id)
@@ -166,7 +144,7 @@ def duplicate(job_id: Id, data: DataOption = None, as_json: JsonOption = False) 
 
 
 @jobs.command()
-def pause_queue(data: DataOption = None, as_json: JsonOption = False) -> None:
+def pause_queue(data: options.DataOption = None, as_json: options.JsonOption = False) -> None:
     """Take no more jobs; the running one ends."""
     with _open_queue(data) as queue:
         queue.pause_queue()
@@ -174,7 +152,7 @@ def pause_queue(data: DataOption = None, as_json: JsonOption = False) -> None:
 
 
 @jobs.command()
-def resume_queue(data: DataOption = None, as_json: JsonOption = False) -> None:
+def resume_queue(data: options.DataOption = None, as_json: options.JsonOption = False) -> None:
     """Take jobs again."""
     with _open_queue(data) as queue:
         queue.resume_queue()
@@ -187,7 +165,7 @@ def _open_queue(data: Path | None) -> Iterator[JobQueue]:
         from app.queue.queue import JobQueue
         from app.storage.database import Database
 
-        with contextlib.closing(Database(data_folder(data))) as database:
+        with contextlib.closing(Database(options.data_folder(data))) as database:
             yield JobQueue(database)
 
 

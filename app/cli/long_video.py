@@ -9,22 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from app.cli import options
 from app.cli.exit_codes import exit_codes
-from app.cli.options import (
-    DataOption,
-    DeviceOption,
-    FitOption,
-    GuidanceOption,
-    Interpolate,
-    JsonOption,
-    ModelOption,
-    OutputOption,
-    SamplerOption,
-    StepsOption,
-    Upscale,
-    check_by,
-    request_option,
-)
+from app.cli.options import check_by, request_option
 from app.cli.output import print_note
 from app.cli.render import SegmentsOption, StrategyOption, expand_output, follow_job, open_studio, print_clip
 from app.config import read_config
@@ -56,34 +43,32 @@ def extend(
     ] = None,
     seed: Annotated[int | None, request_option("seed", f"0 … {MAX_SEED}, of the new segments.")] = None,
     strategy: StrategyOption = None,
-    fit: FitOption = "crop",
-    steps: StepsOption = None,
-    sampler: SamplerOption = None,
-    guidance: GuidanceOption = None,
-    interpolate: Interpolate = False,
-    upscale: Upscale = False,
-    output: OutputOption = None,
-    data: DataOption = None,
-    model: ModelOption = None,
-    device: DeviceOption = None,
-    as_json: JsonOption = False,
+    fit: options.FitOption = "crop",
+    steps: options.StepsOption = None,
+    sampler: options.SamplerOption = None,
+    guidance: options.GuidanceOption = None,
+    interpolate: options.Interpolate = False,
+    upscale: options.Upscale = False,
+    output: options.OutputOption = None,
+    data: options.DataOption = None,
+    model: options.ModelOption = None,
+    device: options.DeviceOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Go on from a clip of the gallery, or from any video or picture: a new video that begins with it."""
 
+    given: dict[str, Any] = {"steps": steps, "sampler": sampler, "guidance": guidance}
+    given |= {"interpolate": interpolate or None, "upscale": upscale or None}
+
     def change(request: Request) -> Request:
-        return with_options(
-            request,
-            steps=steps,
-            sampler=sampler,
-            guidance=guidance,
-            interpolate=interpolate or None,
-            upscale=upscale or None,
-        )
+        return with_options(request, **given)
 
     def submit(studio: Studio) -> str:
+        from app.long_videos.join import find_source
+
         place = expand_output(output)
         values = {} if strategy is None else {"strategy": strategy}
-        found = studio.long_videos.source(source)
+        found = find_source(studio.workspace, source)
         if not isinstance(found, Path):
             new = segments_of(prompt or [last_prompt(found.recipe)], segments, seed)
             return studio.long_videos.extend(source, new, change=change, output=place, **values)
@@ -147,17 +132,17 @@ def join(
     frames: NewFramesOption = None,
     seed: Annotated[int | None, request_option("seed", f"0 … {MAX_SEED}, of the new frames.")] = None,
     strategy: BridgingOption = None,
-    fit: FitOption = "crop",
-    steps: StepsOption = None,
-    sampler: SamplerOption = None,
-    guidance: GuidanceOption = None,
-    interpolate: Interpolate = False,
-    upscale: Upscale = False,
-    output: OutputOption = None,
-    data: DataOption = None,
-    model: ModelOption = None,
-    device: DeviceOption = None,
-    as_json: JsonOption = False,
+    fit: options.FitOption = "crop",
+    steps: options.StepsOption = None,
+    sampler: options.SamplerOption = None,
+    guidance: options.GuidanceOption = None,
+    interpolate: options.Interpolate = False,
+    upscale: options.Upscale = False,
+    output: options.OutputOption = None,
+    data: options.DataOption = None,
+    model: options.ModelOption = None,
+    device: options.DeviceOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Lead from one clip, video or picture to the next with new frames that the model makes: one video of all of them.
 
@@ -168,14 +153,9 @@ def join(
 
     def submit(studio: Studio) -> str:
         place = expand_output(output)
-        request = with_options(
-            Request("any", seed=seed),  # its prompt is not read
-            steps=steps,
-            sampler=sampler,
-            guidance=guidance,
-            interpolate=interpolate,
-            upscale=upscale,
-        )
+        given: dict[str, Any] = {"steps": steps, "sampler": sampler, "guidance": guidance}
+        given |= {"interpolate": interpolate, "upscale": upscale}
+        request = with_options(Request("any", seed=seed), **given)  # its prompt is not read
         asked: dict[str, Any] = {"frames": frames, "fit": fit, "strategy": strategy}
         asked |= {"request": request, "output": place, "report": print_note}
         return studio.long_videos.join(sources, prompt or (), **asked)

@@ -14,7 +14,7 @@ import typer
 from app.cli.exit_codes import exit_codes
 from app.cli.options import DataOption, JsonOption, check_by
 from app.cli.output import print_grid, print_note, print_result
-from app.cli.progress import byte_progress
+from app.cli.progress import progress
 from app.config import StudioConfig, read_config
 from app.models.sources import read_sources
 from lavie.errors import BundleError
@@ -149,7 +149,7 @@ def _models_folder(data: Path | None) -> Path:
 def _follow(events: Iterator[Any]) -> Any:
     """Show events on stderr; the last event."""
     last = None
-    with byte_progress(sys.stderr) as show:
+    with progress(sys.stderr, in_bytes=True) as show:
         for last in events:
             show(last)
     return last

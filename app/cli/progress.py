@@ -19,13 +19,37 @@ Show = Callable[[typing.Any], None]
 
 
 @contextlib.contextmanager
-def progress(stream: typing.TextIO) -> Iterator[Show]:
-    """A function that shows a cascade's events on `stream`, and ignores other events."""
-    if stream.isatty() and os.environ.get("TERM") != "dumb":
-        with _bars(stream) as show:
-            yield show
-    else:
+def progress(stream: typing.TextIO, *, in_bytes: bool = False) -> Iterator[Show]:
+    """A function that shows events on `stream`: those of a cascade, or with `done` and `total` bytes."""
+    if not stream.isatty() or os.environ.get("TERM") == "dumb":
         yield Lines(lambda line: print(line, file=stream, flush=True))
+        return
+    from rich import progress as rich
+    from rich.console import Console
+
+    # The last column shows the time left, and the time taken when the stage is done.
+    columns = [rich.TextColumn("{task.description:<16}"), rich.BarColumn(), rich.MofNCompleteColumn()]
+    if in_bytes:
+        columns = [rich.TextColumn("{task.description}"), rich.BarColumn()]
+        columns += [rich.DownloadColumn(), rich.TransferSpeedColumn()]
+    left = rich.TimeRemainingColumn(elapsed_when_finished=not in_bytes)
+    with rich.Progress(*columns, left, console=Console(file=stream)) as bars:
+        tasks = {"bytes": bars.add_task("", total=None)} if in_bytes else {}
+
+        def show(event: typing.Any) -> None:
+            match event:
+                case Notice():
+                    bars.console.print(f"note: {event.message}", markup=False, highlight=False)
+                case StageStarted():
+                    tasks[event.stage] = bars.add_task(STAGE_NAMES[event.stage], total=event.steps)
+                case Step():
+                    bars.update(tasks[event.stage], completed=event.index)
+                case StageDone():
+                    bars.update(tasks[event.stage], completed=bars.tasks[tasks[event.stage]].total)
+                case _ if hasattr(event, "total"):
+                    bars.update(tasks["bytes"], description=_name(event), completed=event.done, total=event.total)
+
+        yield show
 
 
 class Lines:
@@ -35,9 +59,9 @@ class Lines:
     """
 
     def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic):
-        self._write = write
-        self._clock = clock
+        self._write, self._clock = write, clock
         self._started = self._written = clock()
+        self._bytes_written = float("-inf")
 
     def __call__(self, event: typing.Any) -> None:
         now = self._clock()
@@ -53,70 +77,9 @@ class Lines:
                 self._write(f"{STAGE_NAMES[event.stage]}: step {event.index} of {event.steps}, {left:.0f} s left")
             case StageDone():
                 self._write(f"{STAGE_NAMES[event.stage]}: done in {event.seconds:.1f} s")
-
-
-@contextlib.contextmanager
-def _bars(stream: typing.TextIO) -> Iterator[Show]:
-    """A bar for each stage with its steps and its time."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    name = TextColumn("{task.description:<16}")
-    # The last column shows the time left, and the time taken when the stage is done.
-    columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(elapsed_when_finished=True))
-    with Progress(*columns, console=Console(file=stream)) as bars:
-        tasks = {}
-
-        def show(event: typing.Any) -> None:
-            match event:
-                case Notice():
-                    bars.console.print(f"note: {event.message}", markup=False, highlight=False)
-                case StageStarted():
-                    tasks[event.stage] = bars.add_task(STAGE_NAMES[event.stage], total=event.steps)
-                case Step():
-                    bars.update(tasks[event.stage], completed=event.index)
-                case StageDone():
-                    bars.update(tasks[event.stage], completed=bars.tasks[tasks[event.stage]].total)
-
-        yield show
-
-
-@contextlib.contextmanager
-def byte_progress(stream: typing.TextIO) -> Iterator[Show]:
-    """A function that shows events with `done` and `total` bytes on `stream`."""
-    if not stream.isatty() or os.environ.get("TERM") == "dumb":
-        yield ByteLines(lambda line: print(line, file=stream, flush=True))
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(file=stream)) as bars:
-        task = bars.add_task("", total=None)
-
-        def show(event: typing.Any) -> None:
-            if isinstance(event, Notice):
-                bars.console.print(f"note: {event.message}", markup=False, highlight=False)
-            elif hasattr(event, "total"):
-                bars.update(task, description=_name(event), completed=event.done, total=event.total)
-
-        yield show
-
-
-class ByteLines:
-    """Progress in bytes as lines, from events with `done` and `total`; and notices."""
-
-    def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic):
-        self._write, self._clock = write, clock
-        self._written: float | None = None
-
-    def __call__(self, event: typing.Any) -> None:
-        now = self._clock()
-        if isinstance(event, Notice):
-            self._write(f"note: {event.message}")
-        elif hasattr(event, "total") and (self._written is None or now - self._written >= LINE_SECONDS):
-            self._written = now
-            self._write(_line(event))
+            case _ if hasattr(event, "total") and now - self._bytes_written >= LINE_SECONDS:
+                self._bytes_written = now
+                self._write(_line(event))
 
 
 def _name(event: typing.Any) -> str:

@@ -17,28 +17,16 @@ from typing import Annotated, Any
 
 import typer
 
+from app.cli import options
 from app.cli.adapters import LoraOption, resolve_adapters
 from app.cli.exit_codes import exit_codes
-from app.cli.options import (
-    DataOption,
-    DeviceOption,
-    GuidanceOption,
-    Interpolate,
-    JsonOption,
-    ModelOption,
-    OutputOption,
-    SamplerOption,
-    StepsOption,
-    Upscale,
-    check_by,
-    request_option,
-)
+from app.cli.options import check_by, request_option
 from app.cli.output import print_note
 from app.config import StudioConfig, read_config
 from app.models.card import ModelCard
 from app.recipes.job_row import CANCELLED, FAILED, INTERRUPTED
 from app.recipes.options import with_options
-from app.recipes.segments import check_count, fit_plan, plan_of
+from app.recipes.segments import check_count, fit_segments, plan_of
 from extensions.long_video.plan import MAX_SEGMENTS, STRATEGIES, Segment, SegmentPlan
 from extensions.long_video.script import parse_script
 from lavie.errors import LavieError, RequestError
@@ -90,12 +78,12 @@ def render(
         str | None, typer.Argument(help="What the video shows; of a long one, its first segment.", metavar="PROMPT")
     ] = None,
     seed: Annotated[int | None, request_option("seed", f"0 … {MAX_SEED}; the same gives the same video.")] = None,
-    steps: StepsOption = None,
-    sampler: SamplerOption = None,
-    guidance: GuidanceOption = None,
+    steps: options.StepsOption = None,
+    sampler: options.SamplerOption = None,
+    guidance: options.GuidanceOption = None,
     negative: Annotated[str, typer.Option(metavar="TEXT", help="What to stay away from.")] = "",
-    interpolate: Interpolate = False,
-    upscale: Upscale = False,
+    interpolate: options.Interpolate = False,
+    upscale: options.Upscale = False,
     width: Annotated[int | None, request_option("width", f"8 … {MAX_SIZE} pixels, of the base stage.")] = None,
     height: Annotated[int | None, request_option("height", f"8 … {MAX_SIZE} pixels, of the base stage.")] = None,
     frames: Annotated[int | None, request_option("frames", f"1 … {MAX_FRAMES}, of the base stage.")] = None,
@@ -105,11 +93,11 @@ def render(
     script: ScriptOption = None,
     strategy: StrategyOption = None,
     lora: LoraOption = None,
-    output: OutputOption = None,
-    data: DataOption = None,
-    model: ModelOption = None,
-    device: DeviceOption = None,
-    as_json: JsonOption = False,
+    output: options.OutputOption = None,
+    data: options.DataOption = None,
+    model: options.ModelOption = None,
+    device: options.DeviceOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Make one video from PROMPT and write it to a file. With segments it becomes as long as you like."""
     _check_usage(prompt, segments, segment_prompt, script, strategy)
@@ -138,11 +126,11 @@ def render(
 
 def finish(
     clip: ClipId,
-    interpolate: Interpolate = False,
-    upscale: Upscale = False,
-    data: DataOption = None,
-    device: DeviceOption = None,
-    as_json: JsonOption = False,
+    interpolate: options.Interpolate = False,
+    upscale: options.Upscale = False,
+    data: options.DataOption = None,
+    device: options.DeviceOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Go on from a stored clip: add the stages that it lacks, without making it again from the start."""
     if not (interpolate or upscale):
@@ -152,13 +140,23 @@ def finish(
         print_clip(follow_job(studio, job_id), as_json)
 
 
-def remix(clip: ClipId, data: DataOption = None, device: DeviceOption = None, as_json: JsonOption = False) -> None:
+def remix(
+    clip: ClipId,
+    data: options.DataOption = None,
+    device: options.DeviceOption = None,
+    as_json: options.JsonOption = False,
+) -> None:
     """Make a stored clip once more with another seed, and everything else as it was."""
     with exit_codes(), open_studio(read_config(os.environ, data=data, device=device)) as studio:
         print_clip(follow_job(studio, studio.remix(clip)), as_json)
 
 
-def regenerate(clip: ClipId, data: DataOption = None, device: DeviceOption = None, as_json: JsonOption = False) -> None:
+def regenerate(
+    clip: ClipId,
+    data: options.DataOption = None,
+    device: options.DeviceOption = None,
+    as_json: options.JsonOption = False,
+) -> None:
     """Make a stored clip again from its recipe, and say whether it is bit-identical or what differs."""
     with exit_codes(), open_studio(read_config(os.environ, data=data, device=device)) as studio:
         comparison = follow_job(studio, studio.regenerate(clip)).comparison
@@ -168,7 +166,6 @@ def regenerate(clip: ClipId, data: DataOption = None, device: DeviceOption = Non
 def _check_usage(
     prompt: str | None, segments: int | None, prompts: list[str] | None, script: Path | None, strategy: str | None
 ) -> None:
-    """Raises typer.BadParameter for options that exclude each other."""
     if prompt is None and script is None:
         raise typer.BadParameter("Missing argument 'PROMPT': say what the video shows, or give --script")
     if script is not None and (prompt is not None or prompts):
@@ -197,7 +194,7 @@ def _make_plan(
     if script is None:
         return plan_of([prompt or "", *(prompts or [])], segments, **values)
     plan = SegmentPlan((Segment("any"),), **values)
-    plan = fit_plan(plan, window) if window else plan
+    plan = fit_segments(plan, window) if window else plan
     found = parse_script(_read_script(script), rate, plan.window, plan.overlap)
     for note in found.said:
         print_note(note)

@@ -30,9 +30,7 @@ class Clip:
 
     Attributes:
         path: absolute. The file may be gone: `missing` then tells since when.
-        bytes: size of the file.
-        duration: playing time in seconds.
-        seconds: time that the making took.
+        duration, seconds: of playing, and of making it.
         frame_hash: of the frames before encoding.
         rating: 1 … 5; 0 is no rating.
         created, trashed, missing: UTC, ISO 8601.
@@ -164,6 +162,6 @@ def age_of(created: Any) -> int:
     return age
 
 
-def created_at(age: int) -> str:
+def time_of(age: int) -> str:
     """The inverse of `age_of`, with microseconds."""
     return (_EPOCH + timedelta(microseconds=age)).isoformat(timespec="microseconds")

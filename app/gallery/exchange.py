@@ -276,4 +276,4 @@ def _place(gallery: Gallery, sidecar: Sidecar, path: Path, placed: list[Path]) -
     if not target.exists():
         placed.append(target)
         move(path, target)
-    gallery.put(replace(sidecar, file=gallery.stored_path(target)))
+    gallery.put(replace(sidecar, file=gallery.relative_path(target)))

@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from app.gallery.clip import Clip, age_of, check_notes, check_rating, check_tag, created_at
+from app.gallery.clip import Clip, age_of, check_notes, check_rating, check_tag, time_of
 from app.gallery.files import hash_file, storage_errors
 from app.gallery.sidecar import Sidecar, write_sidecar
 from app.gallery.words import index_text
@@ -66,13 +66,13 @@ class Gallery:
         """Where a clip's moving picture lies, if it has one."""
         return self.clips / f"{clip_id}.preview.webp"
 
-    def stored_path(self, path: Path) -> str:
+    def relative_path(self, path: Path) -> str:
         """A path as the database stores it: relative with `/` inside the data folder, else absolute."""
         path, root = Path(os.path.abspath(path)), Path(os.path.abspath(self.folder))
         return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
     def absolute_path(self, stored: str) -> Path:
-        """The inverse of `stored_path`."""
+        """The inverse of `relative_path`."""
         if Path(stored).is_absolute():
             return Path(stored)
         return Path(os.path.abspath(self.folder)).joinpath(*PurePosixPath(stored).parts)
@@ -153,15 +153,9 @@ class Gallery:
         adapters: Mapping[str, float] | None = None,
         report: Report | None = None,
     ) -> Sidecar:
-        """A finished clip as `put` takes it. Of a stored clip of this id it has what people wrote.
+        """A finished clip, its file in place, as `put` takes it. Of a stored clip of this id it has what people wrote.
 
-        Args:
-            path: of the file, which is in its place.
-            frames, width, height, fps: of the file.
-            seconds: time that the making took.
-            parent: id of the clip that it was made from.
-            adapters: hash of each adapter's file → its weight.
-            report: of a long video.
+        seconds: of making it. adapters: hash of each adapter's file → its weight.
         """
         if recipe.request.seed is None:
             raise RequestError(f"the recipe of the clip {clip_id} has no seed: give the one it was made with")
@@ -169,7 +163,7 @@ class Gallery:
             size = path.stat().st_size
         sidecar = Sidecar(
             id=clip_id,
-            file=self.stored_path(path),
+            file=self.relative_path(path),
             file_hash=hash_file(path),
             recipe=recipe,
             width=width,
@@ -201,7 +195,7 @@ class Gallery:
         with self.database.write() as connection:
             known = connection.execute("SELECT pk FROM clips WHERE id = ?", [sidecar.id]).fetchone()
             (pk,) = known or (_free_age(connection, age_of(sidecar.created)),)
-            sidecar = replace(sidecar, created=created_at(pk))
+            sidecar = replace(sidecar, created=time_of(pk))
             # The file comes first: if the transaction fails, the file says no more than was intended.
             write_sidecar(self.sidecar_path(sidecar.id), sidecar)
             insert(connection, [row_of(sidecar, pk, missing)], replace=known is not None)
@@ -212,7 +206,7 @@ class Gallery:
         shared = Sidecar.__dataclass_fields__.keys() & vars(clip).keys()
         values = {name: getattr(clip, name) for name in shared}
         report = self.report(clip.id)
-        return Sidecar(file=self.stored_path(clip.path), recipe=clip.recipe, report=report, **values)
+        return Sidecar(file=self.relative_path(clip.path), recipe=clip.recipe, report=report, **values)
 
     def change(self, clip_id: str, changes: Callable[[Clip], dict[str, Any]]) -> Clip:
         """Change fields of a clip's sidecar, in the row and in the file.
@@ -254,7 +248,7 @@ class Gallery:
             "path": self.absolute_path(row["path"]),
             "tags": tuple(filter(None, row["tags"].split("\n"))),
             "favourite": bool(row["favourite"]),
-            "created": created_at(row["pk"]),
+            "created": time_of(row["pk"]),
             "recipe_json": row["recipe"],
             "adapters": adapters,
         }

@@ -9,13 +9,11 @@ from typing import Any
 
 from app.gallery.clip import age_of, check_rating, check_tags
 from lavie.errors import RequestError, short
-from lavie.values import parse_object
+from lavie.values import MAX_SEED, check, check_whole, parse_object
 
 SORTS = ("newest", "oldest", "rating", "longest", "relevance")
 MAX_TEXT = 100_000  # characters
-_WHOLE = ("seed", "width", "height")
 _TEXTS = ("model", "adapter", "stages", "parent")
-_LARGEST = 2**53 - 1
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _DAY_MICROSECONDS = 24 * 60 * 60 * 1_000_000
 
@@ -59,11 +57,9 @@ class Query:
             raise RequestError(f"the text to look for is {short(self.text)}: give a text of at most {MAX_TEXT}")
         for name in _TEXTS:
             value = getattr(self, name)
-            _check(name, value is None or _storable(value), value, "a text")
-        for name in _WHOLE:
-            value = getattr(self, name)
-            whole = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST
-            _check(name, value is None or whole, value, f"a whole number from 0 to {_LARGEST}")
+            check(value is None or _is_storable(value), f"{name} is {short(value)}: give a text")
+        for name in ("seed", "width", "height"):
+            check_whole(name, getattr(self, name), 0, MAX_SEED)
         for name in ("created_from", "created_to"):
             if getattr(self, name) is not None:
                 age_of(getattr(self, name))
@@ -71,9 +67,9 @@ class Query:
         object.__setattr__(self, "tags", check_tags(self.tags))  # JSON gives a list
         for name in ("favourite", "missing", "trashed", "stacked"):
             value = getattr(self, name)
-            open_ = value is None and name in ("favourite", "missing")
-            _check(name, open_ or isinstance(value, bool), value, "true or false")
-        _check("sort", self.sort in SORTS, self.sort, f"one of {', '.join(SORTS)}")
+            is_open = value is None and name in ("favourite", "missing")
+            check(is_open or isinstance(value, bool), f"{name} is {short(value)}: give true or false")
+        check(self.sort in SORTS, f"sort is {short(self.sort)}: give one of {', '.join(SORTS)}")
 
     @property
     def ages(self) -> tuple[int | None, int | None]:
@@ -103,10 +99,5 @@ class Query:
         return cls(**data)
 
 
-def _storable(value: Any) -> bool:
+def _is_storable(value: Any) -> bool:
     return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
-
-
-def _check(name: str, condition: bool, value: Any, wanted: str) -> None:
-    if not condition:
-        raise RequestError(f"{name} is {short(value)}: give {wanted}")

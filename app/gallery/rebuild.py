@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from app.gallery.clip import age_of, created_at, is_id
+from app.gallery.clip import age_of, is_id, time_of
 from app.gallery.files import hash_file, move, storage_errors
 from app.gallery.gallery import Gallery
 from app.gallery.sidecar import Sidecar, read_sidecar
@@ -64,7 +64,9 @@ def _record(gallery: Gallery, missing: Iterable[str], found: Mapping[str, str]) 
             connection.execute("UPDATE clips SET missing = coalesce(missing, ?) WHERE id = ?", [now(), clip_id])
         for clip_id, path in found.items():
             if (clip := gallery.get(clip_id)) is not None:
-                gallery.put(replace(gallery.sidecar_of(clip), file=path, **_facts(gallery.absolute_path(path))))
+                file = gallery.absolute_path(path)
+                known = gallery.sidecar_of(clip)
+                gallery.put(replace(known, file=path, file_hash=hash_file(file), bytes=file.stat().st_size))
 
 
 def _is_there(gallery: Gallery, row: dict[str, Any]) -> bool:
@@ -87,10 +89,6 @@ def _has_recipe_of(gallery: Gallery, row: dict[str, Any], path: Path) -> bool:
         return False
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    return {"file_hash": hash_file(path), "bytes": path.stat().st_size}
-
-
 def _find_moved(gallery: Gallery, gone: list[dict[str, Any]], used: set[str]) -> dict[str, str]:
     """Id → stored path of missing clips' files. Reads only unused files of a fitting size."""
     by_size = defaultdict(list)
@@ -100,12 +98,12 @@ def _find_moved(gallery: Gallery, gone: list[dict[str, Any]], used: set[str]) ->
     for path in gallery.videos() if gone else ():
         with storage_errors(path):
             rows = [row for row in by_size[path.stat().st_size] if row["id"] not in found]
-        if not rows or gallery.stored_path(path) in used:
+        if not rows or gallery.relative_path(path) in used:
             continue
         file_hash = hash_file(path)
         same = next((row["id"] for row in rows if row["file_hash"] == file_hash), None)
         if same is not None:
-            found[same] = gallery.stored_path(path)
+            found[same] = gallery.relative_path(path)
     return found
 
 
@@ -129,14 +127,14 @@ def rebuild(gallery: Gallery) -> Rebuilt:
     by_hash = {sidecar.file_hash: sidecar for sidecar in sidecars.values()}
     found: list[str] = []
     for path in gallery.videos():
-        if gallery.stored_path(path) in paths:
+        if gallery.relative_path(path) in paths:
             continue
         try:
             file_hash = hash_file(path)
             if file_hash in hashes:
                 raise MediaError("it is a copy of a clip that the gallery has")
             sidecar = by_hash.get(file_hash) or _describe_new(gallery, path, file_hash, known | sidecars.keys())
-            gallery.put(replace(sidecar, file=gallery.stored_path(path)))
+            gallery.put(replace(sidecar, file=gallery.relative_path(path)))
         except LavieError as error:
             skipped.append((path, str(error)))
             continue
@@ -158,7 +156,7 @@ def put_aside_if_damaged(folder: Path) -> Path | None:
     """
     if not _is_damaged(folder):
         return None
-    with Ownership(folder).held("close that studio, or wait for that command, and rebuild then"):
+    with Ownership(folder).hold("close that studio, or wait for that command, and rebuild then"):
         if not _is_damaged(folder):  # another process has rebuilt it meanwhile
             return None
         aside = folder / f"studio.damaged-{new_id()}.db"
@@ -202,7 +200,7 @@ def describe_file(path: Path, file_hash: str, clip_id: str, stored: str) -> Side
         bytes=status.st_size,
         seconds=0.0,  # no file says how long the making took
         frame_hash=recipe.frame_hash or "",
-        created=created_at(age),
+        created=time_of(age),
     )
 
 
@@ -225,7 +223,7 @@ def _read_sidecars(gallery: Gallery, known: set[str], skipped: list[tuple[Path, 
 def _describe_new(gallery: Gallery, path: Path, file_hash: str, taken: set[str]) -> Sidecar:
     """The sidecar of a clip that has no readable one. Its id is the name of the file, unless that is taken."""
     clip_id = path.stem if is_id(path.stem) and path.stem not in taken else new_id()
-    found = describe_file(path, file_hash, clip_id, gallery.stored_path(path))
+    found = describe_file(path, file_hash, clip_id, gallery.relative_path(path))
     unread = gallery.sidecar_path(clip_id)
     if unread.exists():
         move(unread, unread.with_suffix(".damaged"))

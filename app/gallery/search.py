@@ -10,6 +10,7 @@ sort; for stacks, each clip is tested for being the one by which its stack is so
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from dataclasses import dataclass, replace
@@ -79,6 +80,7 @@ ORDERS = {
 
 
 MAX_LIMIT = 1000
+_COUNTED = {"tag": "clip_tags", "adapter": "clip_adapters", "model": "", "stages": ""}  # column → its table
 _FEW = 10_000  # clips: if more match a text, they are sorted by age instead of relevance
 _MANY = 1_000  # clips or stacks: more are not all sorted for a page; more stacks of a text are not counted
 _GLANCE = 10_000  # clips of a text: they hold many stacks, or can all be fetched in good time
@@ -97,9 +99,7 @@ class _Walk:
 def find_clips(gallery: Gallery, query: Query = Query(), after: str | None = None, limit: int = 24) -> Page:
     """A page of the clips that a query finds. Raises RequestError.
 
-    Args:
-        after: `next` of the page before; its total is reused, since counting costs more than a page.
-        limit: 1 … 1000 clips.
+    after: `next` of the page before; its total is reused, since counting costs more than a page.
     """
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
         raise RequestError(f"limit is {short(limit)}: give a whole number from 1 to {MAX_LIMIT}")
@@ -128,48 +128,23 @@ def find_keys(gallery: Gallery, query: Query) -> list[int]:
     return [row["pk"] for row in gallery.database.query(sql, walk.values)]
 
 
-def count_tags(gallery: Gallery) -> dict[str, int]:
-    """Every tag outside the trash with its number of clips, the most used first."""
-    return _count_values(gallery, "tag", "clip_tags")
-
-
 def count_values(gallery: Gallery, name: str) -> dict[Any, int]:
-    """Every `model`, `stages` or `adapter` outside the trash with its number of clips, the most used first."""
-    if name == "adapter":
-        return _count_values(gallery, "adapter", "clip_adapters")
-    if name not in ("model", "stages"):
+    """Every `tag`, `adapter`, `model` or `stages` outside the trash with its number of clips, the most used first."""
+    if name not in _COUNTED:
         raise RequestError(f"there is no list of {short(name)}: choose model, stages or adapter")
-    if visitor().name:
-        return _count_own(gallery, name, "clips")
-    rows = gallery.database.query(
-        f"SELECT {name} AS value, count(*) AS n FROM clips INDEXED BY clips_by_{name} WHERE trashed IS NULL "
-        "GROUP BY value ORDER BY n DESC, value"
-    )
-    return {row["value"]: row["n"] for row in rows}
-
-
-def _count_values(gallery: Gallery, column: str, table: str) -> dict[Any, int]:
-    """Counts all clips and subtracts the few in the trash: cheaper than reading each clip."""
-    if visitor().name:
-        return _count_own(gallery, column, f"{table} JOIN clips ON pk = clip")
-    rows = gallery.database.query(
-        f"""
-        SELECT value, sum(n) AS n FROM (
-            SELECT {column} AS value, count(*) AS n FROM {table} GROUP BY value
+    table = _COUNTED[name]
+    if table and not visitor().name:
+        # Count all clips and subtract the few in the trash: cheaper than reading each clip.
+        counts = f"""SELECT value, sum(n) AS n FROM (
+            SELECT {name} AS value, count(*) AS n FROM {table} GROUP BY value
             UNION ALL
-            SELECT {column}, -1 FROM clips CROSS JOIN {table} ON clip = pk WHERE trashed IS NOT NULL
-        ) GROUP BY value HAVING sum(n) > 0 ORDER BY n DESC, value
-        """
-    )
-    return {row["value"]: row["n"] for row in rows}
-
-
-def _count_own(gallery: Gallery, column: str, source: str) -> dict[Any, int]:
-    """The same for the visitor's clips alone."""
-    rows = gallery.database.query(
-        f"SELECT {column} AS value, count(*) AS n FROM {source} WHERE trashed IS NULL AND {visitor().listed} "
-        "GROUP BY value ORDER BY n DESC, value"
-    )
+            SELECT {name}, -1 FROM clips CROSS JOIN {table} ON clip = pk WHERE trashed IS NOT NULL
+            ) GROUP BY value HAVING sum(n) > 0"""
+    else:
+        source = f"{table} JOIN clips ON pk = clip" if table else "clips"
+        source += f" WHERE {visitor().listed} AND" if visitor().name else f" INDEXED BY clips_by_{name} WHERE"
+        counts = f"SELECT {name} AS value, count(*) AS n FROM {source} trashed IS NULL GROUP BY value"
+    rows = gallery.database.query(f"{counts} ORDER BY n DESC, value")
     return {row["value"]: row["n"] for row in rows}
 
 
@@ -298,17 +273,15 @@ def _conditions(query: Query, pk: str) -> tuple[list[str], dict[str, Any]]:
     return parts, values
 
 
-def _is_rare(gallery: Gallery, wanted: str) -> bool:
-    sql = "SELECT count(*) AS n FROM (SELECT 1 FROM clips_text WHERE clips_text MATCH ? LIMIT ?)"
-    return bool(gallery.database.query(sql, [wanted, _FEW + 1])[0]["n"] <= _FEW)
-
-
 def _sort(gallery: Gallery, query: Query) -> str:
     """The sort to use: relevance needs a text that few clips match."""
     if query.sort != "relevance":
         return query.sort
     wanted, _ = match_expression(query.text)
-    return "relevance" if wanted and _is_rare(gallery, wanted) else "newest"
+    if not wanted:
+        return "newest"
+    sql = "SELECT count(*) AS n FROM (SELECT 1 FROM clips_text WHERE clips_text MATCH ? LIMIT ?)"
+    return "relevance" if gallery.database.query(sql, [wanted, _FEW + 1])[0]["n"] <= _FEW else "newest"
 
 
 def _parse_after(query: Query, after: str) -> tuple[str, tuple[float, int], int | None]:
@@ -340,10 +313,8 @@ def list_searches(gallery: Gallery) -> dict[str, Query]:
     """The saved queries by name, in alphabetical order, without those that this version cannot read."""
     found = {}
     for row in gallery.database.query("SELECT name, query FROM saved_searches ORDER BY name"):
-        try:
+        with contextlib.suppress(RequestError):
             found[row["name"]] = Query.from_json(row["query"])
-        except RequestError:
-            continue
     return found
 
 

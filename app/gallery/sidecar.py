@@ -34,7 +34,7 @@ _LONGEST_PATH = 5000
 class Sidecar:
     """The content of the file, with the fields of `Clip`.
 
-    file: as `Gallery.stored_path` gives it, never with `..`. report: only of a long video.
+    file: as `Gallery.relative_path` gives it, never with `..`. report: only of a long video.
     """
 
     id: str
@@ -104,9 +104,9 @@ class Sidecar:
         return cls(recipe=Recipe.from_json(recipe), report=None if report is None else read_report(report), **data)
 
 
-def read_report(text: str) -> Report:
+def read_report(content: str) -> Report:
     """A long video's report from untrusted text. Raises RequestError."""
-    report = Report.from_json(text)
+    report = Report.from_json(content)
     joins, drift, findings = report.joins, report.drift, report.findings
     for several in (joins, drift, findings, *(one.segments for one in drift if isinstance(drift, tuple))):
         _check("a list of its report", isinstance(several, tuple), several)
@@ -116,9 +116,10 @@ def read_report(text: str) -> Report:
     numbers += [number for one in drift for number in (one.first, one.last, one.slope, *one.segments)]
     numbers += [found.where for found in findings if found.where is not None]
     texts = [one.measure for one in drift] + [text for found in findings for text in (found.what, found.cure)]
-    for name, values, right in (("number", numbers, _is_number), ("text", texts, _is_text)):
-        for value in values:
-            _check(f"a {name} of its report", right(value), value)
+    for number in numbers:
+        _check("a number of its report", _is_number(number), number)
+    for text in texts:
+        _check("a text of its report", isinstance(text, str), text)
     return report
 
 
@@ -154,14 +155,9 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
 def _is_path(value: Any) -> bool:
-    return (
-        isinstance(value, str) and 0 < len(value) < 5000 and "\0" not in value and ".." not in re.split(r"[/\\]", value)
-    )
+    named = isinstance(value, str) and 0 < len(value) < _LONGEST_PATH and "\0" not in value
+    return named and ".." not in re.split(r"[/\\]", value)
 
 
 def _is_weights(value: Any) -> bool:

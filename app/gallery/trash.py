@@ -90,7 +90,7 @@ def _purge(gallery: Gallery, clip_id: str) -> bool:
 def _belongs_to_another(gallery: Gallery, clip: Clip, path: Path) -> bool:
     """Whether the file is that of another clip: people rename files to such names too."""
     sql = "SELECT 1 FROM clips WHERE path = ? AND id != ?"
-    return bool(gallery.database.query(sql, [gallery.stored_path(path), clip.id]))
+    return bool(gallery.database.query(sql, [gallery.relative_path(path), clip.id]))
 
 
 def _remove(folder: Path) -> None:

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from app.gallery.files import hash_file
 from app.recipes.initial_frames import CLIP, FILE, MAX_JOINED, MAX_START, InitialFrames, JoinedFrames
+from app.recipes.options import base_only
 from app.recipes.segments import course_of
-from app.storage.initial_frames import InitialFramesStore
-from app.storage.segment_latents import SegmentLatents
-from app.storage.stage_latents import StageLatents
+from app.storage.latents import InitialFramesStore, SegmentLatents, StageLatents
 from app.workspace import Workspace
 from extensions.long_video.join_plan import CLIP as CLIP_PIECE
 from lavie.errors import LavieError, RequestError
 from lavie.events import BASE
 from lavie.request import Request
+from lavie.values import require
 
 if typing.TYPE_CHECKING:
     import numpy as np
@@ -41,7 +41,8 @@ def load_latents(workspace: Workspace, clip: Clip, most: int | None = None) -> T
     recipe = clip.recipe
     if recipe.model != workspace.model or not _same_autoencoder(workspace, recipe):
         return None
-    found, frames = [], 0
+    found: list[Tensor] = []
+    frames = 0
     try:
         for piece in reversed(list(_pieces(workspace, clip))):
             found.insert(0, piece())
@@ -56,7 +57,7 @@ def load_latents(workspace: Workspace, clip: Clip, most: int | None = None) -> T
 
 def base_frames(recipe: Recipe) -> int:
     """The number of frames of a clip in its base stage."""
-    return course_of(recipe.job).frames if recipe.job.long else recipe.request.frames
+    return course_of(recipe.job).frames if recipe.job.long else require(recipe.request.frames)
 
 
 def _pieces(workspace: Workspace, clip: Clip) -> Iterator[_Piece]:
@@ -99,7 +100,6 @@ def _same_autoencoder(workspace: Workspace, recipe: Recipe) -> bool:
 
 
 Report = Callable[[str], None]  # gets notices for the person, a sentence at a time
-_ONE_STAGE = {"interpolation": None, "super_resolution": None}
 
 
 class InitialFramesLoader:
@@ -122,7 +122,7 @@ class InitialFramesLoader:
         """Store its last frames: its latents if they are of this model, else those of its encoded file."""
         latents = load_latents(self._workspace, clip, MAX_START)
         if latents is not None:
-            return self._store.keep(latents, CLIP, clip.id)
+            return self._store.keep(InitialFrames, latents, CLIP, clip.id)
         start, _ = self._encode_end(clip.path, "crop", CLIP, clip.id, clip.recipe.request)
         return start
 
@@ -147,7 +147,7 @@ class InitialFramesLoader:
         if isinstance(source, Path):
             return self._encode_whole(source, FILE, source.name, request, fit, report, load)
         card, own = self._workspace.card, source.recipe.request
-        whole = card.resolved(request) if card else load().resolve(replace(request, **_ONE_STAGE))
+        whole = card.fill_size(request) if card else load().resolve(base_only(request))
         if (count := base_frames(source.recipe)) > MAX_JOINED:
             raise RequestError(
                 f"the clip {source.id} has {count} frames, more than the {MAX_JOINED} that can be joined: cut it first"
@@ -155,7 +155,7 @@ class InitialFramesLoader:
         if (own.width, own.height, own.fps) == (whole.width, whole.height, whole.fps):
             latents = load_latents(self._workspace, source)
             if latents is not None:
-                return self._store.keep_whole(latents, CLIP, source.id)
+                return self._store.keep(JoinedFrames, latents, CLIP, source.id)
         else:
             report(
                 f"{source.id}: It has {own.width}×{own.height} at {own.fps:g} fps, the new video "
@@ -172,14 +172,13 @@ class InitialFramesLoader:
         from app.long_videos.sources import read_whole
 
         cascade = load()
-        whole = cascade.resolve(replace(request, **_ONE_STAGE))
-        size = (whole.width, whole.height)
+        size, fps, _ = _shape(cascade, request)
         frames, notices = read_whole(
-            path, size, whole.fps, MAX_JOINED, fit, lambda pixels: _encode(cascade, pixels[None].copy()).float().cpu()
+            path, size, fps, MAX_JOINED, fit, lambda pixels: _encode(cascade, pixels[None].copy()).float().cpu()
         )
         for notice in notices:
             report(f"{name}: {notice}")
-        return self._store.keep_whole(torch.cat(frames, dim=2), kind, name)
+        return self._store.keep(JoinedFrames, torch.cat(frames, dim=2), kind, name)
 
     def _encode_end(
         self, path: Path, fit: str, kind: str, name: str, request: Request | None
@@ -189,10 +188,16 @@ class InitialFramesLoader:
         with self._encoding:
             # A second model, of which only the autoencoder is read: the worker's may be in the middle of a step.
             cascade = self._workspace.load_again()
-            whole = cascade.resolve(replace(request or Request("any"), **_ONE_STAGE))
-            frames = min(whole.frames, MAX_START)
-            found = read_start(path, (whole.width, whole.height), whole.fps, frames, fit)
-            return self._store.keep(_encode(cascade, found.video.frames), kind, name), tuple(found.notices)
+            size, fps, frames = _shape(cascade, request or Request("any"))
+            found = read_start(path, size, fps, min(frames, MAX_START), fit)
+            latents = _encode(cascade, found.video.frames)
+            return self._store.keep(InitialFrames, latents, kind, name), tuple(found.notices)
+
+
+def _shape(cascade: Cascade, request: Request) -> tuple[tuple[int, int], float, int]:
+    """Width and height, rate and number of frames of the model's base stage for a request."""
+    whole = cascade.resolve(base_only(request))
+    return (require(whole.width), require(whole.height)), require(whole.fps), require(whole.frames)
 
 
 def _encode(cascade: Cascade, frames: np.ndarray) -> Tensor:

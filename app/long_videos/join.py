@@ -72,7 +72,7 @@ def plan_join(
     request = replace(request, prompt=_first_prompt(reel), seed=seed)
     kept = loader.load_whole(sources, request, asked.fit, report)
     shots = [replace(shot, name=one.hash, frames=one.frames) for shot, one in zip(shots, kept, strict=True)]
-    job = Job(request, workspace.model, reel=replace(reel, shots=tuple(shots)), shots=tuple(kept))
+    job = Job(request, workspace.model, replace(reel, shots=tuple(shots)), shots=tuple(kept))
     return job, next((source.id for source in sources if not isinstance(source, Path)), None)
 
 
@@ -119,7 +119,8 @@ def _prompt_of(source: Clip | Path) -> str:
 
 
 def _first_prompt(reel: JoinPlan) -> str:
-    said = [one.prompt for one in (*reel.transitions, *reel.shots) if one.prompt.strip()]
-    if not said:
-        raise RequestError("nothing says what the video shows: give a prompt")
-    return said[0]
+    prompts = [*(one.prompt for one in reel.transitions), *(one.prompt for one in reel.shots)]
+    for prompt in prompts:
+        if prompt.strip():
+            return prompt
+    raise RequestError("nothing says what the video shows: give a prompt")

@@ -30,12 +30,10 @@ def set_segment(plan: SegmentPlan, number: int, **values: Any) -> SegmentPlan:
 
 
 def lock(plan: SegmentPlan, number: int, locked: bool = True) -> SegmentPlan:
-    """Lock a segment, or unlock it."""
     return _replace_segment(plan, number, replace(segment_of(plan, number), locked=locked))
 
 
 def reroll(plan: SegmentPlan, number: int) -> SegmentPlan:
-    """Draw a new seed for a segment."""
     return set_segment(plan, number, seed=draw_seed())
 
 
@@ -50,7 +48,6 @@ def insert(plan: SegmentPlan, number: int, segment: Segment) -> SegmentPlan:
 
 
 def append(plan: SegmentPlan, *segments: Segment) -> SegmentPlan:
-    """Add segments at the end."""
     return check_locks(plan, replace(plan, segments=(*plan.segments, *segments)))
 
 

@@ -73,7 +73,6 @@ class Projects:
         return project.id
 
     def get(self, project_id: str) -> Project:
-        """The project of this id."""
         rows = self._database.query(f"SELECT * FROM projects WHERE id = ? AND {visitor().own}", [storable(project_id)])
         if not rows:
             raise RequestError(f"no long video has the id {short(project_id)}: it was deleted, or never there")
@@ -106,7 +105,6 @@ class Projects:
             return self._set(project, request=replace(request, seed=project.plan.seed))
 
     def rename(self, project_id: str, title: str) -> Project:
-        """Give it another title."""
         with self._database.write():
             return self._set(self.get(project_id), title=_title(title))
 
@@ -142,7 +140,7 @@ class Projects:
 
     def _insert(self, project: Project) -> None:
         with self._database.write() as connection:
-            connection["projects"].insert(_row(project))
+            connection.table("projects").insert(_row(project))
             note_owner(connection, project.id)
 
 

@@ -9,28 +9,27 @@ from dataclasses import replace
 from pathlib import Path
 
 from app.long_videos.initial_frames import InitialFramesLoader
-from app.long_videos.join import JoinRequest, find_source, plan_join
+from app.long_videos.join import JoinRequest, plan_join
 from app.long_videos.plan_edits import draw_seed, segment_of, set_segment
 from app.long_videos.projects import Project, Projects
 from app.models.card import ModelCard
-from app.queue.estimates import LongEstimate, LongLeft
-from app.recipes.initial_frames import InitialFrames
-from app.recipes.job_row import CANDIDATES, JobRow
+from app.models.loaded import Model
+from app.queue.estimates import LongEstimate
+from app.recipes.initial_frames import CLIP, InitialFrames
+from app.recipes.job_row import CANDIDATES
+from app.recipes.options import base_only
 from app.recipes.recipe import MAX_RECIPE, Job, Recipe
-from app.recipes.segments import course_of, plan_of
-from app.storage.initial_frames import InitialFramesStore
-from app.storage.segment_latents import find_stored
+from app.recipes.segments import course_of
+from app.storage.latents import InitialFramesStore, find_stored
 from app.workspace import Workspace
-from extensions.long_video import plan as plans
-from extensions.long_video.plan import CODENOISE, Segment, SegmentPlan
+from extensions.long_video.plan import CODENOISE, Segment, SegmentPlan, outdated_segments
 from extensions.lora.tags import with_tags
 from lavie.errors import LavieError, RequestError
 from lavie.events import BASE
 from lavie.request import Request
+from lavie.values import require
 
 if typing.TYPE_CHECKING:
-    from app.gallery import Clip
-    from extensions.long_video.metrics import Report
     from extensions.lora.adapter import Adapter
 
 MAX_CANDIDATES = 8
@@ -50,10 +49,6 @@ class LongVideos:
         self._workspace = workspace
         self.projects = Projects(workspace.database)
         self._loader = InitialFramesLoader(workspace)
-
-    def source(self, name: str) -> Clip | Path:
-        """The clip of this id, else the file of this name. Raises RequestError if there is neither."""
-        return find_source(self._workspace, name)
 
     def start_from_clip(self, clip_id: str) -> InitialFrames:
         """Store the last frames of a clip, to be continued: its latents if they are stored, else its file's frames.
@@ -85,10 +80,6 @@ class LongVideos:
         self.check_start(job.start)
         for shot in job.shots:
             self._loader.check(shot)
-
-    def plan(self, prompts: Iterable[str], count: int | None = None, **values: typing.Any) -> SegmentPlan:
-        """A plan with these prompts; the last one is repeated up to `count` segments. values: of `SegmentPlan`."""
-        return plan_of(list(prompts), count, **values)
 
     def submit(
         self,
@@ -171,8 +162,8 @@ class LongVideos:
             project = self.projects.get(project_id)
             self.check_start(project.start)
             job = Job(*_match(project.request, project.model, project.plan), project.start)
-            parent = project.clip or (project.start.name if _is_clip(project.start) else None)
-            return self._add(job, parent=parent, project=project)
+            continued = project.start.name if project.start and project.start.kind == CLIP else None
+            return self._add(job, parent=project.clip or continued, project=project)
 
     def outdated(self, project_id: str) -> set[int]:
         """The numbers, from 0, of the segments that `render` will make: their latents are not stored."""
@@ -195,7 +186,7 @@ class LongVideos:
         if plan.strategy == CODENOISE:
             raise RequestError("the strategy 'codenoise' makes all segments together: one cannot be chosen by itself")
         cut = replace(plan, segments=plan.segments[: number + 1])
-        request = replace(project.request, interpolation=None, super_resolution=None)
+        request = base_only(project.request)
         seeds = tuple(draw_seed() for _ in range(count))
         job = Job(*_match(request, project.model, cut), project.start, seeds)
         return self._add(job, kind=CANDIDATES, parent=project.clip)
@@ -208,7 +199,6 @@ class LongVideos:
         return path if path.suffix == ".webp" and path.is_file() else None
 
     def choose(self, project_id: str, number: int, seed: int) -> Project:
-        """Give a segment the seed of a candidate."""
         return self.projects.change(project_id, lambda plan: set_segment(plan, number, seed=seed))
 
     def project_of(self, clip_id: str) -> str:
@@ -221,10 +211,6 @@ class LongVideos:
         plan = _with_tags(SegmentPlan((Segment(recipe.request.prompt),), seed=recipe.request.seed), recipe.adapters)
         start = self.start_from_clip(clip_id)
         return self.projects.create(plan, self._request_of(clip_id, recipe.request), self._workspace.model, start)
-
-    def report(self, clip_id: str) -> Report | None:
-        """The quality report of a long video; None for a short clip."""
-        return self._workspace.gallery.report(clip_id)
 
     def estimate(
         self,
@@ -240,10 +226,6 @@ class LongVideos:
         job = Job(*_match(request, self._workspace.model, plan), start)
         return self._workspace.estimates.of_long(job, None if outdated is None else set(outdated))
 
-    def left(self, row: JobRow, seconds_a_step: float | None = None) -> LongLeft | None:
-        """How long a running job's segment and the whole still take. seconds_a_step: measured [that of past runs]."""
-        return self._workspace.estimates.left_of_long(row, seconds_a_step)
-
     def _request_of(self, clip_id: str, request: Request) -> Request:
         """A short clip's request for continuing it: sampling that was left open is open again, since the network that
         continues may need another."""
@@ -251,7 +233,6 @@ class LongVideos:
         return request if row is None else replace(request, base=row.job.request.base)
 
     def _add(self, job: Job, *, project: Project | None = None, **values: typing.Any) -> str:
-        """Queue a job, and note it in its project."""
         job = self._workspace.adapters.resolve_tags(job)
         if len(job.to_json()) > MAX_RECIPE - _ROOM:
             raise RequestError(
@@ -281,10 +262,6 @@ def _with_tags(plan: SegmentPlan, adapters: Sequence[Adapter]) -> SegmentPlan:
     return replace(plan, segments=tuple(segments))
 
 
-def _is_clip(start: InitialFrames | None) -> bool:
-    return start is not None and start.kind == "clip"
-
-
 def find_outdated(workspace: Workspace, project: Project) -> set[int]:
     """The numbers, from 0, of the segments whose latents are not stored.
 
@@ -294,22 +271,22 @@ def find_outdated(workspace: Workspace, project: Project) -> set[int]:
     model = workspace.models.loaded
     try:
         if model is not None and model.name == project.model:
-            return _find_missing(workspace, project)
+            return _find_missing(workspace, model, project)
         return set(_find_changed(workspace, project))
     except LavieError:
         return set(range(count))  # it cannot be rendered as it is; rendering it reports why
 
 
-def _find_missing(workspace: Workspace, project: Project) -> set[int]:
+def _find_missing(workspace: Workspace, model: Model, project: Project) -> set[int]:
     from extensions.long_video.pipeline import LongVideoPipeline
     from extensions.long_video.resolve import resolve
 
-    model = workspace.models.loaded
-    request = replace(project.request, interpolation=None, super_resolution=None)
+    request = base_only(project.request)
     job = workspace.adapters.resolve_tags(Job(request, model.name, project.plan))
     request, plan = resolve(model.cascade, request, project.plan)
     model = workspace.adapters.attach(model, job.adapters)
-    start = InitialFramesStore(workspace.database, workspace.config.data).load(project.start)
+    store = InitialFramesStore(workspace.database, workspace.config.data)
+    start = store.load(project.start) if project.start else None
     keys = LongVideoPipeline(model.cascade, request, plan, start, {}, model.provenance).keys
     kept = find_stored(workspace.database, workspace.config.data, keys)
     return {number for number, key in enumerate(keys) if key not in kept}
@@ -321,30 +298,30 @@ def _find_changed(workspace: Workspace, project: Project) -> range:
     row = workspace.queue.get(project.job) if project.job else None
     if row is None or row.recipe is None:
         return range(count)
-    made, job = Recipe.from_json(row.recipe), row.job
-    without = {"interpolation": None, "super_resolution": None, "prompt": "any", "seed": None}
-    if replace(job.request, **without) != replace(project.request, **without) or job.start != project.start:
+    made, asked = Recipe.from_json(row.recipe).plan, row.job.plan
+    before, now = (replace(base_only(one), prompt="any", seed=None) for one in (row.job.request, project.request))
+    if made is None or asked is None or before != now or row.job.start != project.start:
         return range(count)
     # Only the recipe has what the model decided: compare the plans as they were asked for.
     free = replace(project.plan, segments=tuple(replace(one, locked=False) for one in project.plan.segments))
-    anew = plans.outdated_segments(replace(job.plan, negative_prompt=free.negative_prompt), free)
+    anew = outdated_segments(replace(asked, negative_prompt=free.negative_prompt), free)
     rows = workspace.database.query("SELECT number, path FROM parts WHERE job = ? AND stage = ?", [row.id, BASE])
     there = {row["number"] for row in rows if (workspace.config.data / row["path"]).is_file()}
     first = next((number for number in range(count) if number in anew or number not in there), count)
-    return range(min(first, len(made.plan.segments)), count)
+    return range(min(first, len(made.segments)), count)
 
 
 def count_bytes(job: Job, card: ModelCard) -> int:
     """The disk space for all parts of a long video."""
-    request = card.resolved(job.request)
+    request = card.fill_size(job.request)
     frames = course_of(job).frames
     needed = _SMALL * frames
     if request.interpolation is not None:
-        frames = card.outcome(request)["frames"] * frames // request.frames
+        frames = card.outcome(request)["frames"] * frames // require(request.frames)
         needed += _SMALL * frames * _WINDOWS
     if request.super_resolution is not None:
         needed += _LARGE * frames * _WINDOWS
-    return round(needed * request.width * request.height)
+    return round(needed * require(request.width) * require(request.height))
 
 
 def check_space(job: Job, card: ModelCard | None, folder: Path) -> None:

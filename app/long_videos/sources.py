@@ -71,7 +71,9 @@ def read_start(
     import numpy as np
 
     check_fit(fit)
-    ending = _read_end(Path(path), fps, most_frames, lambda *picture: fit_picture(*picture, size, fit), limits)
+    ending = _read_end(
+        Path(path), fps, most_frames, lambda pixels, stretch: fit_picture(pixels, stretch, size, fit), limits
+    )
     return StartFrames(Video(np.stack(ending.pictures), fps), _notices(ending, size, fps, fit))
 
 
@@ -90,15 +92,17 @@ def read_whole(
     """
     check_fit(fit)
     path = Path(path)
-    count = math.ceil(_read_end(path, fps, 1, lambda *picture: None, limits).seconds * fps)
+    count = math.ceil(_read_end(path, fps, 1, lambda *_: None, limits).seconds * fps)
     if count > most_frames:
         raise MediaError(
             f"{path} has {count} frames at {fps:g} a second, more than the {most_frames} that can be taken whole: "
             "cut it into shorter ones"
         )
-    ending = _read_end(
-        path, fps, min(count + 1, most_frames), lambda *picture: take(fit_picture(*picture, size, fit)), limits
-    )
+
+    def fit_and_take(pixels: np.ndarray, stretch: float) -> T:
+        return take(fit_picture(pixels, stretch, size, fit))
+
+    ending = _read_end(path, fps, min(count + 1, most_frames), fit_and_take, limits)
     return ending.pictures, _notices(ending, size, fps, fit)
 
 
@@ -165,11 +169,8 @@ def _inside(width: float, height: float, size: tuple[int, int]) -> tuple[int, in
 
 
 def _notices(ending: Ending, size: tuple[int, int], fps: float, fit: str) -> tuple[str, ...]:
-    return (
-        _describe_length(ending, fps),
-        *_describe_fit(ending, size, fit),
-        *_describe_quality(ending, size, fps),
-    )
+    quality = _describe_quality(ending, size, fps)
+    return _describe_length(ending, fps), *_describe_fit(ending, size, fit), *quality
 
 
 def _describe_length(ending: Ending, fps: float) -> str:

@@ -1,6 +1,7 @@
 """Video and picture files: mp4 with the recipe inside, uploads within limits, pictures, exports, cuts.
 
-Every file is written whole or not at all. Sound of sources is ignored: clips have none.
+Every file is written whole or not at all. Sound of sources is ignored, since clips have none,
+save for the file that a trim or join names for it.
 """
 
 from __future__ import annotations

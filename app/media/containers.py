@@ -22,21 +22,16 @@ if typing.TYPE_CHECKING:
 T = typing.TypeVar("T")
 STILL_FPS = 25.0  # of a single frame, which has no rate
 # Only formats of one file: from a playlist disguised as a video, ffmpeg would read other files and addresses.
-_OPTIONS = {"format_whitelist": "mov,mp4,matroska,webm,gif,avi", "protocol_whitelist": "file"}
+_FORMATS = {"video": "mov,mp4,matroska,webm,gif,avi", "sound": "mov,mp4,matroska,webm,avi,mp3,wav,ogg,flac"}
 _STREAMS = 16  # streams of a file whose decoders get the limit of pixels when it is open_video
 _GIF_EXTENSION, _GIF_IMAGE, _GIF_END, _GIF_FILLER = 0x21, 0x2C, 0x3B, 0x00
+_UNKNOWN_SIZE = 0x7FFF0000
 _READ_AHEAD = 1 << 18  # bytes; the image data of a GIF comes in thousands of blocks of 255 bytes
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that a file may hold.
-
-    Attributes:
-        bytes: of the file.
-        pixels: of a frame.
-        codecs: ffmpeg's names; None for any.
-    """
+    """The most that a file may hold. pixels: of a frame. codecs: ffmpeg's names; None for any."""
 
     bytes: int
     seconds: float
@@ -83,10 +78,9 @@ def check_whole(path: Path, file: io.FileIO) -> None:
     length = file.seek(0, io.SEEK_END)
     file.seek(0)
     head = file.read(64)
-    if head.startswith(b"\x1aE\xdf\xa3"):
-        needed = _matroska_length(head)
-        if needed > length:
-            raise MediaError(f"{path} is cut short, {length:,} of {needed:,} bytes are there: get a whole copy")
+    needed = _matroska_length(head) if head.startswith(b"\x1aE\xdf\xa3") else _sound_length(file, head)
+    if needed > length:
+        raise MediaError(f"{path} is cut short, {length:,} of {needed:,} bytes are there: get a whole copy")
     if head.startswith(b"GIF8") and not _gif_ends(file):
         raise MediaError(f"{path} is cut short, the end of the GIF is missing: get a whole copy")
     file.seek(0)
@@ -139,6 +133,23 @@ def _matroska_length(head: bytes) -> int:
         return 0
     size, start = _matroska_number(head, start + 4)
     return start + size
+
+
+def _sound_length(file: io.FileIO, head: bytes) -> int:
+    """Length of a wav or mp3 file according to its header; 0 if it does not tell it or is of another kind."""
+    if head.startswith(b"RIFF") and head[8:12] == b"WAVE":
+        size = int.from_bytes(head[4:8], "little")
+        return size if size < _UNKNOWN_SIZE else 0  # a wav that was streamed has the largest size
+    tags = head.startswith(b"ID3")  # their size is in 7 bits of each of four bytes
+    start = 10 + sum(byte << 7 * place for place, byte in enumerate(reversed(head[6:10]))) if tags else 0
+    file.seek(start)
+    frame = file.read(256)
+    mark = max(frame.find(b"Xing"), frame.find(b"Info"))
+    flags = int.from_bytes(frame[mark + 4 : mark + 8], "big")
+    if not frame.startswith(b"\xff") or mark < 0 or not flags & 2:
+        return 0
+    place = mark + 8 + 4 * (flags & 1)  # behind the number of frames
+    return start + int.from_bytes(frame[place : place + 4], "big")
 
 
 def _matroska_number(data: bytes, start: int) -> tuple[int, int]:
@@ -220,14 +231,16 @@ def to_rgb(frame: av.VideoFrame) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels
 
 
-def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
+def measure_shown(frame: av.VideoFrame) -> tuple[int, int]:
     """Width and height of `to_rgb(frame)`."""
     return (frame.height, frame.width) if frame.rotation // 90 % 2 else (frame.width, frame.height)
 
 
 @contextlib.contextmanager
-def open_video(path: Path, limits: Limits | None) -> Iterator[av.container.InputContainer]:
-    """Open a file that has a video stream. Errors inside the block become MediaError."""
+def open_video(
+    path: Path, limits: Limits | None, kind: typing.Literal["video", "sound"] = "video"
+) -> Iterator[av.container.InputContainer]:
+    """Open a file that has a stream of this kind. Errors inside the block become MediaError."""
     import av
 
     guard: Any = [{"max_pixels": str(limits.pixels)}] * _STREAMS if limits else []  # PyAV's stubs say list[str]
@@ -236,13 +249,14 @@ def open_video(path: Path, limits: Limits | None) -> Iterator[av.container.Input
             check_whole(path, file)
             # Without a name, content alone decides the format, and ffmpeg cannot misread the name.
             file.name = ""
-            with av.open(file, options=dict(_OPTIONS), stream_options=guard, metadata_errors="replace") as container:
-                if not container.streams.video:
-                    raise MediaError(f"{path} holds no video: choose a video file")
+            options = {"format_whitelist": _FORMATS[kind], "protocol_whitelist": "file"}
+            with av.open(file, options=options, stream_options=guard, metadata_errors="replace") as container:
+                if not (container.streams.video if kind == "video" else container.streams.audio):
+                    raise MediaError(f"{path} holds no {kind}: choose a {kind} file")
                 yield container
     except (OSError, ValueError, av.FFmpegError) as error:
-        cause = getattr(error, "strerror", None) or error
-        raise MediaError(f"{path} cannot be read as a video ({cause}): it is damaged or of another kind") from error
+        cause, word = getattr(error, "strerror", None) or error, "a video" if kind == "video" else kind
+        raise MediaError(f"{path} cannot be read as {word} ({cause}): it is damaged or of another kind") from error
 
 
 def _header(path: Path, container: av.container.InputContainer, limits: Limits | None) -> Header:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import typing
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from fractions import Fraction
@@ -17,7 +18,7 @@ from typing import Any
 
 from app.media.containers import open_video, packets_of
 from app.media.files import check_output, temporary
-from app.media.reading import check_comment, count_frames, expect_frames, fps_of, frames_of, kind_of
+from app.media.reading import SOUND_RATE, check_comment, count_frames, expect_frames, fps_of, frames_of, kind_of
 from lavie.errors import MediaError
 from lavie.files import publish
 
@@ -31,11 +32,18 @@ MAX_FPS = 1000  # finer than the clocks of most containers
 POSTER_SIDE, PREVIEW_SIDE, PREVIEW_FRAMES = 512, 256, 24
 _BT709 = 1  # the number of BT.709 in each of H.264's colour tables
 _LIMITED_RANGE = 1
+_SOUND_BITS = 192_000  # a second
 _CONTAINER: dict[str, Any] = {"format": "mp4", "options": {"movflags": "+faststart"}}
 _WEBP: dict[str, Any] = {"quality": 80, "method": 4}
 
 
-def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float, comment: str | Callable[[], str] = "") -> int:
+def write_mp4(
+    path: Path,
+    frames: Iterable[np.ndarray],
+    fps: float,
+    comment: str | Callable[[], str] = "",
+    sound: Iterable[np.ndarray] | None = None,
+) -> int:
     """Write H.264, yuv420p, BT.709, faststart; the number of frames.
 
     Replaces `path` only when the new file is complete: encoded, counted and synced. Raises MediaError with path and
@@ -44,6 +52,7 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float, comment: str
     Args:
         frames: uint8 H W 3, of even width and height; need not fit in memory.
         comment: the recipe, for the container's `comment`; or a function that gives it after the last frame.
+        sound: int16 N 2 at `SOUND_RATE`, in parts of any length; not together with a function for the comment.
     """
     path = Path(path)
     check_output(path)
@@ -58,13 +67,20 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: float, comment: str
             count = copy_packets(bare, partial, text)
         else:
             check_comment(path, comment)
-            count = encode_h264(partial, path, frames, fps, comment)
+            count = encode_h264(partial, path, frames, fps, comment, sound)
         expect_frames(partial, count, path)
         publish(partial, path)
     return count
 
 
-def encode_h264(partial: Path, path: Path, frames: Iterable[np.ndarray], fps: float, comment: str) -> int:
+def encode_h264(
+    partial: Path,
+    path: Path,
+    frames: Iterable[np.ndarray],
+    fps: float,
+    comment: str,
+    sound: Iterable[np.ndarray] | None = None,
+) -> int:
     """Encode to `partial`, whose later name is `path`; the number of frames."""
     import av
 
@@ -84,14 +100,37 @@ def encode_h264(partial: Path, path: Path, frames: Iterable[np.ndarray], fps: fl
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _LIMITED_RANGE
+        heard = iter(()) if sound is None else _encode_sound(container, sound)
+        seconds = next(heard, math.inf)
         count = 0
         for pixels in frames:
             frame = _to_yuv(pixels)
             frame.pts = count
             container.mux(stream.encode(frame))
             count += 1
+            while seconds < count / rate:
+                seconds = next(heard, math.inf)
         container.mux(stream.encode())
+        for _ in heard:
+            pass
     return count
+
+
+def _encode_sound(container: av.container.OutputContainer, sound: Iterable[np.ndarray]) -> Generator[float, None, None]:
+    """Add a stream of AAC and encode the sound part by part; the seconds encoded so far, 0 first."""
+    import av
+
+    stream = container.add_stream("aac", rate=SOUND_RATE, layout="stereo")
+    stream.bit_rate = _SOUND_BITS
+    yield 0.0
+    count = 0
+    for samples in sound:
+        frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), "s16", "stereo")
+        frame.sample_rate, frame.time_base, frame.pts = SOUND_RATE, Fraction(1, SOUND_RATE), count
+        container.mux(stream.encode(frame))
+        count += len(samples)
+        yield count / SOUND_RATE
+    container.mux(stream.encode())
 
 
 def _to_yuv(pixels: np.ndarray) -> av.VideoFrame:
@@ -168,10 +207,8 @@ def write_poster(source: Path, target: Path) -> None:
 
 
 def write_preview(source: Path, target: Path) -> None:
-    """Write at most `PREVIEW_FRAMES` frames, spread over `source`, as a looping webp of the same duration.
-
-    Keeps only those frames in memory, in their small size. Raises MediaError.
-    """
+    """Write at most `PREVIEW_FRAMES` frames, spread over `source`, as a looping webp of the same duration. Raises
+    MediaError."""
     source, target = Path(source), Path(target)
     check_output(target, ".webp", sources=(source,))
     count = count_frames(source)

@@ -137,7 +137,7 @@ def _find_end(path: Path, limits: Limits | None, span: float, fps: float) -> tup
     with open_video(path, limits) as container:
         stream = _stream(path, container)
         _check_index(path, stream)
-        begin, guess = _begin(stream), _claimed_end(container, stream)
+        begin, guess = _begin(stream), _read_claimed_end(container, stream)
     back = span
     while True:
         offset = guess - back if guess is not None and guess - back > begin else None
@@ -220,7 +220,7 @@ def _begin(stream: av.VideoStream) -> float:
     return float((stream.start_time or 0) * (stream.time_base or 0))
 
 
-def _claimed_end(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
+def _read_claimed_end(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
     """End time in seconds according to the stream, else to the container; None for live recordings."""
     if stream.duration and stream.time_base:
         return _begin(stream) + float(stream.duration * stream.time_base)

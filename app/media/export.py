@@ -1,7 +1,7 @@
 """Makes new files from clips: exports to other formats with exactly the frames of the source, trims and joins.
 
-moviepy encodes VP9, ProRes and FFV1, PyAV the rest. Trimmed and joined clips are encoded again: copied frames could
-only be cut at key frames. moviepy's own concatenation would lose frames, since its reader rounds durations.
+moviepy encodes VP9, ProRes and FFV1, and gives cuts their speed, loops and sound; PyAV does the rest. Trimmed or
+joined clips are encoded again: copied frames could only be cut at key frames.
 """
 
 from __future__ import annotations
@@ -9,20 +9,24 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import math
 import os
 import re
+import tempfile
 import typing
 import zipfile
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from app.media.containers import UPLOAD_LIMITS, check
 from app.media.encode import check_frames, copy_packets, encode_h264, is_like_ours, to_rate, write_mp4
 from app.media.files import check_output, temporary
-from app.media.reading import count_frames, expect_frames, fps_of, frames_of, read_recipe
+from app.media.reading import SOUND_RATE, count_frames, expect_frames, fps_of, frames_of, read_recipe, samples_of
 from lavie.errors import MediaError
 from lavie.files import publish
 
@@ -31,7 +35,7 @@ if typing.TYPE_CHECKING:
     import numpy as np
     from moviepy.video.io.ffmpeg_writer import FFMPEG_VideoWriter
 
-
+Frames = Generator["np.ndarray", None, None]
 MAX_GIF_FPS = 50  # browsers play faster GIFs at ten frames a second
 _TICK = Fraction(1, 100)  # GIF counts in hundredths of a second
 _BLOCK = 255  # bytes in a block of a GIF's comment
@@ -153,42 +157,41 @@ BT709 = (
 )  # converts and tags; ffmpeg's flags for the tags do not suffice with a filter
 
 
-def _write_by_moviepy(
-    partial: Path,
-    frames: Iterable[np.ndarray],
-    size: tuple[int, int],
-    rate: Fraction,
-    codec: str,
-    filters: str,
-    options: list[str],
-    comment: str,
-) -> int:
-    """Encode with moviepy into the container of `partial`'s suffix; the number of frames. Raises OSError.
+def _by_moviepy(codec: str, filters: str, options: list[str], columns: int = 1) -> Callable[[Path, Path, str], int]:
+    """A writer that encodes with moviepy into the container of the file's suffix.
 
-    size: width, height in pixels. filters, options: of ffmpeg.
+    filters, options: of ffmpeg. columns: the width must be a multiple of this.
     """
-    # moviepy rounds rates to two decimals: frame n gets its time n/rate here.
-    timed = f"settb={1 / rate},setpts=N,{filters}"
-    options = ["-map", "0:v", "-map_metadata", "1", "-vf", timed, "-r", str(rate), *options]
-    with _comment_file(partial, comment) as tags, _import_writer() as writer_class:
-        # The file of tags takes the place of sound: before the options, where ffmpeg expects inputs.
-        writer = writer_class(str(partial), size, _CLOCK, codec=codec, audiofile=str(tags), ffmpeg_params=options)
-        with _close(writer):
-            count = 0
-            for pixels in frames:
-                writer.write_frame(pixels)
-                count += 1
-            _, said = writer.proc.communicate()  # moviepy ignores the exit code
-            if writer.proc.returncode:
-                raise OSError(said.decode(errors="replace") or f"ffmpeg ended with {writer.proc.returncode}")
-    return count
+
+    def write(source: Path, partial: Path, comment: str) -> int:
+        rate = to_rate(source, fps_of(source))
+        # moviepy rounds rates to two decimals: frame n gets its time n/rate here.
+        timed = ["-map", "0:v", "-map_metadata", "1", "-vf", f"settb={1 / rate},setpts=N,{filters}", "-r", str(rate)]
+        with contextlib.closing(frames_of(source)) as stored, _comment_file(partial, comment) as tags:
+            width, height, frames = check_frames(source, stored)
+            if width % columns:
+                raise MediaError(f"{source} is {width} pixels wide, {codec} needs an even width: export another kind")
+            # The file of tags takes the place of sound: before the options, where ffmpeg expects inputs.
+            values: dict[str, Any] = {"codec": codec, "audiofile": str(tags), "ffmpeg_params": [*timed, *options]}
+            writer_class = _import_moviepy().video.io.ffmpeg_writer.FFMPEG_VideoWriter
+            with _close(writer_class(str(partial), (width, height), _CLOCK, **values)) as writer:
+                count = 0
+                for pixels in frames:
+                    writer.write_frame(pixels)
+                    count += 1
+                _, said = writer.proc.communicate()  # moviepy ignores the exit code
+                if writer.proc.returncode:
+                    raise OSError(said.decode(errors="replace") or f"ffmpeg ended with {writer.proc.returncode}")
+        return count
+
+    return write
 
 
 @contextlib.contextmanager
-def _close(writer: FFMPEG_VideoWriter) -> Iterator[None]:
+def _close(writer: FFMPEG_VideoWriter) -> Iterator[FFMPEG_VideoWriter]:
     """End ffmpeg on every exit path, without a broken pipe hiding the first error."""
     try:
-        yield
+        yield writer
     finally:
         writer.proc.kill()  # no effect on a process that has ended
         with contextlib.suppress(OSError):
@@ -210,18 +213,17 @@ def _comment_file(partial: Path, comment: str) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def _import_writer() -> Iterator[type[FFMPEG_VideoWriter]]:
-    """moviepy's writer, imported without loading any `.env` file above its folder."""
+def _import_moviepy() -> ModuleType:
+    """moviepy, imported without loading any `.env` file above its folder."""
     before = os.environ.get(_DOTENV_SWITCH)
     os.environ[_DOTENV_SWITCH] = "1"
     try:
-        from moviepy.video.io.ffmpeg_writer import FFMPEG_VideoWriter
+        import moviepy
     finally:
         del os.environ[_DOTENV_SWITCH]
         if before is not None:
             os.environ[_DOTENV_SWITCH] = before
-    yield FFMPEG_VideoWriter
+    return moviepy
 
 
 _RECIPE_NAME = "recipe.json"  # in the zip of pictures
@@ -229,12 +231,7 @@ _RECIPE_NAME = "recipe.json"  # in the zip of pictures
 
 @dataclass(frozen=True)
 class Export:
-    """A format.
-
-    Attributes:
-        write: (source, partial, comment) → number of frames.
-        check: (partial, frames, target); raises MediaError.
-    """
+    """A format. write: (source, partial, comment) → number of frames. check: (partial, frames, target)."""
 
     suffix: str
     description: str
@@ -263,20 +260,6 @@ def _write_h264(source: Path, partial: Path, comment: str) -> int:
         return copy_packets(source, partial, comment)
     with contextlib.closing(frames_of(source)) as frames:
         return encode_h264(partial, source, frames, fps_of(source), comment)
-
-
-def _by_moviepy(codec: str, filters: str, options: list[str], columns: int = 1) -> Callable[[Path, Path, str], int]:
-    """A writer for a codec. columns: the width must be a multiple of this."""
-
-    def write(source: Path, partial: Path, comment: str) -> int:
-        rate = to_rate(source, fps_of(source))
-        with contextlib.closing(frames_of(source)) as stored:
-            width, height, frames = check_frames(source, stored)
-            if width % columns:
-                raise MediaError(f"{source} is {width} pixels wide, {codec} needs an even width: export another kind")
-            return _write_by_moviepy(partial, frames, (width, height), rate, codec, filters, options, comment)
-
-    return write
 
 
 def _write_pngs(source: Path, partial: Path, comment: str) -> int:
@@ -339,27 +322,133 @@ EXPORTS: dict[str, Export] = {
 }
 
 
-def trim(source: Path, target: Path, start: int, stop: int, recipe_json: str = "") -> None:
+_FADE = SOUND_RATE // 2  # samples over which sound fades out at the end, a quarter of a short one
+_SOUND_PART = 1 << 14  # samples
+_TINY = 1e-6  # of a frame: what a speed such as 1.1 rounds
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What is done to a trimmed or joined clip.
+
+    Attributes:
+        speed: 2 takes every second frame, 0.5 each one twice; the rate stays.
+        loop: how many times the whole plays.
+        sound: a file whose sound is repeated or cut to the length of the video.
+    """
+
+    speed: float = 1.0
+    loop: int = 1
+    sound: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.25 <= self.speed <= 4:
+            raise MediaError(f"a speed of {self.speed:g} cannot be: choose between 0.25 and 4")
+        if not 1 <= self.loop <= 20:
+            raise MediaError(f"a clip cannot play {self.loop} times: choose between 1 and 20")
+
+
+NO_EFFECT = Effects()
+
+
+def trim(
+    source: Path, target: Path, start: int, stop: int, recipe_json: str = "", effects: Effects = NO_EFFECT
+) -> None:
     """Write the frames `start` … `stop` − 1 of `source`, counted from 0, as a new mp4. Raises MediaError."""
     source, target = Path(source), Path(target)
-    check_output(target, sources=(source,))
+    check_output(target, sources=(source, *filter(None, [effects.sound])))
     count = count_frames(source)
     if not 0 <= start < stop <= count:
         raise MediaError(f"{source} has frames 0 … {count - 1}, not {start} … {stop - 1}: choose a part within them")
-    with contextlib.closing(frames_of(source)) as frames:
-        write_mp4(target, itertools.islice(frames, start, stop), fps_of(source), recipe_json)
+
+    def cut() -> Frames:
+        with contextlib.closing(frames_of(source)) as frames:
+            yield from itertools.islice(frames, start, stop)
+
+    _write_cut(target, cut, stop - start, fps_of(source), recipe_json, effects)
 
 
-def join(sources: Sequence[Path], target: Path, crossfade: int = 0, recipe_json: str = "") -> None:
+def join(
+    sources: Sequence[Path], target: Path, crossfade: int = 0, recipe_json: str = "", effects: Effects = NO_EFFECT
+) -> None:
     """Write clips of one size and rate one after another as a new mp4. Raises MediaError with the file that differs.
 
     crossfade: number of frames at the end of each clip that fade into the next.
     """
     sources, target = [Path(source) for source in sources], Path(target)
-    check_output(target, sources=tuple(sources))
+    check_output(target, sources=(*sources, *filter(None, [effects.sound])))
     _check_alike(sources, crossfade)
-    with contextlib.closing(_join_frames(sources, crossfade)) as frames:
-        write_mp4(target, frames, fps_of(sources[0]), recipe_json)
+    count = sum(map(count_frames, sources)) - crossfade * (len(sources) - 1)
+    _write_cut(target, lambda: _join_frames(sources, crossfade), count, fps_of(sources[0]), recipe_json, effects)
+
+
+def _write_cut(
+    target: Path, open_frames: Callable[[], Frames], count: int, fps: float, recipe_json: str, effects: Effects
+) -> None:
+    if effects == NO_EFFECT:
+        with contextlib.closing(open_frames()) as frames:
+            write_mp4(target, frames, fps, recipe_json)
+        return
+    moviepy = _import_moviepy()
+    with contextlib.ExitStack() as stack:
+        reader = stack.enter_context(contextlib.closing(_Reader(open_frames)))
+        # A second of moviepy's time is one frame here, so that its sums are exact: in real ones, loops slip by a frame.
+        clip = moviepy.VideoClip(duration=count).with_updated_frame_function(reader.read)
+        clip = clip.with_effects([moviepy.vfx.MultiplySpeed(effects.speed)])
+        clip = clip.with_duration(math.ceil(clip.duration - _TINY)).with_effects([moviepy.vfx.Loop(effects.loop)])
+        check(target, UPLOAD_LIMITS, frames=clip.duration, seconds=clip.duration / fps)
+        sound = None
+        if effects.sound is not None:
+            length = round(clip.duration * SOUND_RATE / to_rate(target, fps))
+            sound = stack.enter_context(contextlib.closing(_fit_sound(effects.sound, length)))
+        write_mp4(target, map(clip.get_frame, range(clip.duration)), fps, recipe_json, sound)
+
+
+class _Reader:
+    """A stream's frames by number. An earlier one than the last opens the stream again."""
+
+    def __init__(self, open_frames: Callable[[], Frames]):
+        self._open, self._frames, self._next = open_frames, open_frames(), 0
+
+    def read(self, time: float) -> np.ndarray:
+        number = int(time + _TINY)
+        if number < self._next - 1:
+            self.close()
+            self._frames, self._next = self._open(), 0
+        while self._next <= number:
+            frame = next(self._frames, None)
+            if frame is None:
+                raise MediaError(f"the clip ends at frame {self._next}, before its index says: save it anew first")
+            self._frame, self._next = frame, self._next + 1
+        return self._frame
+
+    def close(self) -> None:
+        self._frames.close()
+
+
+def _fit_sound(source: Path, length: int) -> Frames:
+    """`length` samples of a file's sound, int16 N 2, repeated if it is shorter, and faded out at the end.
+
+    moviepy's own reader rounds durations, fills damaged parts with silence and follows playlists to other files; its
+    AudioLoop reckons every repetition for every sample.
+    """
+    import numpy as np
+
+    moviepy = _import_moviepy()
+    with tempfile.TemporaryFile() as file, contextlib.closing(samples_of(source)) as parts:
+        count = 0
+        for part in parts:
+            file.write(part[: length - count].tobytes())
+            count += len(part)
+            if count >= length:
+                break
+        file.flush()
+        stored = np.memmap(file, np.int16, "r", shape=(min(count, length), 2))
+        fade = moviepy.afx.AudioFadeOut(min(_FADE, length // 4))  # a second of moviepy's time is one sample
+        clip = moviepy.AudioArrayClip(stored, fps=1).with_effects([moviepy.vfx.Loop(duration=length), fade])
+        for start in range(0, length, _SOUND_PART):
+            numbers = np.arange(start, min(start + _SOUND_PART, length), dtype=float)
+            yield np.rint(clip.get_frame(numbers)).astype(np.int16)
 
 
 def _check_alike(sources: list[Path], crossfade: int) -> None:
@@ -384,8 +473,12 @@ def _describe(source: Path) -> str:
     return f"{width}×{height} at {fps_of(source):.5g} fps"
 
 
-def _join_frames(sources: list[Path], crossfade: int) -> Generator[np.ndarray, None, None]:
-    """The frames of all clips. Holds back the last `crossfade` of each until the next begins."""
+def _join_frames(sources: list[Path], crossfade: int) -> Frames:
+    """The frames of all clips. Holds back the last `crossfade` of each until the next begins.
+
+    moviepy's concatenation must know the number of frames, and in seconds takes the wrong clip at some seams; its
+    cross-fade begins a frame late and mixes by a mask of 8 bits.
+    """
     fading: deque[np.ndarray] = deque()  # the end of the clip before
     for source in sources:
         held: deque[np.ndarray] = deque()

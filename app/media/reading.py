@@ -7,6 +7,7 @@ photos upright, mirrored ones too.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import typing
 from collections.abc import Generator, Iterator
@@ -15,13 +16,14 @@ from pathlib import Path
 
 from app.media.containers import (
     STILL_FPS,
+    UPLOAD_LIMITS,
     Limits,
     check,
     decode,
+    measure_shown,
     open_video,
     packets_of,
     read_header,
-    shown_size,
     to_rgb,
 )
 from lavie.errors import MediaError
@@ -32,12 +34,11 @@ if typing.TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_RECIPE_BYTES = 1 << 20
+SOUND_RATE = 48_000  # samples a second of sound once it is read
+_SOUND_CODECS = {"aac", "mp3", "vorbis", "opus", "flac", "alac", "ac3", "eac3"}  # beside all kinds of pcm
+_SOUND_SLACK = 0.5  # seconds that a whole file's sound may be shorter than its header says
 PICTURE_FORMATS = ("PNG", "JPEG", "WEBP")  # Pillow's decoders for foreign files
-_KINDS = {
-    b"\x89PNG\r\n\x1a\n": (0, "png"),
-    b"\xff\xd8\xff": (0, "jpeg"),
-    b"WEBP": (8, "webp"),
-}  # mark: offset, kind
+_KINDS = {b"\x89PNG\r\n\x1a\n": (0, "png"), b"\xff\xd8\xff": (0, "jpeg"), b"WEBP": (8, "webp")}  # mark: offset, kind
 
 
 def kind_of(path: Path) -> str | None:
@@ -109,7 +110,7 @@ def probe(path: Path, limits: Limits | None = None) -> MediaInfo:
         height, width = pixels.shape[:2]
         return MediaInfo(1, width, height, STILL_FPS, kind, mode, 1 / STILL_FPS, size)
     header = read_header(path, limits)
-    sizes = list(decode(path, limits, shown_size))
+    sizes = list(decode(path, limits, measure_shown))
     width, height = sizes[0]
     duration = len(sizes) / header.fps
     return MediaInfo(len(sizes), width, height, header.fps, header.codec, header.pixel_format, duration, size)
@@ -135,6 +136,33 @@ def read_video(path: Path, limits: Limits | None = None) -> Video:
 
     fps = fps_of(path, limits)
     return Video(np.stack(list(frames_of(path, limits))), fps)
+
+
+def samples_of(path: Path) -> Generator[np.ndarray, None, None]:
+    """The sound of a sound or video file as int16 N 2 at `SOUND_RATE`, some thousand samples at a time.
+
+    Closing the iterator closes the file. Raises MediaError if there is no sound, or it is damaged or truncated.
+    """
+    import av
+
+    _check_file(path, UPLOAD_LIMITS)
+    with open_video(path, None, "sound") as container:
+        stream = container.streams.audio[0]
+        codec = "" if stream.codec_context is None else stream.codec_context.codec.canonical_name
+        if codec not in _SOUND_CODECS and not codec.startswith("pcm_"):
+            raise MediaError(f"the sound of {path} is coded as {codec or 'nothing known'}: convert it to mp3 or wav")
+        resampler = av.AudioResampler("s16", "stereo", SOUND_RATE)
+        claimed = float((stream.duration or 0) * (stream.time_base or 0))
+        count = 0
+        for frame in itertools.chain(container.decode(stream), [None]):  # None gives what the resampler holds
+            for part in resampler.resample(frame):
+                count += part.samples
+                yield part.to_ndarray().reshape(-1, 2)
+        seconds = count / SOUND_RATE
+        if seconds < claimed - _SOUND_SLACK and container.format.name != "mp3":  # whose duration is often an estimate
+            raise MediaError(f"{path} is cut short, {seconds:.1f} of {claimed:.1f} s are there: get a whole copy")
+        if not count:
+            raise MediaError(f"{path} holds no sound, 0 samples: choose another file")
 
 
 def read_recipe(path: Path, limits: Limits | None = None) -> str | None:

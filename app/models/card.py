@@ -57,7 +57,7 @@ class ModelCard:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
 
-    def resolved(self, request: Request) -> Request:
+    def fill_size(self, request: Request) -> Request:
         """The request with this model's size where it gives none."""
         size = {name: getattr(request, name) or getattr(self, name) for name in _SIZE}
         return replace(request, **size)

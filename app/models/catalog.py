@@ -48,13 +48,8 @@ class KnownModel:
 
 @dataclass(frozen=True)
 class Files:
-    """The downloaded published files, not converted.
-
-    Attributes:
-        files: path in the folder → bytes.
-        missing: stage → missing files.
-        begun: bytes of unfinished files.
-    """
+    """The downloaded published files: path in the folder → bytes, stage → missing files. begun: bytes of unfinished
+    files."""
 
     folder: Path
     files: dict[str, int]

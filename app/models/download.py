@@ -33,7 +33,7 @@ class Downloading:
     """Progress of a download.
 
     Attributes:
-        done, total: bytes of all files.
+        done, total: bytes of all files; 0 while unknown.
         rate: bytes a second.
         seconds_left: None while unknown.
         comparing: `file` is complete, and its checksum is compared next.

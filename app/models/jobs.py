@@ -35,12 +35,7 @@ class Standing:
 
     Attributes:
         work: `download` or `convert`, current or last.
-        state: one of the states above.
-        name: of the current file or component.
-        done, total: bytes of everything; `total` is 0 while unknown.
-        rate: bytes a second.
-        seconds_left: None while unknown.
-        comparing: whether the checksum of `name` is being compared.
+        name: of the current file or component; see `Downloading` for the fields after it.
         problem: why the work failed.
     """
 

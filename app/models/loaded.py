@@ -22,6 +22,14 @@ if typing.TYPE_CHECKING:
 LOADING, READY = "loading", "ready"  # states of a model; any other text says what is wrong with it
 _IMPORTING = threading.Lock()
 
+
+class AnyCascade(typing.Protocol):
+    """A `Cascade`, or one whose networks run in another process."""
+
+    def provenance(self) -> dict[str, Any]: ...
+
+
+C = typing.TypeVar("C", bound=AnyCascade)
 Load = Callable[[StudioConfig], "Cascade"]
 ReadDeltas = Callable[[Adapter], "AdapterDeltas"]
 
@@ -48,20 +56,18 @@ def adapt_cascade(cascade: Cascade, adapters: Sequence[Adapter], read: ReadDelta
 
 
 @dataclass(frozen=True)
-class Model:
-    """A loaded model.
+class Model(typing.Generic[C]):
+    """A loaded model. adapt: attaches adapters to the cascade.
 
-    Attributes:
-        provenance: what the cascade reported when it was loaded; asking again would read all weights again.
-        adapt: attaches adapters to the cascade, which may run in another process.
+    provenance: what the cascade reported when it was loaded; asking again would read all weights again.
     """
 
     name: str
-    cascade: Cascade
+    cascade: C
     provenance: dict[str, Any]
-    adapt: Callable[[Cascade, Sequence[Adapter], ReadDeltas], Cascade] = adapt_cascade
+    adapt: Callable[[C, Sequence[Adapter], ReadDeltas], C]
 
-    def with_adapters(self, adapters: Sequence[Adapter], read: ReadDeltas) -> Model:
+    def with_adapters(self, adapters: Sequence[Adapter], read: ReadDeltas) -> Model[C]:
         """The same model with adapters attached. Their files are read when they are needed."""
         provenance = {**self.provenance, "adapters": [asdict(adapter) for adapter in adapters]}
         return replace(self, cascade=self.adapt(self.cascade, adapters, read), provenance=provenance)
@@ -75,23 +81,28 @@ class Model:
         return self.cascade.set_weights_for if isinstance(self.cascade, AdaptedCascade) else no_preparation
 
 
-class Models:
+class Models(typing.Generic[C]):
     """Gives the model of a name. `get` and `load_ahead` belong to one thread, the rest to all."""
 
-    def __init__(self, config: StudioConfig, load: Load = load_cascade, adapt: Callable[..., Cascade] = adapt_cascade):
+    def __init__(
+        self,
+        config: StudioConfig,
+        load: Callable[[StudioConfig], C],
+        adapt: Callable[[C, Sequence[Adapter], ReadDeltas], C],
+    ):
         """load: gives the cascade for the settings; called again after a failure. adapt: see `Model`."""
         self._config, self._load, self._adapt = config, load, adapt
-        self._loaded: Model | None = None
+        self._loaded: Model[C] | None = None
         self._wanted: str | None = None
         self.state = READY  # as long as nobody waits for one
 
     @property
-    def loaded(self) -> Model | None:
+    def loaded(self) -> Model[C] | None:
         """The loaded model, for questions that run no network."""
         return self._loaded
 
     @property
-    def cascade(self) -> Cascade | None:
+    def cascade(self) -> C | None:
         """The loaded cascade, for questions that run no network."""
         loaded = self._loaded
         return loaded.cascade if loaded else None
@@ -107,7 +118,7 @@ class Models:
             with contextlib.suppress(LavieError):
                 self.get(name)
 
-    def get(self, name: str) -> Model:
+    def get(self, name: str) -> Model[C]:
         """The model, loaded if it is not. Raises what loading it raises."""
         if self._loaded is None or self._loaded.name != name:
             self._loaded, self.state = None, LOADING  # before the next is loaded: memory is for one

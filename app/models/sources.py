@@ -6,7 +6,7 @@ Built-in values, changed by `sources.json` in the folder of models and by the en
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -146,28 +146,22 @@ def _set_revisions(sources: Sources, revisions: Iterable[str]) -> Sources:
     return replace(sources, repositories=repositories)
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """The content of `sources.json`."""
-
-    endpoint: str = HUB
-    mirrors: list[str] = field(default_factory=list)
-    repositories: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-
 def _read_file(file: Path, sources: Sources) -> Sources:
     if not file.is_file():
         return sources
     try:
-        given = _Settings(**parse_object(file.read_text(encoding="utf-8")))
+        given = parse_object(file.read_text(encoding="utf-8"))
+        if unknown := given.keys() - {"endpoint", "mirrors", "repositories"}:
+            raise ValueError(f"{sorted(unknown)}")
         repositories = dict(sources.repositories)
-        for name, changes in given.repositories.items():
+        for name, changes in given.get("repositories", {}).items():
             values: dict[str, Any] = {key: tuple(value) if key == "ids" else value for key, value in changes.items()}
             if name not in repositories or not values.keys() <= {"ids", "revision"}:
                 raise ValueError(f"{name}: {sorted(values)}")
             repositories[name] = replace(repositories[name], **values)
-        mirrors = tuple(address.rstrip("/") for address in given.mirrors)
-        return replace(sources, endpoint=given.endpoint.rstrip("/"), mirrors=mirrors, repositories=repositories)
+        mirrors = tuple(address.rstrip("/") for address in given.get("mirrors", ()))
+        endpoint = given.get("endpoint", HUB).rstrip("/")
+        return replace(sources, endpoint=endpoint, mirrors=mirrors, repositories=repositories)
     except ConfigError:
         raise
     except (OSError, ValueError, TypeError, AttributeError) as error:

@@ -21,6 +21,7 @@ from app.storage.database import Database, now
 from lavie.errors import LavieError
 from lavie.events import BASE
 from lavie.request import Request
+from lavie.values import require
 
 _RUNS = 20  # the latest runs of a stage that are considered
 _NEAREST = 5  # of these, the most similar ones that are used
@@ -37,27 +38,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class LongEstimate:
-    """Of a long video.
-
-    Attributes:
-        segment: mean seconds of the base stage for one of the segments to be made.
-        whole: seconds of all that is to be made.
-        stages, memory: see `Estimate`.
-    """
+    """Seconds of a long video: a mean segment of those to be made, through the base stage, and all to be made."""
 
     segment: float
     whole: float
-    stages: Mapping[str, float]
-    memory: int | None
 
 
 @dataclass(frozen=True)
 class LongLeft:
-    """The time left of a running long video.
+    """Seconds left of a running long video.
 
-    Attributes:
-        segment: seconds for the current segment, or the window of a later stage.
-        whole: seconds for all; None if a later stage has never run here.
+    segment: the current segment, or the window of a later stage. whole: None if a later stage has never run here.
     """
 
     segment: float
@@ -77,7 +68,7 @@ class Timings:
         """
         request = recipe.request
         with self._database.write() as connection:
-            connection["timings"].insert(
+            connection.table("timings").insert(
                 {
                     "job": job_id,
                     "stage": stage,
@@ -123,7 +114,7 @@ class Estimates:
             return None
         count = len(course_of(job).parts if made is None else made)
         segment = estimate.stages[BASE] / max(count, 1)
-        return LongEstimate(segment, estimate.seconds, estimate.stages, estimate.memory)
+        return LongEstimate(segment, estimate.seconds)
 
     def of_recipe(self, recipe: str) -> dict[str, float | None]:
         """Stage → its seconds, None if it has never run here, in the order in which they run."""
@@ -147,10 +138,12 @@ class Estimates:
         a_step = seconds_a_step if seconds_a_step is not None else known and known / max(row.steps, 1)
         if a_step is None:
             return None
-        behind = list(stages.values())[list(stages).index(row.stage) + 1 :]
-        stage = a_step * (row.steps - row.step)
-        segment = a_step * max(_steps_until(row) - row.step, 0)
-        return LongLeft(segment, None if None in behind else stage + sum(behind))
+        segment, whole = a_step * max(_steps_until(row) - row.step, 0), a_step * (row.steps - row.step)
+        for seconds in list(stages.values())[list(stages).index(row.stage) + 1 :]:
+            if seconds is None:
+                return LongLeft(segment, None)
+            whole += seconds
+        return LongLeft(segment, whole)
 
     def of_jobs(self, rows: Iterable[JobRow]) -> float | None:
         """The seconds of these jobs together; None if those of one are not known."""
@@ -169,27 +162,24 @@ class Estimates:
         card = ModelCard.read(replace(self._config, model=job.model).bundle)
         if card is None:
             return None
-        whole = card.resolved(job.request)
-        plan, reel = (long and fit_plan(long, whole.frames) for long in (job.plan, job.reel))
-        job = replace(job, request=whole, plan=plan, reel=reel)
-        found = {
-            stage: self._stage(job.model, stage, whole, card.steps_of(whole, stage), _frames(stage, job, made))
-            for stage in whole.stages
-        }
-        if None in found.values():
-            return None
-        stages = {stage: seconds for stage, (seconds, _) in found.items()}
-        peaks = [memory for _, memory in found.values() if memory]
+        whole = card.fill_size(job.request)
+        job = replace(job, request=whole, long=job.long and fit_plan(job.long, require(whole.frames)))
+        stages: dict[str, float] = {}
+        peaks: list[int] = []
+        for stage in whole.stages:
+            found = self._stage(job.model, stage, whole, card.steps_of(whole, stage), _frames(stage, job, made))
+            if found is None:
+                return None
+            stages[stage], peak = found
+            peaks += [peak] if peak else []
         return Estimate(sum(stages.values()), stages, max(peaks, default=None))
 
     def _stage(
         self, model: str, stage: str, request: Request, steps: int | None, frames: int | None
     ) -> tuple[float, int | None] | None:
-        """Seconds and peak memory of a stage, from the most similar past runs.
-
-        frames: of the base stage that the stage works on.
-        """
-        if None in (steps, frames, request.width, request.height):  # the recipe is not resolved
+        """Seconds and peak memory of a stage, from the most similar past runs. frames: of the base stage."""
+        width, height = request.width, request.height
+        if steps is None or frames is None or width is None or height is None:  # the recipe is not resolved
             return None
         runs = self._database.query(
             """SELECT device, steps, frames, width, height, seconds, peak_bytes FROM timings
@@ -199,7 +189,7 @@ class Estimates:
         runs = [run for run in runs if run["device"] == runs[0]["device"]]
         if not runs:
             return None
-        asked = _work(steps, frames, request.width, request.height)
+        asked = steps * frames * width * height
         if not asked:  # nothing is to be made
             return 0.0, None
         runs.sort(key=lambda run: abs(math.log(_work_of(run) / asked)))
@@ -209,7 +199,7 @@ class Estimates:
 
 
 def _frames(stage: str, job: Job, made: Collection[int] | None = None) -> int | None:
-    """The frames of the base stage that a stage of a resolved job works on; of a long video, in all windows.
+    """The frames of the base stage that a stage of a resolved job works on, in all windows.
 
     made: the segments to be made [all].
     """
@@ -231,9 +221,5 @@ def _steps_until(row: JobRow) -> int:
     return round(row.steps * sum(windows[: row.part]) / sum(windows))
 
 
-def _work(steps: int, frames: int, width: int, height: int) -> int:
-    return steps * frames * width * height
-
-
 def _work_of(run: Mapping[str, int]) -> int:
-    return _work(run["steps"], run["frames"], run["width"], run["height"])
+    return run["steps"] * run["frames"] * run["width"] * run["height"]

@@ -36,17 +36,13 @@ from lavie.request import STAGES
 MAX_PRIORITY = 1000
 
 
-def _do_nothing() -> None:
-    pass
-
-
 class JobQueue:
     """The jobs of a data folder, for a person. All methods may be called from any thread and any process.
 
     Raises RequestError for an id that is not known and for what a job's state does not allow; then nothing changed.
     """
 
-    def __init__(self, database: Database, on_change: Callable[[], None] = _do_nothing):
+    def __init__(self, database: Database, on_change: Callable[[], None] = lambda: None):
         """on_change: is called when a job was queued or may go on."""
         self._database, self._on_change = database, on_change
         self._table = JobTable(database)
@@ -72,7 +68,7 @@ class JobQueue:
             if self.get(job_id) is not None:
                 raise RequestError(f"there is a job {job_id!r} already: give another id, or none to have one made")
             values |= {"job": job.to_json(), "parent": parent, "output": output, "position": self._table.end(priority)}
-            connection["jobs"].insert(values)
+            connection.table("jobs").insert(values)
             note_owner(connection, job_id)
             if front:
                 self._table.to_front(job_id)
@@ -82,6 +78,10 @@ class JobQueue:
     def get(self, job_id: str) -> JobRow | None:
         """The row of a job; None if the id is not known."""
         return self._table.get(job_id)
+
+    def require(self, job_id: str) -> JobRow:
+        """The row of a job. Raises RequestError if the id is not known."""
+        return self._table.require(job_id)
 
     def line(self, limit: int = -1) -> list[JobRow]:
         """The open jobs in order: those that run, then `limit` that wait [all]."""

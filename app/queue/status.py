@@ -62,11 +62,11 @@ class Watch:
         row = status.row
         yield from map(Notice, row.notices[self._noticed :])
         self._noticed = len(row.notices)
-        if row.stage not in (None, self._stage):
+        if row.stage is not None and row.stage != self._stage:
             yield from self._end()
             self._stage, self._began = row.stage, self._clock()
             yield StageStarted(row.stage, row.steps)
-        if self._stage is not None and row.step:
+        if row.stage is not None and row.step:
             yield Step(row.stage, row.step, row.steps)
         if status.state == DONE:
             yield from self._end()

@@ -39,9 +39,7 @@ class WorkerQueue:
     def take(self, job_id: str | None = None, suits: Callable[[JobRow], bool] | None = None) -> JobRow | None:
         """Start the next queued job; None if there is none or the queue is paused. No other worker gets the same job.
 
-        Args:
-            job_id: start this job, even if the queue is paused; None if it is not queued.
-            suits: start the next job of which this is true.
+        job_id: start this job, even if the queue is paused; None if it is not queued. suits: tells the jobs to take.
         """
         if self._next(job_id, suits) is None:
             return None  # the usual answer, without a lock for writing
@@ -114,8 +112,7 @@ class WorkerQueue:
         has stored nothing since it was last resumed: the same would kill it again. Then, and with `ask` and `never`, it
         stays interrupted until a person decides.
 
-        Args:
-            job_id: recover this job alone, of which its worker knows that it does not run.
+        job_id: recover this job alone, of which its worker knows that it does not run.
         """
         if policy not in RECOVERIES:
             raise RequestError(f"recovery is {policy!r}: choose one of {', '.join(RECOVERIES)}")

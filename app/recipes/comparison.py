@@ -92,7 +92,7 @@ def _psnr(frames: Iterable[np.ndarray], file: Path) -> float | None:
 
     from app.media import frames_of
 
-    total = count = 0
+    total, count = 0.0, 0
     try:
         for stored, made in zip(frames_of(file), frames, strict=True):
             if stored.shape != made.shape:

@@ -24,7 +24,7 @@ class InitialFrames:
     Attributes:
         kind: `clip` of the gallery, or a person's `file`.
         name: the clip's id, or the file's name without its folder.
-        hash: SHA-256 of their stored latents (`app.storage.initial_frames`).
+        hash: SHA-256 of their stored latents (`app.storage.latents`).
         frames: their count, 1 … 64.
     """
 

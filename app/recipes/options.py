@@ -21,9 +21,7 @@ def with_options(
 ) -> Request:
     """The request with these options; None leaves a value as it is. Raises RequestError.
 
-    Args:
-        steps: For every stage that is on in the result.
-        sampler: For the base stage, as `guidance`.
+    steps: for every stage that is on in the result. sampler, guidance: for the base stage.
     """
     return replace(
         _replace_given(request, prompt=prompt, negative_prompt=negative),
@@ -31,6 +29,11 @@ def with_options(
         interpolation=_stage(Interpolation, request.interpolation, interpolate, steps),
         super_resolution=_stage(SuperResolution, request.super_resolution, upscale, steps),
     )
+
+
+def base_only(request: Request) -> Request:
+    """The request without the later stages."""
+    return replace(request, interpolation=None, super_resolution=None)
 
 
 def _stage(kind: type, stage: Any, on: bool | None, steps: int | None) -> Any:

@@ -19,50 +19,86 @@ from extensions.lora.adapter import Adapter, check_different
 from lavie.errors import RequestError, short
 from lavie.memory_mode import MemoryMode, modes_from_dict, modes_to_dict
 from lavie.request import Request
-from lavie.values import MAX_SEED, from_dict
+from lavie.values import MAX_SEED, from_dict, parse_object
 
 SCHEMA_VERSION = 1
 MAX_RECIPE = 1 << 19  # characters of JSON; ours have some thousands, but a file can carry anything
-MAX_DEPTH = 32  # of nesting
-_LONG = {"plan", "start", "reel", "shots"}  # fields of long videos only
-_ADAPTERS = "adapters"  # a field of jobs with adapters only
-_MEMORY = "memory"  # a field of recipes with memory modes only
 _SCHEMA_KEY = "lavie_recipe"  # also tells our JSON from the comments of other programs
+_OPTIONAL = {"plan", "start", "reel", "shots", "adapters"}  # names in the JSON of some jobs and recipes only
+_LISTS = {"shots": "joined clips", "adapters": "them", "candidates": "seeds"}
 
 
-def _text(name: str, value: Any) -> None:
-    if not isinstance(value, str) or not value:
-        raise RequestError(f"{name} is {short(value)}: give a text that is not empty")
+class _Video:
+    """What jobs and recipes have in common."""
+
+    request: Request
+    long: SegmentPlan | JoinPlan | None
+    start: InitialFrames | None
+    shots: tuple[JoinedFrames, ...]
+    adapters: tuple[Adapter, ...]
+
+    @property
+    def plan(self) -> SegmentPlan | None:
+        """The plan of a video of segments."""
+        return self.long if isinstance(self.long, SegmentPlan) else None
+
+    @property
+    def reel(self) -> JoinPlan | None:
+        """The plan of a video of joined clips."""
+        return self.long if isinstance(self.long, JoinPlan) else None
+
+    def _check(self) -> None:
+        for name, kinds in (("long", (SegmentPlan, JoinPlan)), ("start", (InitialFrames,))):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kinds):
+                raise RequestError(f"{name} is {short(value)}: give a {' or '.join(kind.__name__ for kind in kinds)}")
+        for name, item in (("shots", JoinedFrames), ("adapters", Adapter)):
+            values = getattr(self, name)
+            if not isinstance(values, tuple) or not all(isinstance(value, item) for value in values):
+                raise RequestError(f"{name} are {short(values)}: give one `{item.__name__}` for each")
+        if self.start is not None and self.plan is None:
+            raise RequestError(f"{short(self.start.name)} is to be continued without a plan: give one of segments")
+        wanted = [(shot.name, shot.frames) for shot in self.reel.shots] if self.reel else []
+        if wanted != [(shot.hash, shot.frames) for shot in self.shots]:
+            raise RequestError(
+                "the shots are not those that the reel names: give a `JoinedFrames` for each, in its order"
+            )
+        check_different(self.adapters)
+
+    def _optional_values(self) -> dict[str, Any]:
+        """The JSON values that only long videos and videos with adapters have."""
+        values: dict[str, Any] = {"plan": json.loads(self.plan.to_json())} if self.plan else {}
+        values |= {"start": self.start.to_dict()} if self.start else {}
+        if self.reel is not None:
+            values |= {"reel": json.loads(self.reel.to_json()), "shots": [shot.to_dict() for shot in self.shots]}
+        return values | ({"adapters": [asdict(adapter) for adapter in self.adapters]} if self.adapters else {})
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(_Video):
     """A request and the model for it.
 
     Attributes:
         request: for a long video the settings only; its prompt is not read.
         model: `nano`, `official` or a folder.
-        plan: the segments of a long video.
+        long: the plan of a long video.
         start: the frames that a long video continues.
         candidates: seeds; the last segment is made once with each, without a clip.
-        reel: in place of a plan, for a video of joined clips.
-        shots: the joined clips, which the reel names by hash.
+        shots: the joined clips, which the plan names by hash.
         adapters: active on the networks; prompts of a long video may set other weights (`extensions.lora.tags`).
     """
 
     request: Request
     model: str = "nano"
-    plan: SegmentPlan | None = None
+    long: SegmentPlan | JoinPlan | None = None
     start: InitialFrames | None = None
     candidates: tuple[int, ...] = ()
-    reel: JoinPlan | None = None
     shots: tuple[JoinedFrames, ...] = ()
     adapters: tuple[Adapter, ...] = ()
 
     def __post_init__(self) -> None:
-        _text("model", self.model)
-        _check_long(self)
-        _check_adapters(self.adapters)
+        _check_text("model", self.model)
+        self._check()
         wrong: list[Any] = [seed for seed in self.candidates if isinstance(seed, bool) or not isinstance(seed, int)]
         wrong += [seed for seed in self.candidates if seed not in wrong and not 0 <= seed <= MAX_SEED]
         if wrong or (self.candidates and self.plan is None):
@@ -71,38 +107,25 @@ class Job:
     @property
     def prompts(self) -> tuple[str, ...]:
         """The prompts that are used: those of a long video's segments or transitions, else the request's."""
-        if self.plan is not None:
-            return tuple(segment.prompt for segment in self.plan.segments)
-        if self.reel is not None:
-            return tuple(transition.prompt for transition in self.reel.transitions)
-        return (self.request.prompt,)
-
-    @property
-    def long(self) -> SegmentPlan | JoinPlan | None:
-        """The plan or reel of a long video; None for a short clip."""
-        return self.plan or self.reel
+        if self.long is None:
+            return (self.request.prompt,)
+        parts = self.long.segments if isinstance(self.long, SegmentPlan) else self.long.transitions
+        return tuple(part.prompt for part in parts)
 
     def to_json(self) -> str:
         """One line of JSON, with the fields of long videos only for a long video."""
-        data = {"request": json.loads(self.request.to_json()), "model": self.model, **_long_values(self)}
-        data |= _adapter_values(self)
+        data = {"request": json.loads(self.request.to_json()), "model": self.model, **self._optional_values()}
         data |= {"candidates": list(self.candidates)} if self.candidates else {}
         return json.dumps(data, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Job:
         """The inverse of `to_json`. Raises RequestError for other text."""
-        data = _read_object(text, "job", {"request", "model"}, {*_LONG, _ADAPTERS, "candidates"})
-        candidates = data.get("candidates", [])
-        if not isinstance(candidates, list):
-            raise RequestError(f"candidates are {short(candidates)}: give a list of seeds")
-        request = Request.from_json(json.dumps(data["request"]))
-        values = {**_read_long(data), **_read_adapters(data)}
-        return cls(request, data["model"], **values, candidates=tuple(candidates))
+        return cls(**_read(text, "job", {"request", "model"}, _OPTIONAL | {"candidates"}))
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(_Video):
     """A job with every value decided: on the same weights and device it gives the same frames again.
 
     Attributes:
@@ -110,7 +133,7 @@ class Recipe:
         provenance: weights, device and versions, from `Cascade.provenance`.
         frame_hash: of the frames before encoding.
         created: UTC, ISO 8601.
-        plan, start, reel, shots, adapters: see `Job`.
+        long, start, shots, adapters: see `Job`.
         memory: stage → the memory mode that it ran in.
     """
 
@@ -120,35 +143,25 @@ class Recipe:
     frame_hash: str | None = None
     created: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
     app_version: str = __version__
-    plan: SegmentPlan | None = None
+    long: SegmentPlan | JoinPlan | None = None
     start: InitialFrames | None = None
-    reel: JoinPlan | None = None
     shots: tuple[JoinedFrames, ...] = ()
     adapters: tuple[Adapter, ...] = ()
     memory: Mapping[str, MemoryMode] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("model", "created", "app_version"):
-            _text(name, getattr(self, name))
+            _check_text(name, getattr(self, name))
         if not isinstance(self.provenance, dict):
             raise RequestError(f"provenance is {short(self.provenance)}: give what `Cascade.provenance` gave")
         if self.frame_hash is not None:
-            _text("frame_hash", self.frame_hash)
-        _check_long(self)
-        _check_adapters(self.adapters)
+            _check_text("frame_hash", self.frame_hash)
+        self._check()
 
     @property
     def job(self) -> Job:
         """The job that makes this clip again."""
-        return Job(
-            self.request,
-            self.model,
-            self.plan,
-            self.start,
-            reel=self.reel,
-            shots=self.shots,
-            adapters=self.adapters,
-        )
+        return Job(self.request, self.model, self.long, self.start, shots=self.shots, adapters=self.adapters)
 
     def to_json(self) -> str:
         """One line of JSON with the schema's version."""
@@ -160,119 +173,50 @@ class Recipe:
             "frame_hash": self.frame_hash,
             "created": self.created,
             "app_version": self.app_version,
-            **_long_values(self),
-            **_adapter_values(self),
-            **({_MEMORY: modes_to_dict(self.memory)} if self.memory else {}),
+            **self._optional_values(),
+            **({"memory": modes_to_dict(self.memory)} if self.memory else {}),
         }
         return json.dumps(data, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
         """The inverse of `to_json`. Raises RequestError for other text and recipes of a newer version."""
-        names = {"request", "model", "provenance", "frame_hash", "created", "app_version"}
-        data = _read_object(text, "recipe", names | {_SCHEMA_KEY}, {*_LONG, _ADAPTERS, _MEMORY})
-        version = data.pop(_SCHEMA_KEY)
-        if version != SCHEMA_VERSION or isinstance(version, bool):
-            raise RequestError(
-                f"the recipe has schema {short(version)}, this version reads {SCHEMA_VERSION}: use the version that "
-                "wrote it"
-            )
-        request = Request.from_json(json.dumps(data["request"]))
-        memory = modes_from_dict(data.get(_MEMORY, {}))
-        return cls(**{**data, "request": request, **_read_long(data), **_read_adapters(data), _MEMORY: memory})
+        names = {_SCHEMA_KEY, "request", "model", "provenance", "frame_hash", "created", "app_version"}
+        return cls(**_read(text, "recipe", names, _OPTIONAL | {"memory"}))
 
 
-def _check_adapters(adapters: Any) -> None:
-    if not isinstance(adapters, tuple) or not all(isinstance(one, Adapter) for one in adapters):
-        raise RequestError(f"adapters are {short(adapters)}: give an `Adapter` for each")
-    check_different(adapters)
+def _check_text(name: str, value: Any) -> None:
+    if not isinstance(value, str) or not value:
+        raise RequestError(f"{name} is {short(value)}: give a text that is not empty")
 
 
-def _adapter_values(made: Job | Recipe) -> dict[str, Any]:
-    return {_ADAPTERS: [asdict(adapter) for adapter in made.adapters]} if made.adapters else {}
-
-
-def _read_adapters(data: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of `_adapter_values`."""
-    adapters = data.get(_ADAPTERS, [])
-    if not isinstance(adapters, list):
-        raise RequestError(f"adapters are {short(adapters)}: give a list of them")
-    return {_ADAPTERS: tuple(from_dict(Adapter, one) for one in adapters)}
-
-
-def _check_long(made: Job | Recipe) -> None:
-    for name, kind in (("plan", SegmentPlan), ("start", InitialFrames), ("reel", JoinPlan)):
-        value = getattr(made, name)
-        if value is not None and not isinstance(value, kind):
-            raise RequestError(f"{name} is {short(value)}: give a {kind.__name__}")
-    if made.start is not None and made.plan is None:
-        raise RequestError(f"{short(made.start.name)} is to be continued without a plan: give one of segments")
-    if made.plan is not None and made.reel is not None:
-        raise RequestError("there is a plan of segments and a reel of clips, for one video: give either")
-    if not isinstance(made.shots, tuple) or not all(isinstance(shot, JoinedFrames) for shot in made.shots):
-        raise RequestError(f"shots are {short(made.shots)}: give a `JoinedFrames` for each clip")
-    wanted = [(shot.name, shot.frames) for shot in made.reel.shots] if made.reel else []
-    if wanted != [(shot.hash, shot.frames) for shot in made.shots]:
-        raise RequestError("the shots are not those that the reel names: give a `JoinedFrames` for each, in its order")
-
-
-def _long_values(made: Job | Recipe) -> dict[str, Any]:
-    """The fields of a long video as JSON values."""
-    values = {} if made.plan is None else {"plan": json.loads(made.plan.to_json())}
-    values |= {} if made.start is None else {"start": made.start.to_dict()}
-    if made.reel is not None:
-        values |= {"reel": json.loads(made.reel.to_json()), "shots": [shot.to_dict() for shot in made.shots]}
-    return values
-
-
-def _read_long(data: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of `_long_values`."""
-    values: dict[str, Any] = {"plan": SegmentPlan.from_json(json.dumps(data["plan"]))} if "plan" in data else {}
-    values |= {"start": InitialFrames.from_dict(data["start"])} if "start" in data else {}
-    values |= {"reel": JoinPlan.from_json(json.dumps(data["reel"]))} if "reel" in data else {}
-    shots = data.get("shots", [])
-    if not isinstance(shots, list):
-        raise RequestError(f"shots are {short(shots)}: give a list of joined clips")
-    return {**values, "shots": tuple(map(JoinedFrames.from_dict, shots))}
-
-
-def _read_object(text: str, kind: str, names: set[str], optional: set[str]) -> dict[str, Any]:
-    """Read a JSON object with exactly these names, of limited size and depth, that a database can store."""
-    data = _parse(text, kind)
-    if not isinstance(data, dict):
-        raise RequestError(f"a {kind} is a JSON object, not {short(data)}: pass what `to_json` gave")
-    wrong = sorted(names ^ (set(data) - optional))
-    if wrong:
+def _read(text: str, kind: str, names: set[str], optional: set[str]) -> dict[str, Any]:
+    """The fields of a job or recipe from a JSON object with exactly these names, which a database can store."""
+    try:
+        data = parse_object(text, MAX_RECIPE, storable=True)
+    except ValueError as error:
+        raise RequestError(f"this is not the JSON of a {kind} ({error}): pass what `to_json` gave") from None
+    if wrong := sorted(names ^ (set(data) - optional)):
         named = short(", ".join(wrong))
         raise RequestError(f"this is not the JSON of a {kind} (look at {named}): pass what `to_json` gave")
-    return data
-
-
-def _parse(text: str, kind: str) -> Any:
-    if isinstance(text, str) and len(text) > MAX_RECIPE:
-        raise RequestError(f"this {kind} has {len(text)} characters of JSON, more than {MAX_RECIPE}: it is not ours")
-    try:
-        data = json.loads(text, parse_constant=_refuse_constant)
-        _check_depth(data)
-        json.dumps(data, ensure_ascii=False, allow_nan=False).encode()  # refuses 1e999 and lone surrogates
-    except (ValueError, TypeError, RecursionError) as error:
-        reason = short(str(error))
-        raise RequestError(f"this is not the JSON of a {kind} ({reason}): pass what `to_json` gave") from None
-    return data
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _check_depth(data: Any) -> None:
-    layer = [data]
-    for _ in range(MAX_DEPTH):
-        layer = [
-            value
-            for item in layer
-            if isinstance(item, (dict, list))
-            for value in (item.values() if isinstance(item, dict) else item)
-        ]
-    if layer:
-        raise ValueError(f"nested more than {MAX_DEPTH} deep")
+    version = data.pop(_SCHEMA_KEY, SCHEMA_VERSION)
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        known = f"this version reads {SCHEMA_VERSION}: use the version that wrote it"
+        raise RequestError(f"the recipe has schema {short(version)}, {known}")
+    for name, what in _LISTS.items():
+        if not isinstance(data.get(name, []), list):
+            raise RequestError(f"{name} are {short(data[name])}: give a list of {what}")
+    if "plan" in data and "reel" in data:
+        raise RequestError("there is a plan of segments and a reel of clips, for one video: give either")
+    for name, plan in (("plan", SegmentPlan), ("reel", JoinPlan)):
+        if name in data:
+            data["long"] = plan.from_json(json.dumps(data.pop(name)))
+    readers = {
+        "request": lambda value: Request.from_json(json.dumps(value)),
+        "start": InitialFrames.from_dict,
+        "shots": lambda values: tuple(map(JoinedFrames.from_dict, values)),
+        "adapters": lambda values: tuple(from_dict(Adapter, value) for value in values),
+        "candidates": tuple,
+        "memory": modes_from_dict,
+    }
+    return {name: readers[name](value) if name in readers else value for name, value in data.items()}

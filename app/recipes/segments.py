@@ -18,11 +18,8 @@ if typing.TYPE_CHECKING:
 class Course:
     """The work of a long video's base stage.
 
-    Attributes:
-        parts: the number of windows of each segment or transition.
-        window: frames that the network sees at once.
-        frames: of the whole video.
-        together: whether all parts are made at once.
+    parts: the number of windows of each segment or transition. window: frames that the network sees at once. frames: of
+    the whole video. together: whether all parts are made at once.
     """
 
     parts: tuple[int, ...]
@@ -31,17 +28,15 @@ class Course:
     together: bool = False
 
 
-Plan = typing.TypeVar("Plan", SegmentPlan, JoinPlan)
-
-
 def course_of(job: Job) -> Course:
     """The work of a long video's job."""
-    if job.reel is not None:
-        return Course(tuple(map(job.reel.windows_of, job.reel.transition_numbers)), job.reel.window, job.reel.frames)
-    assert job.plan is not None
-    layout = Layout(job.plan, job.start.frames if job.start else 0)
-    parts = tuple(layout.windows_of(number) for number in range(len(job.plan.segments)))
-    return Course(parts, job.plan.window, layout.frames, job.plan.strategy == CODENOISE)
+    plan = job.long
+    if isinstance(plan, JoinPlan):
+        return Course(tuple(map(plan.windows_of, plan.transition_numbers)), plan.window, plan.frames)
+    assert plan is not None
+    layout = Layout(plan, job.start.frames if job.start else 0)
+    parts = tuple(layout.windows_of(number) for number in range(len(plan.segments)))
+    return Course(parts, plan.window, layout.frames, plan.strategy == CODENOISE)
 
 
 def plan_of(prompts: Sequence[str], count: int | None = None, **values: typing.Any) -> SegmentPlan:
@@ -57,7 +52,7 @@ def plan_of(prompts: Sequence[str], count: int | None = None, **values: typing.A
         raise RequestError(
             f"there are {len(prompts)} prompts for {count} segments: give more segments, or fewer prompts"
         )
-    written = [*prompts, *prompts[-1:] * (count - len(prompts))]
+    written = [*prompts, *[prompts[-1]] * (count - len(prompts))]
     return SegmentPlan(tuple(Segment(prompt) for prompt in written), **values)
 
 
@@ -86,20 +81,23 @@ def without_seeds(plan: SegmentPlan | JoinPlan) -> SegmentPlan | JoinPlan:
     return replace(plan, segments=free, seed=None)
 
 
-def fit_plan(plan: Plan, window: int) -> Plan:
+def fit_plan(plan: SegmentPlan | JoinPlan, window: int) -> SegmentPlan | JoinPlan:
     """The plan with the lengths that a model with this window will give it (`extensions.long_video.resolve`)."""
-    if isinstance(plan, JoinPlan):
-        return replace(plan, window=window)
+    return replace(plan, window=window) if isinstance(plan, JoinPlan) else fit_segments(plan, window)
+
+
+def fit_segments(plan: SegmentPlan, window: int) -> SegmentPlan:
+    """See `fit_plan`. The overlap is at most half of the window."""
     room = min(plan.overlap, window // 2)
     return replace(plan, window=window, overlap=max([one for one in OVERLAPS if one <= room], default=1))
 
 
 def cut_short(recipe: Recipe, done: int) -> Recipe:
     """The recipe of the first `done` segments, at least one; or of the clips up to the first missing transition."""
-    if recipe.reel is None:
-        assert recipe.plan is not None
-        return replace(recipe, plan=replace(recipe.plan, segments=recipe.plan.segments[: max(done, 1)]))
-    last = [*recipe.reel.transition_numbers, len(recipe.shots) - 1][max(done, 1)]
-    shots, transitions = recipe.reel.shots[: last + 1], recipe.reel.transitions[:last]
-    reel = replace(recipe.reel, shots=shots, transitions=transitions)
-    return replace(recipe, reel=reel, shots=recipe.shots[: last + 1])
+    plan = recipe.long
+    if isinstance(plan, JoinPlan):
+        last = [*plan.transition_numbers, len(recipe.shots) - 1][max(done, 1)]
+        plan = replace(plan, shots=plan.shots[: last + 1], transitions=plan.transitions[:last])
+        return replace(recipe, long=plan, shots=recipe.shots[: last + 1])
+    assert plan is not None
+    return replace(recipe, long=replace(plan, segments=plan.segments[: max(done, 1)]))

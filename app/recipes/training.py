@@ -26,24 +26,13 @@ _WHOLE = {
     "keep": (1, MAX_KEEP),
     "threads": (1, MAX_THREADS),
 }
-_OWN = {
-    "name",
-    "media",
-    "folder",
-    "model",
-    "threads",
-}  # the trainer's settings have them in another form
+_OWN = {"name", "media", "folder", "model", "threads"}  # the trainer's settings have them in another form
 
 
 @dataclass(frozen=True)
 class Medium:
-    """A picture or video to learn from.
-
-    Attributes:
-        file: its name in the folder of media.
-        name: as a person knows it.
-        caption: empty for the default.
-    """
+    """A picture or video to learn from: its name in the folder of media, the name that a person knows, and its caption,
+    empty for the default."""
 
     file: str
     name: str
@@ -120,15 +109,8 @@ class Training:
     def settings(self, work: Path, bundle: Path, media: Path, device: str) -> Settings:
         """The trainer's settings. work: the job's folder. bundle: the model's folder. Raises RequestError."""
         said: dict[str, Any] = {name: value for name, value in vars(self).items() if name not in _OWN}
-        places: dict[str, Any] = {
-            "images": (media,),
-            "model": bundle,
-            "work": work,
-            "output": self.output(work),
-            "device": device,
-        }
         try:
-            return Settings(**said, **places)
+            return Settings(**said, images=(media,), model=bundle, work=work, output=self.output(work), device=device)
         except TrainingError as error:  # here a value of a request is wrong
             raise RequestError(str(error)) from None
 

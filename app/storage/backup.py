@@ -49,7 +49,7 @@ def open_backup(config: StudioConfig) -> Backup | None:
     if config.snapshots is None:
         return None
     snapshots = Backup(config.snapshots, config.data)
-    with Ownership(config.data).held("use that studio, or give another --data"):
+    with Ownership(config.data).hold("use that studio, or give another --data"):
         try:
             restored = snapshots.restore()
         except StorageError as error:
@@ -76,11 +76,7 @@ class BackupThread:
         look: float = LOOK_SECONDS,
         every: float = EVERY_SECONDS,
     ):
-        """
-        Args:
-            look: seconds between two looks for a new clip.
-            every: seconds between two snapshots, at most.
-        """
+        """look, every: seconds between two looks for a new clip, and between two snapshots at most."""
         self._snapshots, self._database = snapshots, database
         self._look, self._every = look, every
         self._closing = threading.Event()
@@ -219,7 +215,9 @@ class Backup:
             if files == self._last:
                 return None
             stamp = now().replace(":", "").replace("+0000", "Z")
-            _write(self._manifests / f"{stamp}.json", Manifest(stamp, files).to_json().encode())
+            partial = self._manifests / f".{stamp}.json.partial"
+            partial.write_text(Manifest(stamp, files).to_json(), encoding="utf-8")
+            publish(partial, self._manifests / f"{stamp}.json")
             self._last = files
             self._sweep()
         return stamp
@@ -311,12 +309,6 @@ def _copy(source: Path, target: Path, sha256: str) -> None:
         publish(partial, target)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    publish(partial, path)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
@@ -16,16 +17,25 @@ from typing import Any
 from urllib.parse import quote
 
 from filelock import FileLock
-from sqlite_utils import Database as SqliteDatabase
-from sqlite_utils.utils import sqlite3  # the newer SQLite of pysqlite3, where that is installed
 
-from app.storage.schema import migrations
 from lavie.errors import StorageError
+
+# sqlite-utils imports these where they are installed, half a second for types of columns that no table here has.
+_unused: dict[str, Any] = {name: None for name in ("numpy", "pandas") if name not in sys.modules}
+sys.modules.update(_unused)
+from sqlite_utils import Database as SqliteDatabase  # noqa: E402
+from sqlite_utils.utils import sqlite3  # noqa: E402 - the newer SQLite of pysqlite3, where that is installed
+
+for _name in _unused:
+    del sys.modules[_name]
+from app.storage.schema import migrations  # noqa: E402
 
 Connection = SqliteDatabase  # the type of a connection, for modules that know no SQLite
 NAME = "studio.db"
 _BUSY_SECONDS = 60  # how long a writer waits for its turn
 # With the default cache of 2 MB, a search of 100 000 clips reads the same pages again and again.
+# In WAL with normal synchronizing a kill loses nothing; only a power cut the last moment.
+_SAFE = ("PRAGMA foreign_keys = ON", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL")
 _ROOM = ("PRAGMA temp_store = MEMORY", "PRAGMA cache_size = -32768")
 
 
@@ -77,7 +87,8 @@ class Database:
     def connection(self) -> Connection:
         """This thread's connection, for reading. Exhaust every cursor: an open reader holds up the log."""
         if not hasattr(self._local, "connection"):
-            self._local.connection = _connect_reading(self.path) if self.read_only else _connect(self.path)
+            reading = self.read_only
+            self._local.connection = _connect_reading(self.path) if reading else _open(self.path, "mode=rwc", *_SAFE)
         return self._local.connection
 
     def query(self, sql: str, values: dict[str, Any] | Sequence[Any] = ()) -> list[dict[str, Any]]:
@@ -182,16 +193,6 @@ def _copy(connection: Connection, path: Path) -> None:
     path.unlink(missing_ok=True)
     with contextlib.closing(sqlite3.connect(path)) as target:
         connection.conn.backup(target)
-
-
-def _connect(path: Path) -> Connection:
-    return _open(
-        path,
-        "mode=rwc",
-        "PRAGMA foreign_keys = ON",
-        "PRAGMA journal_mode = WAL",
-        "PRAGMA synchronous = NORMAL",  # in WAL a kill loses nothing; only a power cut the last moment
-    )
 
 
 def _connect_reading(path: Path) -> Connection:

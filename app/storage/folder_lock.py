@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import threading
+import typing
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -82,19 +83,19 @@ class Ownership:
             self._lock.release()
 
     @contextlib.contextmanager
-    def held(self, instead: str) -> Iterator[None]:
-        """Hold it for the block. Raises `refused(instead)` if another process holds it."""
+    def hold(self, instead: str) -> Iterator[None]:
+        """Hold it for the block. Raises `refuse(instead)` if another process holds it."""
         if not self.acquire():
-            raise self.refused(instead)
+            self.refuse(instead)
         try:
             yield
         finally:
             self.release()
 
-    def refused(self, instead: str) -> StorageError:
-        """The error for a folder that another process owns. instead: the next step."""
+    def refuse(self, instead: str) -> typing.NoReturn:
+        """Raises StorageError for a folder that another process owns. instead: the next step."""
         holder = self.owner() or "it does not say which"
-        return StorageError(f"{self._folder} is worked on by another studio or command ({holder}): {instead}")
+        raise StorageError(f"{self._folder} is worked on by another studio or command ({holder}): {instead}")
 
     def owner(self) -> Owner | None:
         """The owner; None if it is not known. After a kill it may be the former one."""

@@ -27,13 +27,8 @@ if typing.TYPE_CHECKING:
 
 
 FOLDER, MEDIA = "training", "media"
-CHECKPOINT, LOSSES, SAMPLES, CHECKPOINTS, LOG = (
-    "checkpoint.safetensors",
-    "progress.jsonl",
-    "samples",
-    "checkpoints",
-    "log.txt",
-)
+CHECKPOINT, LOSSES, LOG = "checkpoint.safetensors", "progress.jsonl", "log.txt"
+SAMPLES, CHECKPOINTS = "samples", "checkpoints"
 _UNSTARTED_SECONDS = 24 * 3600  # how long a set without a training is kept
 _TEMPORARY = ("latents", "unpacked", "adapter")  # folders, once the adapter is in the library
 
@@ -88,7 +83,12 @@ def losses(folder: Path) -> tuple[Loss, ...]:
         return ()
     found: list[Loss] = []
     for line in lines:
-        if (point := _loss(line)) is not None:
+        try:
+            said = json.loads(line)
+            point = Loss(int(said["step"]), float(said["loss"]), float(said["seconds_a_step"]))
+        except (ValueError, TypeError, KeyError):  # a kill has cut the line short
+            continue
+        if math.isfinite(point.loss):
             while found and found[-1].step >= point.step:
                 found.pop()
             found.append(point)
@@ -175,13 +175,3 @@ def sweep_trainings(database: Database, data: Path, keep_days: float) -> None:
             shutil.rmtree(folder, ignore_errors=True)
         elif row is not None and row["state"] == DONE:
             drop_work(folder)
-
-
-def _loss(line: str) -> Loss | None:
-    """None for a line that a kill has cut short."""
-    try:
-        said = json.loads(line)
-        point = Loss(int(said["step"]), float(said["loss"]), float(said["seconds_a_step"]))
-    except (ValueError, TypeError, KeyError):
-        return None
-    return point if math.isfinite(point.loss) else None

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from app.recipes.training import MAX_MEDIA, Training
 from app.storage.database import new_id
-from app.storage.tensor_files import write_bytes
+from app.storage.latents import write_bytes
 from app.storage.training_folder import MEDIA, training_folder
 from app.training.media import IS_PICTURE, PICTURE, SetItem, TrainingSet
 from app.training.service import Trainings
@@ -74,8 +74,8 @@ class Draft:
     def training(self) -> Training:
         """The settings as a value. Raises RequestError with the field's name."""
         said: dict[str, typing.Any] = {name: text for name in TEXTS if (text := self.values.get(name))}
-        said |= {name: found for name in WHOLE if (found := _whole(name, self.values.get(name, ""))) is not None}
-        said |= {name: found for name in NUMBERS if (found := _number(name, self.values.get(name, ""))) is not None}
+        said |= {name: _whole(name, text) for name in WHOLE if (text := self.values.get(name))}
+        said |= {name: _number(name, text) for name in NUMBERS if (text := self.values.get(name))}
         lines = tuple(line.strip() for line in self.values.get("prompts", "").splitlines() if line.strip())
         checkpointing = self.values.get("gradient_checkpointing") == YES
         return Training(said.pop("trigger", ""), **said, prompts=lines, gradient_checkpointing=checkpointing)
@@ -91,7 +91,6 @@ class Drafts:
         self._workspace, self._trainings, self._turn = workspace, trainings, threading.Lock()
 
     def current(self) -> Draft:
-        """The current draft; an empty one if there is none."""
         for file in self._files():
             if self._workspace.queue.get(file.parent.name) is None:
                 with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -147,7 +146,6 @@ class Drafts:
             _unlink(gone)
 
     def clear(self) -> None:
-        """Remove the draft."""
         with self._turn:
             if (draft := self.current()).id:
                 shutil.rmtree(self._folder(draft.id), ignore_errors=True)
@@ -160,7 +158,7 @@ class Drafts:
             if not media.usable:
                 what = "a video" if training.from_clips else "a picture"
                 raise TrainingError(f"there is nothing to learn from: add {what} first")
-            said = {item.path.name: item.caption for item in media.usable if item.caption and not item.from_gallery}
+            said = {item.file.name: item.caption for item in media.usable if item.caption and not item.from_gallery}
             job_id = self._trainings.start(training, media, said)
             (self._folder(draft.id) / FILE).unlink(missing_ok=True)
             return job_id
@@ -210,7 +208,7 @@ class Drafts:
 
 def number_of(item: SetItem) -> str:
     """The digits at the beginning of its file's name."""
-    return item.path.name.partition("-")[0]
+    return item.file.name.partition("-")[0]
 
 
 def _read(file: Path) -> Draft:
@@ -245,17 +243,15 @@ def _changed_at(file: Path) -> float:
         return 0.0
 
 
-def _whole(name: str, text: str) -> int | None:
-    if not text:
-        return None
+def _whole(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 20):
         raise RequestError(f"{name} is {short(text)}: give a whole number, or leave it empty")
     return int(text)
 
 
-def _number(name: str, text: str) -> float | None:
+def _number(name: str, text: str) -> float:
     """A number with a decimal point or comma."""
     try:
-        return float(text.replace(",", ".")) if text else None
+        return float(text.replace(",", "."))
     except ValueError:
         raise RequestError(f"{name} is {short(text)}: give a number, or leave it empty") from None

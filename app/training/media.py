@@ -110,6 +110,11 @@ class SetItem:
     note: str | None = None
     from_gallery: bool = False
 
+    @property
+    def file(self) -> Path:
+        assert self.path is not None
+        return self.path
+
 
 @dataclass(frozen=True)
 class TrainingSet:
@@ -129,7 +134,7 @@ class TrainingSet:
         for item in self.usable:
             text = item.caption or usual_caption(trigger)
             silent = item.from_gallery and not names_trigger(text, trigger)
-            found[item.path.name] = f"{trigger}, {text}" if silent else text
+            found[item.file.name] = f"{trigger}, {text}" if silent else text
         return found
 
 
@@ -181,7 +186,7 @@ def link_files(folder: Path, target: Path) -> None:
         if file.suffix == ".txt":
             shutil.copyfile(file, target / file.name)
         else:
-            _link(file, target / file.name)
+            link_or_copy(file, target / file.name)
 
 
 def _copy_all(sources: Sequence[Path | Clip], folder: Path, unpacked: Path, from_clips: bool) -> Iterator[SetItem]:
@@ -218,7 +223,8 @@ def _pair_files(sources: Sequence[Path | Clip]) -> Iterator[_File | Path | Clip]
             yield source
         elif source not in texts.values() and source not in masks.values():
             text = texts.get(source.stem)
-            yield _File(source, text and text.read_text("utf-8-sig", "replace").strip(), masks.get(source.stem))
+            caption = text.read_text("utf-8-sig", "replace").strip() if text else None
+            yield _File(source, caption, masks.get(source.stem))
 
 
 def _list_media(source: _File | Path, unpacked: Path) -> Iterator[tuple[Item | Fault, Path | None]]:
@@ -242,7 +248,6 @@ def _list_media(source: _File | Path, unpacked: Path) -> Iterator[tuple[Item | F
 
 
 def _copy_medium(found: Item | Fault, mask: Path | None, folder: Path, number: int, from_clips: bool) -> SetItem:
-    """Check a medium and copy it."""
     from lavie.training.data.items import Fault
 
     if isinstance(found, Fault):
@@ -294,14 +299,13 @@ def _problem(path: Path, kind: str) -> str | None:
 
 
 def _copy_clip(clip: Clip, folder: Path, number: int, from_clips: bool) -> Iterator[SetItem]:
-    """Copy a clip of the gallery, or some of its frames."""
     item = SetItem(f"{clip.id}.mp4", clip.prompt.strip(), VIDEO if from_clips else PICTURE, from_gallery=True)
     if not clip.path.is_file():
         yield replace(item, problem="its file is gone")
         return
     target = folder / f"{number:04}-{clip.id}.mp4"
     if from_clips:
-        _link(clip.path, target)
+        link_or_copy(clip.path, target)
         yield replace(item, path=target)
         return
     try:
@@ -343,14 +347,15 @@ def _reasons(items: Sequence[SetItem]) -> str:
     from lavie.training.data.encoded import reasons
     from lavie.training.data.items import Fault
 
-    return reasons(Fault(item.name, item.problem) for item in items) or "nothing was given, or a folder without one"
+    faults = (Fault(item.name, item.problem or "") for item in items)
+    return reasons(faults) or "nothing was given, or a folder without one"
 
 
 def _reason(kind: str, detail: str) -> str:
     return f"{kind}: {detail}" if detail else kind
 
 
-def _link(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
     """Hard-link a file that never changes; copy it where the disk has no links."""
     try:
         os.link(source, target)

@@ -88,7 +88,6 @@ class Trainings:
         return gather(found, self._folder(set_id) / MEDIA, set_id, preset == MOTION)
 
     def discard(self, media: TrainingSet) -> None:
-        """Remove a set without a training."""
         if self._workspace.queue.get(media.id) is None:
             shutil.rmtree(self._folder(media.id), ignore_errors=True)
 
@@ -182,7 +181,7 @@ class Trainings:
             link_files(folder, folder := self._folder(job_id) / MEDIA)
         said = chosen.captions(training.trigger) | {name: text for name, text in captions.items() if text.strip()}
         write_captions(folder, said)
-        media = tuple(Medium(item.path.name, item.name, said[item.path.name].strip()) for item in chosen.usable)
+        media = tuple(Medium(item.file.name, item.name, said[item.file.name].strip()) for item in chosen.usable)
         training = replace(training, model=training.model or self._workspace.model, media=media, folder=job_id)
         return self._workspace.queue.add(training, job_id=job_id, kind=TRAIN)
 
@@ -201,7 +200,6 @@ class Trainings:
 
 
 def _is_readable(row: JobRow) -> bool:
-    """Whether this version can read the training."""
     try:
         _ = row.training
     except LavieError:

@@ -32,7 +32,6 @@ _REFUSED = b'{"detail": {"error": "Not authenticated", "auth_message": null}}'  
 
 
 def middleware(config: StudioConfig) -> list[Middleware]:
-    """The middlewares, outermost first."""
     # On this machine only its own names are answered: a foreign page cannot reach it by DNS rebinding. A Space's proxy
     # uses names that are not known here.
     names = [*LOOPBACK, "[::1]"]

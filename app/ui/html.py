@@ -11,11 +11,13 @@ import html
 import io
 import json
 import typing
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from app.gallery import Clip
 from app.models.catalog import format_bytes
 from app.models.jobs import STOPPING, Standing
 from app.queue.status import JobStatus
@@ -42,6 +44,7 @@ from lavie.errors import LavieError
 from lavie.request import STAGES, Request
 
 PREVIEW_FPS = 8
+MAX_ALT = 200  # characters of a prompt that name a picture
 STAGE_KEYS = dict(zip((*STAGES, TRAINING), ("base", "smooth", "upscale", "training"), strict=True))
 _MINUTE, _HOUR = 60, 60  # seconds, minutes
 
@@ -51,7 +54,7 @@ def fragments(state: StudioState, say: Words) -> dict[str, typing.Any]:
     current = state.current
     return {
         "status": _status(state, say),
-        "head": _head(current, say) if current else f'<p class="lv-quiet">{say("result_empty")}</p>',
+        "head": _head(current, say) if current else quiet(say("result_empty")),
         "picture": _picture(current, say) if current else '<div class="lv-screen"></div>',
         "bars": _bars(current, state.left, say) if current and current.state == RUNNING else "",
         "queue": _queue(state, say),
@@ -87,19 +90,74 @@ def format_minute(moment: str) -> str:
 
 
 def alert(message: str) -> str:
-    """An error message."""
     return f'<p class="lv-alert" role="alert">{html.escape(message)}</p>'
 
 
-def button(act: str, say: Words, **data: str | None) -> str:
-    """A button of a panel. data: its `data-…` attributes, which its event carries."""
-    known = "".join(f' data-{name}="{html.escape(str(value))}"' for name, value in data.items())
-    return f'<button type="button" class="lv-button" data-act="{act}"{known}>{html.escape(say(f"act_{act}"))}</button>'
+def quiet(words: str) -> str:
+    return f'<p class="lv-quiet">{html.escape(words)}</p>'
+
+
+def status(words: str, style: str = "lv-note") -> str:
+    """News, which a screen reader tells."""
+    return f'<p class="{style}" role="status">{html.escape(words)}</p>'
+
+
+def listed(words: str, lines: Iterable[str], style: str = "lv-note") -> str:
+    """News with a list below."""
+    rows = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return f'<div class="{style}" role="status">{html.escape(words)}<ul>{rows}</ul></div>'
+
+
+def fold(summary: str, content: str, more: str = "") -> str:
+    """HTML that is folded away under a summary. more: further attributes."""
+    return f"<details{more}><summary>{html.escape(summary)}</summary>{content}</details>"
+
+
+def table(rows: Iterable[tuple[str, ...]]) -> str:
+    """A row is a name and its values."""
+    return f'<table class="lv-table">{"".join(table_row(*row) for row in rows)}</table>'
+
+
+def table_row(name: str, *values: str) -> str:
+    cells = "".join(f"<td>{html.escape(value)}</td>" for value in values)
+    return f'<tr><th scope="row">{html.escape(name)}</th>{cells}</tr>'
+
+
+def data_attributes(**data: object) -> str:
+    return "".join(f' data-{name}="{html.escape(str(value))}"' for name, value in data.items())
+
+
+def named(label: str) -> str:
+    """The attributes of an element without words: its name, for screen readers and under the pointer."""
+    return f'aria-label="{html.escape(label)}" title="{html.escape(label)}"'
+
+
+def action_button(act: str, inside: str, style: str = "lv-button", more: str = "", **data: object) -> str:
+    """A button of a panel with HTML inside. more: further attributes. data: see `data_attributes`."""
+    more = f" {more}" if more else ""
+    return f'<button type="button" class="{style}" data-act="{act}"{data_attributes(**data)}{more}>{inside}</button>'
+
+
+def button(act: str, say: Words, **data: object) -> str:
+    """The button of an action that has the word `act_<name>`."""
+    return action_button(act, html.escape(say(f"act_{act}")), "lv-button", "", **data)
 
 
 def media(clip_id: str, kind: str = "mp4") -> str:
     """URL of a clip's file. kind: `mp4`, `poster.webp` or `preview.webp`."""
     return f"studio/media/{html.escape(clip_id)}.{kind}"
+
+
+def poster(clip_id: str) -> str:
+    """A clip's still, which says nothing that is not in words beside it."""
+    return f'<img alt="" src="{media(clip_id, "poster.webp")}" loading="lazy">'
+
+
+def moving_picture(clip: Clip) -> str:
+    """A clip's still, in whose place the script plays the moving one."""
+    still, moving = media(clip.id, "poster.webp"), media(clip.id, "preview.webp")
+    alt = html.escape(clip.prompt[:MAX_ALT])
+    return f'<img src="{still}" data-still="{still}" data-moving="{moving}" alt="{alt}" loading="lazy">'
 
 
 def strip_folders(message: str, *paths: Path | str) -> str:
@@ -110,7 +168,6 @@ def strip_folders(message: str, *paths: Path | str) -> str:
 
 
 def _status(state: StudioState, say: Words) -> str:
-    """The line at the top of the page."""
     kind, words = "ready", say("state_idle")
     if state.current and state.current.state == RUNNING:
         row = state.current.row
@@ -127,15 +184,17 @@ def _status(state: StudioState, say: Words) -> str:
 
 
 def _head(job: JobStatus, say: Words) -> str:
-    """The job's prompt, notices, state and buttons."""
     row = job.row
     notes = "".join(f'<p class="lv-note">{html.escape(note)}</p>' for note in row.notices)
     prompt = f'<p class="lv-prompt">{html.escape(row.prompt)}</p>'
-    if row.state == FAILED:
-        said = alert(row.error or say("state_failed"))
-    else:
-        said = f'<p class="lv-state" role="status">{html.escape(job_words(job, say))}</p>'
-    return f'{prompt}{notes}{said}<div class="lv-actions">{actions(job, say)}</div>'
+    return f'{prompt}{notes}{job_state(job, say)}<div class="lv-actions">{actions(job, say)}</div>'
+
+
+def job_state(job: JobStatus, say: Words) -> str:
+    """The job's state as a paragraph; an error where it failed."""
+    if job.state == FAILED:
+        return alert(job.row.error or say("state_failed"))
+    return status(job_words(job, say), "lv-state")
 
 
 def part_words(row: JobRow, say: Words) -> str:
@@ -146,7 +205,6 @@ def part_words(row: JobRow, say: Words) -> str:
 
 
 def job_words(job: JobStatus, say: Words) -> str:
-    """The job's state or result, in words."""
     row = job.row
     if row.kind == CANDIDATES and row.state == DONE:
         return say("candidates_done")
@@ -249,21 +307,20 @@ def _waiting_count(state: StudioState) -> int:
 
 
 def _queue(state: StudioState, say: Words) -> str:
-    """The waiting jobs with their buttons."""
     waiting = _waiting_count(state)
-    paused = f'<p class="lv-note" role="status">{say("queue_paused")}</p>' if state.paused else ""
+    paused = status(say("queue_paused")) if state.paused else ""
     buttons = [button("resume_queue" if state.paused else "pause_queue", say)]
     buttons += [button("cancel_all", say, sure=say("sure_cancel_all"))] if waiting else []
     head = f'<div class="lv-head"><h2>{say("queue")}</h2><div class="lv-actions">{"".join(buttons)}</div></div>{paused}'
     if not waiting:
-        return f'{head}<p class="lv-quiet">{say("queue_empty")}</p>'
+        return head + quiet(say("queue_empty"))
     words = say("queue_count", count=waiting)
     if state.waiting_seconds is not None:
         words = say("queue_time", count=waiting, time=duration(state.waiting_seconds, say))
     rows = "".join(_job(row, say) for row in state.line)
     hidden = waiting - len(state.line)
-    more = f'<p class="lv-quiet">{say("queue_more", count=hidden)}</p>' if hidden > 0 else ""
-    return f'{head}<p class="lv-quiet">{html.escape(words)}</p><ol class="lv-jobs">{rows}</ol>{more}'
+    more = quiet(say("queue_more", count=hidden)) if hidden > 0 else ""
+    return f'{head}{quiet(words)}<ol class="lv-jobs">{rows}</ol>{more}'
 
 
 def _job(row: JobRow, say: Words) -> str:
@@ -277,13 +334,9 @@ def _job(row: JobRow, say: Words) -> str:
     facts += [] if long is None else [_length(long, say)]
     facts += [] if request is None or request.seed is None else [f"{say('seed')} {request.seed}"]
     facts += [] if row.state == QUEUED else [_waiting_words(row, say)]
-    thumbnail = (
-        f'<img alt="" src="{media(row.parent, "poster.webp")}" loading="lazy">' if row.parent else "<span></span>"
-    )
-    return (
-        f'<li class="lv-job">{thumbnail}<div><p class="lv-prompt">{html.escape(row.prompt)}</p>'
-        f'<p class="lv-quiet">{html.escape(" · ".join(facts))}</p></div><div class="lv-actions">{buttons}</div></li>'
-    )
+    thumbnail = poster(row.parent) if row.parent else "<span></span>"
+    words = f'<p class="lv-prompt">{html.escape(row.prompt)}</p>{quiet(" · ".join(facts))}'
+    return f'<li class="lv-job">{thumbnail}<div>{words}</div><div class="lv-actions">{buttons}</div></li>'
 
 
 def _long(row: JobRow) -> SegmentPlan | JoinPlan | None:
@@ -311,7 +364,7 @@ def weights_progress(standing: Standing, say: Words) -> str:
         return ""
     share = standing.done / standing.total if standing.total else 0.0
     shown = bar(say(f"weights_{standing.work}"), share, f"{share:.0%}" if standing.total else "")
-    return f'{shown}<p class="lv-quiet">{html.escape(" · ".join(_weights_facts(standing, say)))}</p>'
+    return shown + quiet(" · ".join(_weights_facts(standing, say)))
 
 
 def _weights_facts(standing: Standing, say: Words) -> list[str]:

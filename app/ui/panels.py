@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 import gradio as gr
 
+from app.ui.html import action_button, data_attributes
 from app.ui.i18n import Words
 from lavie.errors import RequestError, short
 
@@ -27,6 +28,13 @@ _EXTRAS = {
 }
 # For handlers that answer at once: not in gradio's queue, no endpoint of the HTTP interface.
 QUICK: dict[str, typing.Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+# Edits come as fast as a person moves from field to field: none may be dropped, or overtaken on its way back.
+EVERY: dict[str, typing.Any] = {**QUICK, "trigger_mode": "multiple"}
+
+
+def slow(name: str) -> dict[str, typing.Any]:
+    """For handlers that take long: one at a time, in gradio's queue, so that no proxy closes the connection."""
+    return {"concurrency_limit": 1, "concurrency_id": name, "show_progress": "minimal", "api_visibility": "private"}
 
 
 def panel(value: str = "", *, name: str, extra: typing.Literal["cards", "in_step"] | None = None) -> gr.HTML:
@@ -57,12 +65,10 @@ def sequence(number: int) -> str:
 
 def edit_attributes(act: str, **data: str) -> str:
     """Attributes of a field whose change triggers the action `act`."""
-    known = "".join(f' data-{name}="{html.escape(value)}"' for name, value in data.items())
-    return f'data-edit="{act}"{known}'
+    return f'data-edit="{act}"{data_attributes(**data)}'
 
 
 def switch(attributes: str, on: bool, label: str, hint: str) -> str:
-    """A checkbox."""
     return (
         f'<label class="lv-check"><input type="checkbox" {attributes}{" checked" if on else ""}>'
         f"<span>{html.escape(label)}<small>{html.escape(hint)}</small></span></label>"
@@ -100,8 +106,7 @@ def pager(act: str, page: int, pages: int, say: Words) -> str:
         return ""
     words = html.escape(say("long_page", number=page + 1, count=pages))
     back, on = (
-        f'<button type="button" class="lv-button" data-act="{act}" data-page="{to}"'
-        f"{'' if 0 <= to < pages else ' disabled'}>{html.escape(name)}</button>"
+        action_button(act, html.escape(name), more="" if 0 <= to < pages else "disabled", page=to)
         for to, name in ((page - 1, say("act_earlier")), (page + 1, say("act_later")))
     )
     return f'<span class="lv-turn"><span class="lv-quiet">{words}</span>{back}{on}</span>'

@@ -6,6 +6,7 @@ Latents are stored as each stage ends, and the file before the row that lists it
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 from dataclasses import replace
 
 from app.gallery.rebuild import check_file
@@ -15,10 +16,11 @@ from app.queue.estimates import Timings
 from app.recipes.comparison import compare_clips
 from app.recipes.job_row import KEEP, RENDER
 from app.recipes.recipe import Recipe
-from app.storage.stage_latents import StageLatents, shared_stages
+from app.storage.latents import StageLatents, find_shared_stages
 from app.worker.job_run import JobRun, StopRequested
 from app.workspace import Workspace
-from lavie.events import STAGES, SUPER_RESOLUTION, Finished, StageDone
+from lavie.events import SUPER_RESOLUTION, Finished, StageDone
+from lavie.request import STAGES
 
 
 class ClipWork:
@@ -39,9 +41,7 @@ class ClipWork:
         except StopRequested as stop:
             if stop.what != KEEP:
                 raise
-            # Without the stage under way and those after it: the finished stages become a clip.
-            request = replace(recipe.request, **dict.fromkeys(STAGES[STAGES.index(run.stage) :]))
-            run.cut_short(replace(run.recipe, request=request))
+            run.cut_short(run.recipe)
             finished = self._generate(run, model, run.recipe)
         video = finished.video
         recipe = replace(run.recipe, frame_hash=video.frame_hash)
@@ -66,7 +66,7 @@ class ClipWork:
 
     def _generate(self, run: JobRun, model: Model, recipe: Recipe) -> Finished:
         """Run the cascade, reporting each event; a wish to stop takes effect after the step."""
-        done = self._stored_latents(run, recipe)
+        done = self._load_latents(run, recipe)
         cascade = self._workspace.adapters.attach(model, recipe.adapters).cascade
         # Close the generator on every exit path so that no work continues.
         with contextlib.closing(cascade.generate(recipe.request, done=done, memory=recipe.memory)) as events:
@@ -80,15 +80,16 @@ class ClipWork:
                 run.check_stop()
         raise RuntimeError("the cascade ended without a video")
 
-    def _stored_latents(self, run: JobRun, recipe: Recipe) -> dict:
+    def _load_latents(self, run: JobRun, recipe: Recipe) -> dict:
         """The latents to go on from: the job's own, or those of the draft that it finishes.
 
         A stage whose latents should be there and are not is made again, which a notice says.
         """
         row = run.row
-        sources, missed = {row.id: STAGES}, None
+        sources: dict[str, Collection[str]] = {row.id: STAGES}
+        missed = None
         draft = self._workspace.gallery.get(row.parent) if row.parent and row.kind == RENDER else None
-        if draft is not None and (shared := shared_stages(draft.recipe.request, recipe.request)):
+        if draft is not None and (shared := find_shared_stages(draft.recipe.request, recipe.request)):
             if (draft.recipe.provenance, draft.recipe.adapters) == (recipe.provenance, recipe.adapters):
                 sources[draft.id] = shared
                 missed = f"no whole latents of the clip {draft.id} are kept"

@@ -16,11 +16,11 @@ from app.models.loaded import Model
 from app.queue.worker_side import WorkerQueue
 from app.recipes.job_row import REGENERATE, JobRow
 from app.recipes.recipe import Job, Recipe
-from app.storage.stage_latents import shared_stages
+from app.storage.latents import find_shared_stages
 from app.workspace import Workspace
 from extensions.lora.tags import take_tags
 from lavie.errors import DeviceError, MediaError, RequestError
-from lavie.events import MemoryModeChanged, Notice, StageStarted, Step
+from lavie.events import SUPER_RESOLUTION, MemoryModeChanged, Notice, StageStarted, Step
 
 if typing.TYPE_CHECKING:
     import numpy as np
@@ -126,12 +126,14 @@ class JobRun:
             return {}
         if self.row.kind == REGENERATE:
             return dict(parent.recipe.memory)
-        shared = set() if recipe.job.long else shared_stages(parent.recipe.request, recipe.request)
+        shared = set() if recipe.long else find_shared_stages(parent.recipe.request, recipe.request)
         return {stage: mode for stage, mode in parent.recipe.memory.items() if stage in shared}
 
     def cut_short(self, recipe: Recipe) -> None:
-        """Store the recipe of the finished stages, which the person asked to keep; the job goes on with it."""
-        self.recipe = recipe
+        """Store the recipe without the stages that are not finished, as the person asked; the job goes on with it."""
+        interpolation = recipe.request.interpolation if self.stage == SUPER_RESOLUTION else None
+        request = replace(recipe.request, interpolation=interpolation, super_resolution=None)
+        self.recipe = recipe = replace(recipe, request=request)
         with self._workspace.database.write():
             self.queue.store_recipe(self.row.id, recipe.to_json())
             self.queue.clear_stop(self.row.id)
@@ -174,12 +176,7 @@ class JobRun:
         seconds: float,
         report: Report | None = None,
     ) -> None:
-        """List the finished file as the job's clip, and end the job.
-
-        Args:
-            shape: F H W 3.
-            seconds: the making took.
-        """
+        """List the finished file as the job's clip, and end the job. shape: F H W 3. seconds: of making it."""
         gallery = self._workspace.gallery
         gallery.add_pictures(self.row.id, path)
         with self._workspace.database.write():

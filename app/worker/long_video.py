@@ -25,14 +25,12 @@ from app.recipes.comparison import compare_clips
 from app.recipes.job_row import KEEP
 from app.recipes.recipe import Recipe
 from app.recipes.segments import course_of, cut_short
-from app.storage.initial_frames import InitialFramesStore
-from app.storage.segment_latents import SegmentLatents
+from app.storage.latents import InitialFramesStore, SegmentLatents
 from app.worker.job_run import JobRun, StopRequested
 from app.workspace import Workspace
 from lavie.events import (
     BASE,
     INTERPOLATION,
-    STAGES,
     SUPER_RESOLUTION,
     MemoryModeChanged,
     Notice,
@@ -40,6 +38,7 @@ from lavie.events import (
     StageStarted,
     Step,
 )
+from lavie.values import require
 from lavie.video import FrameHash
 
 if typing.TYPE_CHECKING:
@@ -54,8 +53,7 @@ if typing.TYPE_CHECKING:
 class LongProgress:
     """Follows the events of a pipeline: its current part, and the time of each part.
 
-    Attributes:
-        place: part and parts, see `JobRow`.
+    place: part and parts, see `JobRow`.
     """
 
     def __init__(self, job_id: str, recipe: Recipe, timings: Timings, done: int):
@@ -80,7 +78,8 @@ class LongProgress:
             case StageDone():
                 if event.stage != BASE or self._course.together:
                     share = min(self._steps / max(self._total, 1), 1.0)  # the rest was stored already
-                    self._store(event.stage, round(share * self._whole(event.stage)))
+                    base = len(self._course.parts) * self._course.window
+                    self._store(event.stage, round(share * (base if event.stage == BASE else self._course.frames)))
             case Notice() | MemoryModeChanged():
                 pass
             case _:  # a segment or transition is done
@@ -101,13 +100,7 @@ class LongProgress:
 
     def _part_steps(self, stage: str) -> int:
         """The steps of a window."""
-        return self._recipe.request.sampling(stage).steps
-
-    def _whole(self, stage: str) -> int:
-        """The frames of the base stage that a whole stage works on."""
-        if stage != BASE:
-            return self._course.frames
-        return len(self._course.parts) * self._course.window
+        return require(self._recipe.request.sampling(stage).steps)
 
     def _store(self, stage: str, frames: int) -> None:
         """Store the time since the last part ended, if anything was made in it."""
@@ -148,7 +141,7 @@ def judge(
     seam = _measure_seam(frames, count)
     name = f"candidate-{seed}.webp"
     write_animation(folder / name, frames[max(count - 2, 0) :], fps)
-    rough = [max(seam[name], 1 / max(seam[name], 1e-6)) for name in _ROUGH if seam[name] is not None]
+    rough = [max(ratio, 1 / max(ratio, 1e-6)) for name in _ROUGH if (ratio := seam[name]) is not None]
     motion = part.facts.get("motion")
     return {
         "seed": seed,
@@ -164,7 +157,8 @@ def _load_before(keys: Sequence[str], parts: Mapping[str, Part], start: Tensor |
     """Latents of the last frames before a segment, at most `_BEFORE`; None if there are none."""
     import torch
 
-    found, frames = [], 0
+    found: list[Tensor] = []
+    frames = 0
     for key in reversed(keys):
         if frames >= _BEFORE:
             break
@@ -217,7 +211,10 @@ class LongWork:
         except StopRequested as stop:
             if stop.what != KEEP:
                 raise
-            run.cut_short(self._finished_part(run, model, parts))
+            recipe = run.recipe
+            if run.stage == BASE:
+                recipe = cut_short(recipe, _count_finished(self._pipeline(model, recipe, parts).keys, parts))
+            run.cut_short(recipe)
             pipeline = self._generate(run, model, run.recipe, parts)
         recipe, report = self._write(run, pipeline, path)
         run.finish(path, recipe, pipeline.shape, pipeline.fps, earlier + time.monotonic() - began, report)
@@ -245,13 +242,15 @@ class LongWork:
         model, parts = self._models.get(row.job.model), self._parts(run)
         recipe = run.start(model, parts.drop)
         folder, found = self._workspace.config.data / "work" / row.id, []
+        start = self._initial_frames.load(recipe.start) if recipe.start else None
+        assert recipe.plan is not None  # a job with candidates has one
         for number, seed in enumerate(row.job.candidates, 1):
             *before, last = recipe.plan.segments
             plan = replace(recipe.plan, segments=(*before, replace(last, seed=seed)))
             which = (number, len(row.job.candidates))
-            pipeline = self._generate(run, model, replace(recipe, plan=plan), parts, which)
-            start = self._initial_frames.load(recipe.start)
-            found.append(judge(model.cascade, pipeline.keys, parts, start, seed, recipe.request.fps, folder))
+            pipeline = self._generate(run, model, replace(recipe, long=plan), parts, which)
+            fps = require(recipe.request.fps)
+            found.append(judge(model.cascade, pipeline.keys, parts, start, seed, fps, folder))
         found.sort(key=lambda one: one.pop("roughness"))
         run.queue.finish(row.id, json.dumps(found))
 
@@ -263,14 +262,18 @@ class LongWork:
     def _pipeline(self, model: Model, recipe: Recipe, parts: SegmentLatents) -> LongVideoPipeline:
         from extensions.long_video.pipeline import LongVideoPipeline
 
-        model = self._workspace.adapters.attach(model, recipe.adapters)
-        if recipe.reel is not None:
-            frames = [partial(self._initial_frames.load, shot) for shot in recipe.shots]
-        else:
-            frames = self._initial_frames.load(recipe.start)
-        long = recipe.job.long
+        model, load = self._workspace.adapters.attach(model, recipe.adapters), self._initial_frames.load
+        assert recipe.long is not None  # a single clip is made by `ClipWork`
         return LongVideoPipeline(
-            model.cascade, recipe.request, long, frames, parts, model.provenance, model.prepare, recipe.memory
+            model.cascade,
+            recipe.request,
+            recipe.long,
+            load(recipe.start) if recipe.start else None,
+            parts,
+            model.provenance,
+            model.prepare,
+            recipe.memory,
+            clips=[partial(load, shot) for shot in recipe.shots],
         )
 
     def _generate(
@@ -290,14 +293,6 @@ class LongWork:
                 run.check_stop()
         return pipeline
 
-    def _finished_part(self, run: JobRun, model: Model, parts: SegmentLatents) -> Recipe:
-        """The recipe without what is not finished: missing segments or transitions, or the stage under way, and all
-        that comes after either."""
-        recipe, reached = run.recipe, STAGES.index(run.stage)
-        if run.stage == BASE:
-            recipe = cut_short(recipe, _count_finished(self._pipeline(model, recipe, parts).keys, parts))
-        return replace(recipe, request=replace(recipe.request, **dict.fromkeys(STAGES[max(reached, 1) :])))
-
     def _write(self, run: JobRun, pipeline: LongVideoPipeline, path: Path) -> tuple[Recipe, Report]:
         """Write the file, measuring the frames as they pass; the recipe with their hash, and what the meters say."""
         from extensions.long_video.metrics import Meter
@@ -310,11 +305,11 @@ class LongWork:
                 digest.add(frame)
                 yield frame
 
-        def hashed() -> Recipe:
+        def with_hash() -> Recipe:
             return replace(run.recipe, frame_hash=digest.hexdigest())
 
-        write_mp4(path, frames(), pipeline.fps, lambda: hashed().to_json())
-        return hashed(), meter.report()
+        write_mp4(path, frames(), pipeline.fps, lambda: with_hash().to_json())
+        return with_hash(), meter.report()
 
 
 def _frames(run: JobRun, pipeline: LongVideoPipeline) -> Iterator[np.ndarray]:

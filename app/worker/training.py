@@ -55,6 +55,8 @@ class Child:
                 # A group of its own, so that Ctrl-C in the terminal reaches the studio alone.
                 start_new_session=os.name != "nt",
             )
+        assert self._process.stdin is not None and self._process.stdout is not None  # both are pipes
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
         threading.Thread(target=self._listen, name="training events", daemon=True).start()
         self._write_line(orders)
 
@@ -98,7 +100,7 @@ class Child:
     def close(self) -> None:
         """End the process."""
         with contextlib.suppress(OSError):
-            self._process.stdin.close()
+            self._stdin.close()
         if self._process.poll() is None:
             self._kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -106,8 +108,8 @@ class Child:
 
     def _write_line(self, line: str) -> None:
         with contextlib.suppress(OSError, ValueError):  # it has ended, and `why` gives the reason
-            self._process.stdin.write(f"{line}\n")
-            self._process.stdin.flush()
+            self._stdin.write(f"{line}\n")
+            self._stdin.flush()
 
     def _kill(self) -> None:
         with contextlib.suppress(OSError):
@@ -117,7 +119,7 @@ class Child:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def _listen(self) -> None:
-        with self._process.stdout as lines:
+        with self._stdout as lines:
             for line in lines:
                 with contextlib.suppress(ValueError):
                     event = json.loads(line)

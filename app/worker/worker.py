@@ -36,11 +36,7 @@ class Worker:
     def __init__(
         self, workspace: Workspace, models: Models | None = None, suits: Callable[[JobRow], bool] | None = None
     ):
-        """
-        Args:
-            models: loads what the jobs need, in the worker's thread [the workspace's].
-            suits: which jobs it takes [all].
-        """
+        """models: loads what the jobs need [the workspace's]. suits: which jobs it takes [all]."""
         self._workspace, self._suits = workspace, suits
         self._models = models or workspace.models
         self._queue = WorkerQueue(workspace.database)

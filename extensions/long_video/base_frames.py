@@ -1,6 +1,7 @@
-"""The base frames of a long video: the parts they consist of, the keys of these parts, and how they are made.
+"""The parts that a long video is made and stored in.
 
-`extend.SegmentFrames` makes segments one after the other, `transitions.TransitionFrames` transitions between clips.
+Its base frames come from `extend.SegmentFrames`, segment by segment, or from `transitions.TransitionFrames` between
+clips.
 """
 
 from __future__ import annotations
@@ -8,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
 from extensions.long_video.plan import CONDITIONED
 from extensions.long_video.strategies.window_model import Model
 from lavie.errors import StorageError
-from lavie.events import BASE, Step
-from lavie.latents import Latents
+from lavie.events import BASE
 from lavie.manifest import EXTENSION
 
 
@@ -42,25 +42,33 @@ class Part:
 PartStore = MutableMapping[str, Part]  # key (`cache_keys`) → part; a missing part is made
 
 
+def read_part(store: PartStore, key: str) -> Part | None:
+    """A stored part; None if it is missing or damaged, which shows only when reading."""
+    try:
+        return store[key]
+    except KeyError:
+        return None
+
+
 def latents_at(store: PartStore, key: str) -> Tensor:
     """The latents of a part that was there. Raises StorageError if it is gone."""
-    try:
-        return store[key].latents
-    except KeyError:
+    part = read_part(store, key)
+    if part is None:
         raise StorageError(
             f"part {key[:12]} of the video was there and is gone or damaged: start the job again, it makes that part "
             "anew"
-        ) from None
+        )
+    return part.latents
 
 
-class WindowParts(MutableMapping):
+class WindowParts(MutableMapping[int, Tensor]):
     """The windows of a stage by number, stored as parts: float32 on the CPU."""
 
     def __init__(self, store: PartStore, stage: str, keys: Sequence[str]) -> None:
         self._store, self._stage, self._keys = store, stage, keys
 
     def __contains__(self, number: object) -> bool:
-        return self._keys[number] in self._store
+        return isinstance(number, int) and self._keys[number] in self._store
 
     def __getitem__(self, number: int) -> Tensor:
         return latents_at(self._store, self._keys[number])
@@ -80,14 +88,7 @@ class WindowParts(MutableMapping):
 
 @dataclass(frozen=True)
 class SegmentDone:
-    """A segment or a transition is done. Once stored, it is never made again.
-
-    Args:
-        number: from 0.
-        latents: float32 1 C n h w on the CPU, the new frames as the next segment sees them.
-        facts: how it was made and what was measured, as JSON values.
-        state: see `Part`.
-    """
+    """A segment or a transition is done; see `Part` for the fields. Once stored, it is never made again."""
 
     number: int
     latents: Tensor = field(repr=False)
@@ -97,59 +98,6 @@ class SegmentDone:
 
 # Opens a component of the bundle on its device for the length of a block.
 OpenModel = Callable[[str], AbstractContextManager[Model]]
-
-
-class Timeline(Protocol):
-    """The frames of a whole video: `plan.Layout` or `join_plan.JoinPlan`. `frames` is their number."""
-
-    frames: int
-
-    def joins(self) -> list[int]:
-        """The frames at which `metrics.Meter` looks for seams."""
-        ...
-
-    def mixture(self, frame: int) -> tuple[str, str, float]:
-        """The old prompt, the new prompt and the new one's weight, 0 … 1, at an absolute frame."""
-        ...
-
-
-class BaseFrames(Protocol):
-    """The base stage as `LongVideoPipeline` runs it.
-
-    Attributes:
-        layout: where each frame comes from.
-        network: the component of the bundle that makes the parts.
-        opening_network: the component that makes the first clip, if it is another one.
-        prompts: of the parts.
-    """
-
-    layout: Timeline
-    network: str
-    opening_network: str | None
-    prompts: Sequence[str]
-
-    def keys(self, stage_digest: str) -> list[str]:
-        """The keys of the parts that are made, in order. stage_digest: that of the base stage."""
-        ...
-
-    def key_at(self, keys: Sequence[str], frame: int) -> str:
-        """The key that a later stage's window depends on for an absolute frame."""
-        ...
-
-    def total_steps(self, steps: int) -> int:
-        """The number of `Step` events of all parts. steps: of the sampling."""
-        ...
-
-    def make(self, open_model: OpenModel, store: PartStore, keys: Sequence[str]) -> Iterator[Step | SegmentDone]:
-        """Make the missing parts and store each before its event. `SegmentDone.number` counts the parts from 0.
-
-        open_model: called only if a part is missing.
-        """
-        ...
-
-    def latents(self, store: PartStore, keys: Sequence[str]) -> Latents:
-        """The latents of the whole video, read from the parts when needed."""
-        ...
 
 
 def network_of(strategy: str) -> str:

@@ -32,10 +32,7 @@ def segment_keys(plan: SegmentPlan, start_hash: str | None, stage_digest: str) -
 
     A change of a segment changes its key and all later ones. With `codenoise` every key depends on the whole plan.
 
-    Args:
-        plan: with seed and strategy decided (`resolve.resolve_plan`).
-        start_hash: `latents_hash` of the frames that are continued, None if there are none.
-        stage_digest: of the base stage.
+    start_hash: `latents_hash` of the frames that are continued, None if there are none.
     """
     wide = asdict(plan) | {"segments": None, "seed": None}
     segments = [[segment.prompt, plan.seed_of(number), segment.frames] for number, segment in enumerate(plan.segments)]
@@ -53,11 +50,7 @@ def transition_key(plan: JoinPlan, number: int, ends: tuple[str, str], stage_dig
 
     Exchanging a clip changes the keys of the transitions beside it, exchanging a transition only its own.
 
-    Args:
-        plan: with seed and strategy decided.
-        number: of the clip before the transition.
-        ends: `latents_hash` of the known frames of the clips before and after it.
-        stage_digest: of the base stage.
+    ends: `latents_hash` of the known frames of the clips before and after it.
     """
     transition = plan.transitions[number]
     wide = [plan.strategy, plan.negative_prompt, plan.window, plan.strength]
@@ -65,13 +58,7 @@ def transition_key(plan: JoinPlan, number: int, ends: tuple[str, str], stage_dig
 
 
 def piece_key(key: str, begin: int, prompt: str) -> str:
-    """The key of what a window sees of a clip or transition. A segment's own key covers this already.
-
-    Args:
-        key: of the clip or transition.
-        begin: first absolute frame.
-        prompt: of the piece.
-    """
+    """The key of what a window sees of a clip or transition. A segment's own key covers place and prompt already."""
     return _digest("piece", key, begin, prompt)
 
 
@@ -79,9 +66,6 @@ def window_key(stage_digest: str, seed: int, number: int, last: int, seen: Itera
     """The key of a window of interpolation or super-resolution.
 
     Args:
-        stage_digest: of the window's stage.
-        seed: of its noise.
-        number: of the window, from 0.
         last: last frame that it shows to the network; it changes when the video grows.
         seen: keys of the parts whose frames it shows, in order.
     """
@@ -99,12 +83,9 @@ def stage_digest(
     """A hash of what a stage's latents depend on beside the plan and the frames that it is shown.
 
     Args:
-        stage: one of the request's.
         request: resolved.
-        defaults: of the network.
         provenance: of `Cascade.provenance`; under `adapters` the active adapters, if any.
         components: folders of the bundle whose weights the stage uses.
-        mode: the memory mode that the stage runs in.
     """
     active = [provenance["adapters"]] if "adapters" in provenance else []
     return _digest(
@@ -122,7 +103,7 @@ def stage_digest(
 def latents_hash(latents: Tensor) -> str:
     """sha256 of the shape and the float32 numbers of latents, as a hex string."""
     digest = hashlib.sha256(repr(tuple(latents.shape)).encode())
-    digest.update(latents.detach().float().cpu().contiguous().numpy())
+    digest.update(latents.detach().float().cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 

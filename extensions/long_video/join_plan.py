@@ -18,9 +18,8 @@ from functools import cached_property
 
 from extensions.long_video.plan import CONDITIONED, CORRECTED, MAX_SEGMENTS, REPAINT
 from lavie.request import MAX_FRAMES
-from lavie.values import MAX_SEED, check, check_kind, check_number, check_prompt, check_whole, from_json, to_json
+from lavie.values import MAX_SEED, Stored, check, check_kind, check_number, check_prompt, check_whole
 
-SCHEMA_VERSION = 1
 TRANSITION_STRATEGIES = (CONDITIONED, CORRECTED, REPAINT)  # strategies that can know both ends
 CLIP, TRANSITION = "clip", "bridge"  # "bridge" is part of the seed of a transition's noise
 MAX_CLIP_FRAMES = 1_000_000
@@ -28,12 +27,9 @@ MAX_CLIP_FRAMES = 1_000_000
 
 @dataclass(frozen=True)
 class SourceClip:
-    """A clip of the base stage.
+    """A clip of the base stage by the caller's name for it. A picture has one frame.
 
-    Args:
-        name: the caller's name for it.
-        frames: at least 1; a picture has one.
-        prompt: what it shows, for the later stages; empty if unknown.
+    prompt: what it shows, for the later stages; empty if unknown.
     """
 
     name: str
@@ -49,13 +45,7 @@ class SourceClip:
 
 @dataclass(frozen=True)
 class Transition:
-    """The step from one clip to the next.
-
-    Args:
-        prompt: what happens in between.
-        frames: new frames; 0 for a cut.
-        seed: None to derive it from the video's.
-    """
+    """The step from one clip to the next: `frames` new frames, 0 for a cut. A seed of None derives from the video's."""
 
     prompt: str
     frames: int = 8
@@ -73,13 +63,7 @@ class Transition:
 
 @dataclass(frozen=True)
 class Piece:
-    """A clip or a transition in a video.
-
-    Args:
-        kind: `CLIP` or `TRANSITION`.
-        number: of the clip, or of the clip before the transition.
-        frames: absolute numbers.
-    """
+    """A clip or a transition in a video, with its absolute frames. number: of the clip, or of the clip before it."""
 
     kind: str
     number: int
@@ -87,7 +71,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class JoinPlan:
+class JoinPlan(Stored):
     """A whole video of clips.
 
     Args:
@@ -99,6 +83,8 @@ class JoinPlan:
 
     Raises RequestError for values outside these limits.
     """
+
+    stored_as = "a plan of clips"
 
     shots: tuple[SourceClip, ...]
     transitions: tuple[Transition, ...]
@@ -130,15 +116,6 @@ class JoinPlan:
         for before, transition, after in zip(self.shots, self.transitions, self.shots[1:], strict=False):
             if transition.frames:
                 known_frames(before.frames, after.frames, transition.frames, self.window)
-
-    def to_json(self) -> str:
-        """One line of JSON with the schema's version."""
-        return to_json(self, SCHEMA_VERSION)
-
-    @classmethod
-    def from_json(cls, text: str) -> JoinPlan:
-        """The inverse of `to_json`. Raises RequestError for anything else or a newer version."""
-        return from_json(cls, text, SCHEMA_VERSION, "a plan of clips")
 
     def seed_of(self, number: int) -> int | None:
         """The seed of the transition after clip `number`: its own, or one derived from the video's."""

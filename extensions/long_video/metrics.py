@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lavie.values import from_json, to_json
+from lavie.values import Stored
 
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601
 BLOCK, REACH = 16, 6  # pixels of a block, and how far it is looked for
@@ -57,12 +57,12 @@ def match_blocks(before: np.ndarray, after: np.ndarray) -> float:
     height, width = (size // block * block for size in after.shape)
     after = after[:height, :width]
     padded = np.pad(before, REACH, mode="edge")
-    best = None
+    best = np.full((height // block, width // block), np.inf, np.float32)
     for down in range(2 * REACH + 1):
         for across in range(2 * REACH + 1):
             difference = np.abs(after - padded[down : down + height, across : across + width])
             means = difference.reshape(height // block, block, width // block, block).mean((1, 3))
-            best = means if best is None else np.minimum(best, means)
+            best = np.minimum(best, means)
     return float(best.mean())
 
 
@@ -75,7 +75,6 @@ def _shrink(grey: np.ndarray) -> np.ndarray:
     return grey[:height, :width].reshape(height // factor, factor, width // factor, factor).mean((1, 3))
 
 
-SCHEMA_VERSION = 1
 SIGNALS = ("d", "a", "m", "s")
 NEAR = 8  # frames to either side that a join is read against
 BEFORE, AFTER = NEAR, NEAR + 3  # frames needed for that; a value lies between two or three
@@ -97,13 +96,9 @@ STANDSTILL_CURE = "switch guarding on, or choose an overlap of 1 or 2"
 
 @dataclass(frozen=True)
 class Signal:
-    """One signal at a join.
+    """One signal at a join in grey levels, and `near`, the median near by.
 
-    Args:
-        value: in grey levels.
-        near: the median near by.
-        ratio: value to near.
-        z: the distance from near in robust standard deviations.
+    z: the distance from near in robust standard deviations.
     """
 
     value: float
@@ -114,13 +109,7 @@ class Signal:
 
 @dataclass(frozen=True)
 class Join:
-    """The signals at a join.
-
-    Args:
-        segment: number, from 0, of the segment that begins here.
-        frame: its first frame.
-        d, a, m, s: see the module.
-    """
+    """The signals at the first frame of a segment, see the module."""
 
     segment: int
     frame: int
@@ -156,13 +145,7 @@ class Drift:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a person would see.
-
-    Args:
-        where: number of the segment, from 0; None for the whole video.
-        what: a sentence.
-        cure: what may help.
-    """
+    """A fault that a person would see, and what may help. where: number of the segment; None for the whole video."""
 
     where: int | None
     what: str
@@ -170,22 +153,15 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Stored):
     """The measurements of a video. `findings` is empty if there are neither seams nor drift."""
+
+    stored_as = "a report"
 
     frames: int
     joins: tuple[Join, ...]
     drift: tuple[Drift, ...]
     findings: tuple[Finding, ...]
-
-    def to_json(self) -> str:
-        """One line of JSON with the schema's version."""
-        return to_json(self, SCHEMA_VERSION)
-
-    @classmethod
-    def from_json(cls, text: str) -> Report:
-        """The inverse of `to_json`. Raises RequestError for anything else."""
-        return from_json(cls, text, SCHEMA_VERSION, "a report")
 
 
 class Meter:
@@ -219,7 +195,11 @@ class Meter:
 
     def report(self) -> Report:
         """The measurements so far."""
-        joins = tuple(self._join(number, frame) for number, frame in enumerate(self.joins, 1) if self._has(frame))
+        joins = tuple(
+            Join(number, frame, *(self._signal(name, frame) for name in SIGNALS))
+            for number, frame in enumerate(self.joins, 1)
+            if self._has(frame)
+        )
         drift = tuple(self._drift(measure) for measure in ("luma", *LIMITS)) if self._looks else ()
         findings = [found for join in joins for found in _seam_findings(join)]
         findings += [found for measured in drift for found in _drift_findings(measured)]
@@ -227,9 +207,6 @@ class Meter:
 
     def _has(self, join: int) -> bool:
         return 0 < join < len(self._looks)
-
-    def _join(self, segment: int, frame: int) -> Join:
-        return Join(segment, frame, **{name: self._signal(name, frame) for name in SIGNALS})
 
     def _signal(self, name: str, frame: int) -> Signal:
         """A signal at a join and its median near by. For `a` the mean of the two values that touch the join."""
@@ -258,7 +235,7 @@ class Meter:
         return Drift(measure, float(values[:ends].mean()), float(values[-ends:].mean()), percent, tuple(segments))
 
 
-def join_between(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> Join:
+def join_between(before: Sequence[np.ndarray] | np.ndarray, after: Sequence[np.ndarray] | np.ndarray) -> Join:
     """The join between two runs of frames uint8 H W 3, at least one each."""
     meter = Meter([len(before)])
     for frame in (*before, *after):

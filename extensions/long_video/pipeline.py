@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from extensions.long_video import cache_keys
-from extensions.long_video.base_frames import BaseFrames, Part, PartStore, SegmentDone, WindowParts
+from extensions.long_video.base_frames import Part, PartStore, SegmentDone, WindowParts
 from extensions.long_video.join_plan import JoinPlan
 from extensions.long_video.plan import SegmentPlan
 from extensions.long_video.prompts import PromptTable
@@ -37,6 +37,7 @@ from lavie.memory_plan import Size
 from lavie.request import Request, Sampling
 from lavie.stages import windowed
 from lavie.stages.super_resolution import SCALE
+from lavie.values import require
 from lavie.windows import Windows
 
 __all__ = ["Event", "LongVideoPipeline", "Part", "SegmentDone"]
@@ -52,32 +53,32 @@ class LongVideoPipeline:
         cascade: Cascade,
         request: Request,
         plan: SegmentPlan | JoinPlan,
-        start: Tensor | Sequence[Clip] | None,
+        start: Tensor | None,
         store: PartStore,
         provenance: Mapping[str, Any] | None = None,
         prepare: Callable[[str], None] = no_preparation,
         memory: Mapping[str, MemoryMode] | None = None,
+        clips: Sequence[Clip] = (),
     ) -> None:
         """Check the weights; runs no network.
 
         Args:
             request, plan: resolved. The plan's prompts and seed replace the request's.
-            start: 1 C N h w, latents of frames to continue, which begin the video; of a `JoinPlan` a function for each
-                clip that reads its latents.
+            start: 1 C N h w, latents of frames to continue, which begin the video; None for a `JoinPlan`.
             store: finished parts by key, see `cache_keys`.
             provenance: of `Cascade.provenance`, which reads every weight, and what else decides the bits
                 (`cache_keys.stage_digest`); None to read it.
             prepare: see `window_model.Model`.
             memory: see `Cascade.generate`.
+            clips: of a `JoinPlan`, a function for each that reads its latents.
 
         Raises BundleError if weights are missing.
         """
         self._memory = memory or {}
         self.cascade, self.plan, self.store, self._prepare = cascade, plan, store, prepare
         self.request = replace(request, seed=plan.seed)
-        self.base_frames: BaseFrames = (
-            TransitionFrames(plan, start) if isinstance(plan, JoinPlan) else SegmentFrames(plan, start)
-        )
+        self._width, self._height = require(request.width), require(request.height)
+        self.base_frames = TransitionFrames(plan, clips) if isinstance(plan, JoinPlan) else SegmentFrames(plan, start)
         self.layout = self.base_frames.layout
         for stage in (*self._networks, *request.stages[1:]):
             cascade.bundle.require(stage)
@@ -88,24 +89,20 @@ class LongVideoPipeline:
         """F H W 3 of the finished video, including the frames to continue."""
         scale = SCALE if SUPER_RESOLUTION in self.request.stages else 1
         frames = self._frames(self.request.stages[-1])
-        return frames, scale * self.request.height, scale * self.request.width, 3
+        return frames, scale * self._height, scale * self._width, 3
 
     @property
     def fps(self) -> float:
         """Frame rate of the finished video."""
-        return self.request.fps * (RATE if self._is_interpolated else 1)
+        return require(self.request.fps) * (RATE if self._is_interpolated else 1)
 
     @property
     def joins(self) -> list[int]:
-        """The first frame of each segment that continues something, in frames of the finished video.
-
-        For a `JoinPlan` of each transition and of the clip after it; of an interpolated video the frame after the
-        join's last key frame.
-        """
+        """The joins of the layout in frames of the finished video, which may be interpolated."""
         return [RATE * join - 1 if self._is_interpolated else join for join in self.layout.joins()]
 
     @torch.inference_mode()
-    def make(self) -> Iterator[Event]:
+    def make(self) -> Generator[Event, None, None]:
         """Make the missing parts. Events are those of `Cascade.generate`, and a `SegmentDone` for each segment or
         transition.
 
@@ -149,11 +146,11 @@ class LongVideoPipeline:
     def memory(self) -> MemoryFallback:
         """The memory modes of its stages. The base stage always runs whole and may only be offloaded."""
         asked, layout = self.request, self.layout
-        begun = Size(layout.frames, asked.height, asked.width, asked.stages, self.base_frames.network, self.plan.window)
+        size = Size(layout.frames, self._height, self._width, asked.stages, self.base_frames.network, self.plan.window)
         samplings = map(self._sampling, self._networks)  # guidance needs more memory
-        asked = replace(asked, base=max(samplings, key=lambda sampling: sampling.guidance))
+        asked = replace(asked, base=max(samplings, key=lambda sampling: require(sampling.guidance)))
         modes = {**self._memory, BASE: PLAIN}
-        return MemoryFallback(self.cascade.bundle, self.cascade.residency, asked, begun, modes)
+        return MemoryFallback(self.cascade.bundle, self.cascade.residency, asked, size, modes)
 
     @cached_property
     def keys(self) -> list[str]:
@@ -168,7 +165,7 @@ class LongVideoPipeline:
         for number, start in enumerate(grid.starts(frames)):
             shown = list(dict.fromkeys(grid.frames(start, frames)))
             seen = dict.fromkeys(key for frame in shown for key in seen_at(frame))
-            found.append(cache_keys.window_key(stage_digest, self.plan.seed, number, shown[-1], seen))
+            found.append(cache_keys.window_key(stage_digest, require(self.plan.seed), number, shown[-1], seen))
         return found
 
     def _keys_behind(self, stage: str) -> Callable[[int], list[str]]:
@@ -192,14 +189,11 @@ class LongVideoPipeline:
     @property
     def _networks(self) -> list[str]:
         """The components that make the base stage."""
-        return [self.base_frames.network] + (
-            [self.base_frames.opening_network] if self.base_frames.opening_network else []
-        )
+        return [self.base_frames.network] + ([BASE] if self.base_frames.opening is not None else [])
 
     def _sampling(self, network: str) -> Sampling:
-        """The sampling of a network of the base stage."""
-        base = self.request.base
-        return replace(base, guidance=self.plan.opening) if network == self.base_frames.opening_network else base
+        base, opening = self.request.base, self.base_frames.opening
+        return base if opening is None or network == self.base_frames.network else replace(base, guidance=opening)
 
     @property
     def _is_interpolated(self) -> bool:
@@ -210,22 +204,19 @@ class LongVideoPipeline:
         frames = self.layout.frames
         return interpolated_frames(frames) if stage != BASE and self._is_interpolated else frames
 
-    def _base_frame(self, frame: int) -> int:
-        """The frame of the base stage that a later stage's frame is conditioned on."""
-        return nearest_key(frame) if self._is_interpolated else frame
-
     def _grid(self, stage: str) -> Windows:
         return self.cascade.bundle.defaults[stage].windows
 
     def _steps(self, stage: str) -> int:
         sampling = self.request.sampling(stage)
         if stage == BASE:
-            return self.base_frames.total_steps(sampling.steps)
+            return self.base_frames.total_steps(require(sampling.steps))
         return windowed.total_steps(self._frames(stage), sampling, self.cascade.bundle.defaults[stage])
 
-    def _decode(self, mode: MemoryMode) -> Iterator[Tensor]:
+    def _decode(self, mode: MemoryMode) -> Generator[Tensor, None, None]:
         self.cascade.residency.use(mode.offload)
-        return self.cascade.decode(decoder(self.request.stages), self.latents(self.request.stages[-1]), mode.tile)
+        stages = self.request.stages
+        yield from self.cascade.decode(decoder(stages), self.latents(stages[-1]), mode.tile)
 
     def _check_first_frame(self, mode: MemoryMode) -> None:
         """Decode one frame where memory may run out, so that all frames are decoded in one mode."""
@@ -236,17 +227,17 @@ class LongVideoPipeline:
     @contextlib.contextmanager
     def _open_network(self, component: str) -> Iterator[Model]:
         """A network of the base stage on its device."""
-        request, bundle = self.request, self.cascade.bundle
+        bundle = self.cascade.bundle
         factor = bundle.halvings(VAE)
-        with self.cascade.residency.on_device(component) as network:
-            picture = torch.zeros(1, 3, 1, request.height, request.width)
+        with self.cascade.on_device(component) as network:
+            picture = torch.zeros(1, 3, 1, self._height, self._width)
             grey = self.cascade.encode(picture) if component == EXTENSION else None
             yield Model(
                 network,
                 partial(self.cascade.embed, BASE),
                 self._sampling(component),
                 bundle.defaults[component],
-                (network.config.out_channels, request.height // factor, request.width // factor),
+                (network.config.out_channels, self._height // factor, self._width // factor),
                 grey,
                 self._prepare,
                 lambda latents: vae.pictures(self.cascade.decode(VAE, Whole(latents))),
@@ -258,8 +249,8 @@ class LongVideoPipeline:
         if len(store) == len(self._grid(stage).starts(self._frames(stage))):
             return
         stages = self.request.stages
-        shown = self.latents(stages[stages.index(stage) - 1])
-        shown = shown if stage == INTERPOLATION else self.cascade.decoded(shown, mode.tile)
+        before = self.latents(stages[stages.index(stage) - 1])
+        shown = before if stage == INTERPOLATION else self.cascade.decoded(before, mode.tile)
         yield from self.cascade.refine(stage, self.request, shown, self._text(stage), store, mode)
 
     def _stored_windows(self, stage: str) -> WindowParts:
@@ -268,6 +259,6 @@ class LongVideoPipeline:
     def _text(self, stage: str) -> Callable[[Sequence[int]], Tensor]:
         """A function from a window's frames to their prompts as a later stage reads them."""
         defaults, embed = self.cascade.bundle.defaults[stage], partial(self.cascade.embed, stage)
-        guidance = self.request.sampling(stage).guidance
+        guidance = require(self.request.sampling(stage).guidance)
         table = PromptTable(self.layout, embed, guidance, defaults.negative_prompt, defaults.prompt_suffix)
-        return lambda shown: table.text(list(map(self._base_frame, shown)))
+        return lambda shown: table.text([nearest_key(frame) if self._is_interpolated else frame for frame in shown])

@@ -13,9 +13,8 @@ from functools import cached_property
 from itertools import accumulate
 
 from lavie.request import MAX_FRAMES, MAX_GUIDANCE
-from lavie.values import MAX_SEED, check, check_kind, check_number, check_prompt, check_whole, from_json, to_json
+from lavie.values import MAX_SEED, Stored, check, check_kind, check_number, check_prompt, check_whole
 
-SCHEMA_VERSION = 1
 CONDITIONED, CORRECTED, REPAINT, CODENOISE = STRATEGIES = ("conditioned", "corrected", "repaint", "codenoise")
 OVERLAPS = (1, 2, 4, 8)  # known frames in a window; motion kinks with one, more than four gain nothing
 MAX_SEGMENTS = 1000
@@ -40,13 +39,9 @@ def resolve_flag(strategy: str | None, asked: bool | None) -> bool:
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment of a plan.
+    """A segment of a plan. A seed of None is the video's, frames of None are the new ones of one window.
 
-    Args:
-        prompt: what it shows.
-        seed: 0 … 2^53 − 1; None for the video's.
-        frames: new frames; None for those of one window.
-        locked: keep its latents and refuse changes that would make it again.
+    locked: keep its latents and refuse changes that would make it again.
     """
 
     prompt: str
@@ -63,7 +58,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class SegmentPlan:
+class SegmentPlan(Stored):
     """A whole video of segments.
 
     Args:
@@ -79,6 +74,8 @@ class SegmentPlan:
 
     Raises RequestError for values outside these limits.
     """
+
+    stored_as = "a plan of segments"
 
     segments: tuple[Segment, ...]
     seed: int | None = None
@@ -115,15 +112,6 @@ class SegmentPlan:
         check_number("strength", self.strength, 0.0, 1.0)
         check_number("opening", self.opening, 0.0, MAX_GUIDANCE)
 
-    def to_json(self) -> str:
-        """One line of JSON with the schema's version."""
-        return to_json(self, SCHEMA_VERSION)
-
-    @classmethod
-    def from_json(cls, text: str) -> SegmentPlan:
-        """The inverse of `to_json`. Raises RequestError for anything else or a newer version."""
-        return from_json(cls, text, SCHEMA_VERSION, "a plan of segments")
-
     def seed_of(self, number: int) -> int | None:
         """A segment's own seed, or the video's. Segments may share one: noise depends on the absolute frame."""
         own = self.segments[number].seed
@@ -150,11 +138,11 @@ class Layout:
 
     @property
     def frames(self) -> int:
-        """The number of frames of the whole video, including those before the plan."""
+        """The frames of the whole video, including those before the plan."""
         return self._ends[-1]
 
     def frames_of(self, number: int) -> range:
-        """The absolute frames that segment `number` adds."""
+        """The absolute frames that a segment adds."""
         return range(self._ends[number], self._ends[number + 1])
 
     def segment_at(self, frame: int) -> int:

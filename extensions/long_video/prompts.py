@@ -23,31 +23,21 @@ class PromptTable:
     """
 
     def __init__(
-        self,
-        layout: Layout | JoinPlan,
-        embed: Callable[..., Tensor],
-        guidance: float,
-        negative: str | None = None,
-        suffix: str = "",
+        self, layout: Layout | JoinPlan, embed: Callable[..., Tensor], guidance: float, negative: str, suffix: str = ""
     ) -> None:
-        """Args:
-        embed: see `window_model.Model`.
-        guidance: 1 needs no negative prompt.
-        negative: None for the plan's.
-        suffix: appended to each prompt.
-        """
-        self.layout, self.guidance, self.suffix = layout, guidance, suffix
-        self.negative = layout.plan.negative_prompt if negative is None else negative
+        """embed: see `window_model.Model`. negative: not needed at guidance 1. suffix: appended to each prompt."""
+        self.layout, self.guidance, self.negative, self.suffix = layout, guidance, negative, suffix
         self._embed = lru_cache(CACHED_PROMPTS)(embed)
         self.whole = lru_cache(CACHED_PROMPTS)(self._whole)  # the text of a window whose frames share a prompt
 
     def text(self, frames: Sequence[int]) -> Tensor:
         """2 L C with the negative prompt first if all frames share a prompt, else 2 F L C. One half at guidance 1."""
-        mixtures = [self._mixture(frame) for frame in frames]
+        mixtures = [self.layout.mixture(frame) for frame in frames]
         prompts = {new for _, new, _ in mixtures}
         if len(prompts) == 1 and all(weight == 1 for *_, weight in mixtures):
             return self.whole(*prompts)
-        read = [blend(self._embed(old), self._embed(new), weight) for old, new, weight in mixtures]
+        end = self.suffix
+        read = [blend(self._embed(old + end), self._embed(new + end), weight) for old, new, weight in mixtures]
         if all(torch.equal(one, read[0]) for one in read[1:]):  # the network reads both prompts alike
             return self.whole(mixtures[0][1])
         return self._with_negative(torch.stack(read, dim=1))
@@ -57,7 +47,7 @@ class PromptTable:
         return self._with_negative(self._embed(prompt + self.suffix, frames), frames)
 
     def _whole(self, prompt: str) -> Tensor:
-        return self._with_negative(self._embed(prompt))
+        return self._with_negative(self._embed(prompt + self.suffix))
 
     def _with_negative(self, conditional: Tensor, frames: int | None = None) -> Tensor:
         if self.guidance == 1.0:
@@ -66,11 +56,6 @@ class PromptTable:
         if conditional.ndim > negative.ndim:
             negative = negative[:, None]
         return unconditional_first(negative.expand_as(conditional), conditional)
-
-    def _mixture(self, frame: int) -> tuple[str, str, float]:
-        """The layout's mixture with the suffix."""
-        old, new, weight = self.layout.mixture(frame)
-        return old + self.suffix, new + self.suffix, weight
 
 
 def blend(old: Tensor, new: Tensor, weight: float) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from extensions.long_video.base_frames import network_of
 from extensions.long_video.join_plan import JoinPlan
@@ -13,6 +14,7 @@ from lavie.errors import RequestError
 from lavie.events import BASE
 from lavie.manifest import EXTENSION
 from lavie.request import Request
+from lavie.values import require
 
 
 def resolve(cascade: Cascade, request: Request, plan: SegmentPlan | JoinPlan) -> tuple[Request, SegmentPlan | JoinPlan]:
@@ -46,21 +48,26 @@ def resolve_plan(
     Raises RequestError for a request of one frame and for a transition longer than the window allows, BundleError for a
     strategy whose network is missing.
     """
-    window = request.frames
+    window = require(request.frames)
     if window < 2:
         raise RequestError(f"frames is {window}: a long video is made from windows of at least 2, such as 16")
     plan = plan or SegmentPlan((Segment(request.prompt),))
-    decided = {
-        "strategy": _strategy(cascade.bundle, plan.strategy),
+    strategy = _strategy(cascade.bundle, plan.strategy)
+    decided: dict[str, Any] = {
+        "strategy": strategy,
         "seed": request.seed if plan.seed is None else plan.seed,
         "negative_prompt": request.negative_prompt,
         "window": window,
     }
     if isinstance(plan, JoinPlan):
         return replace(plan, **decided)
-    overlap = max(overlap for overlap in OVERLAPS if overlap <= min(plan.overlap, window // 2))
-    watched = {name: resolve_flag(decided["strategy"], getattr(plan, name)) for name in ("anchored", "guarded")}
-    return replace(plan, **decided, **watched, overlap=overlap)
+    return replace(
+        plan,
+        **decided,
+        anchored=resolve_flag(strategy, plan.anchored),
+        guarded=resolve_flag(strategy, plan.guarded),
+        overlap=max(overlap for overlap in OVERLAPS if overlap <= min(plan.overlap, window // 2)),
+    )
 
 
 def _strategy(bundle: Bundle, asked: str | None) -> str:
@@ -68,7 +75,7 @@ def _strategy(bundle: Bundle, asked: str | None) -> str:
     strategy = asked
     if strategy is None:
         network = BASE if bundle.missing(EXTENSION) else EXTENSION
-        strategy = default_strategy(bundle.config(network).get("in_channels"))
+        strategy = default_strategy(bundle.config(network)["in_channels"])
     if strategy == CONDITIONED:
         bundle.require(EXTENSION)
     return strategy

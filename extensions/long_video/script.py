@@ -35,14 +35,14 @@ def parse_script(text: str, fps: float, window: int = 16, overlap: int = 4, star
     lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     if not lines:
         raise RequestError("the script is empty: write one line for each segment")
-    timed = [(number, line, _TIMED.match(line)) for number, line in lines]
-    if not any(match for *_, match in timed):
+    timed = {number: match for number, line in lines if (match := _TIMED.match(line))}
+    if not timed:
         return Script(_check_count([Segment(line) for _, line in lines]))
-    for number, line, match in timed:
-        if match is None:
+    for number, line in lines:
+        if number not in timed:
             raise RequestError(f"line {number} has no times, others have: write `0s-2s: …` before {short(line)} too")
-    first = window - (overlap if start else 0)
-    return _snap([(number, *match.groups()) for number, _, match in timed], fps, first, window - overlap)
+    spans = [(number, match[1], match[2], match[3]) for number, match in timed.items()]
+    return _snap(spans, fps, window - (overlap if start else 0), window - overlap)
 
 
 def _snap(lines: list[tuple[int, str, str, str]], fps: float, first: int, more: int) -> Script:
@@ -58,7 +58,7 @@ def _snap(lines: list[tuple[int, str, str, str]], fps: float, first: int, more: 
         if begins < before:
             raise RequestError(f"line {number} begins at {begin}, before the line above has ended: put them in order")
         wanted = max(count + 1, 1 + round((ends * fps - first) / more))
-        span = [_border(place, first, more) for place in (count, wanted)]
+        span = [first + (place - 1) * more if place else 0 for place in (count, wanted)]
         if wanted > MAX_SEGMENTS:
             raise RequestError(f"line {number} ends at {end}, behind {MAX_SEGMENTS} segments: shorten the script")
         segments += [Segment(prompt)] * (wanted - count)
@@ -67,11 +67,6 @@ def _snap(lines: list[tuple[int, str, str, str]], fps: float, first: int, more: 
             said.append(f"line {number}: {begins:g}–{ends:g} s became {span[0] / fps:g}–{span[1] / fps:g} s, {which}")
         count, before = wanted, ends
     return Script(_check_count(segments), tuple(said))
-
-
-def _border(count: int, first: int, more: int) -> int:
-    """The frame at which segment `count` begins."""
-    return first + (count - 1) * more if count else 0
 
 
 def _parse_seconds(time: str) -> float:

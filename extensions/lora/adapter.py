@@ -7,29 +7,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from extensions.lora.names import UNET
-from lavie.values import check, check_kind, check_number, from_json, to_json
+from lavie.values import Stored, check, check_kind, check_number
 
 LISTED = 20  # of unmatched names, of tags: as many as a card shows
 
 
 @dataclass(frozen=True)
-class AdapterCard:
+class AdapterCard(Stored):
     """What an adapter's file says about itself. All texts are untrusted: escape them before showing them.
 
     Args:
-        sha256, size: of the file; size in bytes.
         family: the file format.
         base_model: the model it was made for, in words.
         unet_layers, text_layers: number of layers that it changes.
         unmatched: number of layers in the file that the networks lack; `unmatched_names` has the first of them.
-        ranks, alphas: all that occur.
         vectors: of a textual inversion, else 0.
         trigger_words: what its maker says to write in the prompt.
         tags: the most frequent words of its training captions.
-        preferred_weight: as its maker or owner recommends.
         preview: path of a picture beside the file.
         notes: parts of the metadata that could not be read.
     """
+
+    stored_as = "an adapter's card"
 
     sha256: str
     size: int
@@ -53,17 +52,7 @@ class AdapterCard:
     preview: str | None = None
     notes: tuple[str, ...] = ()
 
-    def to_json(self) -> str:
-        """One line of JSON with the schema's version."""
-        return to_json(self, SCHEMA_VERSION)
 
-    @classmethod
-    def from_json(cls, text: str) -> AdapterCard:
-        """The inverse of `to_json`. Raises RequestError for anything else or a newer version."""
-        return from_json(cls, text, SCHEMA_VERSION, "an adapter's card")
-
-
-SCHEMA_VERSION = 1
 MAX_WEIGHT = 2.0
 MAX_NAME = 200  # characters
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -71,7 +60,7 @@ _UNSAFE = re.compile(r"[^\w.\- ]")  # in prompts, in paths and on pages
 
 
 @dataclass(frozen=True)
-class Adapter:
+class Adapter(Stored):
     """An adapter and its strength.
 
     Args:
@@ -82,6 +71,8 @@ class Adapter:
 
     Raises RequestError for values outside these limits.
     """
+
+    stored_as = "an adapter"
 
     sha256: str
     name: str
@@ -102,15 +93,6 @@ class Adapter:
     def weight_of(self, part: str) -> float:
         """The weight in one of `names.PARTS`."""
         return self.weight if part == UNET or self.text_weight is None else self.text_weight
-
-    def to_json(self) -> str:
-        """One line of JSON with the schema's version."""
-        return to_json(self, SCHEMA_VERSION)
-
-    @classmethod
-    def from_json(cls, text: str) -> Adapter:
-        """The inverse of `to_json`. Raises RequestError for anything else or a newer version."""
-        return from_json(cls, text, SCHEMA_VERSION, "an adapter")
 
 
 def safe_name(text: str) -> str:

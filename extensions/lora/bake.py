@@ -32,9 +32,7 @@ def bake(
     The sum is taken in float64 and rounded once, to the float16 of a bundle. The manifest is kept and lists the
     adapters with their weights under `adapters`.
 
-    Args:
-        deltas: reads an adapter's file for the networks of `source`, as in `hooks.set_adapters`.
-        out: a new folder, or a bundle to replace once the new one is complete.
+    deltas: reads an adapter's file for the networks of `source`. out: a new folder, or a bundle to replace.
 
     Raises AdapterError if nothing is merged or `out` cannot be written, BundleError for a damaged source.
     """

@@ -6,7 +6,7 @@ Tags in a prompt (`tags`) replace the adapters' own weights, so each segment of 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -18,11 +18,10 @@ from extensions.lora.embeddings import extend_vocabulary, spell
 from extensions.lora.files.read import AdapterDeltas
 from extensions.lora.hooks import remove_adapters, set_adapters
 from extensions.lora.names import TEXT, UNET
-from extensions.lora.tags import TagWeights, take_tags
+from extensions.lora.tags import take_tags
 from lavie.cascade import Cascade
 from lavie.events import BASE, Notice
 from lavie.manifest import EXTENSION, TEXT_ENCODER
-from lavie.residency import Residency
 from lavie.text import PromptReport
 
 _ADAPTED = (BASE, EXTENSION)  # the later stages' networks have layers of other meaning
@@ -34,13 +33,17 @@ class AdaptedCascade(Cascade):
     def __init__(self, cascade: Cascade, adapters: Sequence[Adapter], read: Callable[[Adapter], AdapterDeltas]) -> None:
         """read: an adapter's file → its deltas; called once for each adapter that is needed."""
         self.adapters, self._read = tuple(adapters), cache(read)
-        super().__init__(cascade.bundle, _AdaptedResidency(cascade.residency, self._adapt))
+        super().__init__(cascade.bundle, cascade.residency)
         self._active: nn.Module | None = None
 
     def adapters_for(self, prompt: str) -> tuple[Adapter, ...]:
         """All adapters, with the weights of the prompt's tags or else their own."""
-        said = {one.name.casefold(): one for one in take_tags(prompt)[1]}
-        return tuple(_apply_tag(adapter, said.get(adapter.name.casefold())) for adapter in self.adapters)
+        tags = {tag.name.casefold(): tag for tag in take_tags(prompt)[1]}
+        named = [(adapter, tags.get(adapter.name.casefold())) for adapter in self.adapters]
+        return tuple(
+            adapter if tag is None else replace(adapter, weight=tag.weight, text_weight=tag.text_weight)
+            for adapter, tag in named
+        )
 
     def set_weights_for(self, prompt: str) -> None:
         """Set the weights of the network on the device to those of a prompt."""
@@ -55,7 +58,7 @@ class AdaptedCascade(Cascade):
         if component != TEXT_ENCODER:  # a stage with a text encoder of its own, which no adapter was made for
             return super().embed(stage, take_tags(prompt)[0], frames)
         words = self._words
-        with self.residency.on_device(component) as model, ExitStack() as inside:
+        with self.on_device(component) as model, ExitStack() as inside:
             set_adapters(model, TEXT, self.adapters_for(prompt), self._read)
             inside.callback(remove_adapters, model)
             inside.enter_context(extend_vocabulary(self.bundle.text_encoder(stage), model, words))
@@ -74,34 +77,16 @@ class AdaptedCascade(Cascade):
         return {word: rows for adapter in self.adapters for word, rows in self._read(adapter).words.items()}
 
     @contextmanager
-    def _adapt(self, component: str, network: nn.Module) -> Iterator[None]:
-        """Attach the adapters to a network of the base stage for the length of the block."""
-        if component not in _ADAPTED:
-            yield
-            return
-        try:
-            set_adapters(network, UNET, self.adapters, self._read)
-            self._active = network
-            yield
-        finally:
-            self._active = None
-            remove_adapters(network)
-
-
-class _AdaptedResidency:
-    """A residency that attaches adapters to the networks it hands out."""
-
-    def __init__(self, residency: Residency, adapt: Callable[[str, nn.Module], AbstractContextManager[None]]) -> None:
-        self._residency, self._adapt = residency, adapt
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._residency, name)
-
-    @contextmanager
-    def on_device(self, component: str) -> Iterator[nn.Module]:
-        with self._residency.on_device(component) as module, self._adapt(component, module):
-            yield module
-
-
-def _apply_tag(adapter: Adapter, asked: TagWeights | None) -> Adapter:
-    return adapter if asked is None else replace(adapter, weight=asked.weight, text_weight=asked.text_weight)
+    def on_device(self, component: str) -> Iterator[Any]:
+        """See `Cascade.on_device`. Networks of the base stage carry the adapters."""
+        with self.residency.on_device(component) as network:
+            if component not in _ADAPTED:
+                yield network
+                return
+            try:
+                set_adapters(network, UNET, self.adapters, self._read)
+                self._active = network
+                yield network
+            finally:
+                self._active = None
+                remove_adapters(network)

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Layer = nn.Linear | nn.Conv2d
+
 
 class LayerDelta:
     """The base of the three kinds. In training the factors need gradients.
@@ -38,7 +40,7 @@ class LayerDelta:
         factors = {role: factor.to(dtype) for role, factor in self.factors.items()}
         return self.scale * self._product(factors).reshape(self.shape)
 
-    def apply(self, layer: nn.Module, x: Tensor) -> Tensor:
+    def apply(self, layer: Layer, x: Tensor) -> Tensor:
         """The change of the layer's output for the input x, in the number type of x."""
         product = self._product({role: factor.to(x.device, torch.float32) for role, factor in self.factors.items()})
         return _run(layer, x, (self.scale * product).reshape(self.shape).to(x.dtype))
@@ -54,6 +56,8 @@ class LayerDelta:
 class LowRank(LayerDelta):
     """up · down. `down` is r in, or r in k k with the layer's kernel; `up` is out r."""
 
+    rank: int
+
     def __init__(self, alpha: float, down: Tensor, up: Tensor) -> None:
         super().__init__(alpha, len(down), (len(up), *down.shape[1:]), {"down": down, "up": up})
 
@@ -65,7 +69,7 @@ class LowRank(LayerDelta):
             down = torch.einsum("rskl,si->rikl", mid.float(), down.flatten(1).float())
         return cls(alpha, down.reshape(len(down), *shape[1:]), up.flatten(1))
 
-    def apply(self, layer: nn.Module, x: Tensor) -> Tensor:
+    def apply(self, layer: Layer, x: Tensor) -> Tensor:
         """See `LayerDelta.apply`. Goes through the narrow middle and never computes the product."""
         narrow, up = self.scale * _run(layer, x, self.factors["down"].to(x)), self.factors["up"].to(x)
         return F.linear(narrow, up) if isinstance(layer, nn.Linear) else F.conv2d(narrow, up[:, :, None, None])
@@ -78,12 +82,11 @@ class Hadamard(LayerDelta):
     """LoHa: two low-rank products, multiplied entry by entry."""
 
     def _product(self, factors: dict[str, Tensor]) -> Tensor:
-        first, second = (self._half(factors, number) for number in (1, 2))
-        return first * second
+        return self._half(factors, 1) * self._half(factors, 2)
 
     @staticmethod
     def _half(factors: dict[str, Tensor], number: int) -> Tensor:
-        a, b, core = (factors.get(f"hada_{name}") for name in (f"w{number}_a", f"w{number}_b", f"t{number}"))
+        a, b, core = factors[f"hada_w{number}_a"], factors[f"hada_w{number}_b"], factors.get(f"hada_t{number}")
         return a @ b if core is None else _tucker(core, a, b)
 
 
@@ -91,7 +94,7 @@ class Kronecker(LayerDelta):
     """LoKr: the Kronecker product of a small and a large matrix, each whole or a product."""
 
     def _product(self, factors: dict[str, Tensor]) -> Tensor:
-        small, large = (self._factor(factors, number) for number in (1, 2))
+        small, large = self._factor(factors, 1), self._factor(factors, 2)
         # Linear: (out / a) (in / b). Convolution: the kernel belongs to the larger one.
         large = large.reshape(len(large), self.shape[1] // small.shape[1], *self.shape[2:]).contiguous()
         return torch.kron(small.reshape(*small.shape[:2], *(1 for _ in self.shape[2:])), large)
@@ -110,7 +113,7 @@ def _tucker(core: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.einsum("rskl,ro,si->oikl", core, a, b)
 
 
-def _run(layer: nn.Module, x: Tensor, weight: Tensor) -> Tensor:
+def _run(layer: Layer, x: Tensor, weight: Tensor) -> Tensor:
     """The layer's own operation with another weight and no bias, on as many channels as the weight has."""
     if isinstance(layer, nn.Linear):
         return F.linear(x, weight)

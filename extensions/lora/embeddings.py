@@ -25,20 +25,19 @@ _WORD = re.compile(r"[^\s<>:,]+|<[^\s<>:,]+>")
 def spell(prompt: str, words: Mapping[str, Tensor]) -> str:
     """The prompt with one token for each vector of a word: `toy` with two vectors becomes `toy toy_1`."""
     for word in sorted(words, key=len, reverse=True):
-        whole = rf"(?<!\w){re.escape(word)}(?!\w)"
-        prompt = re.sub(whole, lambda _, word=word: " ".join(_tokens(word, words[word])), prompt)
+        tokens = " ".join(_tokens(word, words[word]))
+        prompt = tokens.join(re.split(rf"(?<!\w){re.escape(word)}(?!\w)", prompt))
     return prompt
 
 
 @contextmanager
-def extend_vocabulary(encoder: TextEncoder, model: nn.Module, words: Mapping[str, Tensor]) -> Iterator[None]:
+def extend_vocabulary(encoder: TextEncoder, model: Any, words: Mapping[str, Tensor]) -> Iterator[None]:
     """Let an encoder and its text model read words by vectors of their own.
 
     Args:
         encoder: gets another tokenizer within the block.
         model: the CLIP text model on any device, offloaded or not.
-        words: word → N C, see `read.read_embedding`. Prompts must pass through `spell`. The vectors may need gradients
-            and are looked up at each call.
+        words: word → N C. Prompts must pass through `spell`. The vectors may need gradients.
 
     Raises RequestError for a word that is malformed or already in the vocabulary.
     """

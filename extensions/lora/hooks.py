@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from extensions.lora.adapter import Adapter, check_different
-from extensions.lora.deltas import LayerDelta
+from extensions.lora.deltas import Layer, LayerDelta
 from extensions.lora.files.read import AdapterDeltas
 from lavie.errors import AdapterError
 
@@ -32,9 +32,8 @@ def set_adapters(
 
     Args:
         network: a base UNet, an extension network or a text encoder, on any device, offloaded or not.
-        part: `names.UNET` or `names.TEXT`; selects the deltas and weights of the adapters.
-        deltas: reads an adapter's file, such as `read_deltas`. It is called for new adapters with a weight other than
-        0.
+        part: `names.UNET` or `names.TEXT`.
+        deltas: reads an adapter's file; called for new adapters with a weight other than 0.
 
     Raises RequestError for an adapter that occurs twice, AdapterError for a delta that fits no layer; the network then
     stays as it was.
@@ -63,9 +62,11 @@ def remove_adapters(network: nn.Module) -> None:
 
 def hooks_of(network: nn.Module) -> AdapterHooks:
     """The hooks of a network, created if it has none."""
-    if _NAME not in network._modules:
-        network.add_module(_NAME, AdapterHooks(network))
-    return network._modules[_NAME]
+    hooks = network._modules.get(_NAME)
+    if not isinstance(hooks, AdapterHooks):
+        hooks = AdapterHooks(network)
+        network.add_module(_NAME, hooks)
+    return hooks
 
 
 class AdapterHooks(nn.Module):
@@ -80,7 +81,9 @@ class AdapterHooks(nn.Module):
         self.weights: dict[str, float] = {}  # by adapter; changes take effect at the next call
         self._deltas: dict[str, dict[str, LayerDelta]] = {}  # layer → key → delta
         self._hooks: dict[str, torch.utils.hooks.RemovableHandle] = {}
-        self._layers = dict(network.named_modules())
+        self._layers: dict[str, Layer] = {
+            name: layer for name, layer in network.named_modules() if isinstance(layer, (nn.Linear, nn.Conv2d))
+        }
 
     def check(self, deltas: Mapping[str, LayerDelta]) -> None:
         """Raises AdapterError for a delta that fits no layer of the network.
@@ -90,7 +93,7 @@ class AdapterHooks(nn.Module):
         """
         for name, delta in deltas.items():
             layer = self._layers.get(name)
-            out, into, *kernel = layer.weight.shape if isinstance(layer, (nn.Linear, nn.Conv2d)) else (0, 0)
+            out, into, *kernel = (0, 0) if layer is None else layer.weight.shape
             wider = isinstance(layer, nn.Conv2d) and delta.shape[1] < into
             if tuple(delta.shape) != (out, delta.shape[1] if wider else into, *kernel):
                 raise AdapterError(
@@ -118,7 +121,7 @@ class AdapterHooks(nn.Module):
                 del self._deltas[name]
                 self._hooks.pop(name).remove()
 
-    def _add(self, deltas: dict[str, LayerDelta], layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    def _add(self, deltas: dict[str, LayerDelta], layer: Layer, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         for key in sorted(deltas):  # rounding must not depend on the order of adapters
             if weight := self.weights[key]:
                 output = torch.add(output, deltas[key].apply(layer, inputs[0]), alpha=weight)

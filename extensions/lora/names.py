@@ -42,7 +42,7 @@ class Targets:
 
     @cached_property
     def _table(self) -> dict[str, tuple[str, str]]:
-        table = {}
+        table: dict[str, tuple[str, str]] = {}
         for layer in self.text:
             table |= dict.fromkeys(_text_names(layer), (TEXT, layer))
         for layer in self.unet:

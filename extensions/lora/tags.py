@@ -42,10 +42,10 @@ def take_tags(prompt: str) -> tuple[str, tuple[TagWeights, ...]]:
 def with_tags(prompt: str, adapters: Sequence[Adapter]) -> str:
     """The prompt after a tag for each adapter that it does not name yet; the inverse of `take_tags`."""
     there = {asked.name for asked in take_tags(prompt)[1]}
-    return " ".join([*(_tag(adapter) for adapter in adapters if adapter.name not in there), prompt])
+    return " ".join([*(_write(adapter) for adapter in adapters if adapter.name not in there), prompt])
 
 
-def _tag(adapter: Adapter) -> str:
+def _write(adapter: Adapter) -> str:
     text = adapter.weight if adapter.text_weight is None else adapter.text_weight
     weights = f"{adapter.weight:g}" if text == adapter.weight else f"{text:g}:{adapter.weight:g}"
     return f"<lora:{adapter.name}:{weights}>"
@@ -69,7 +69,7 @@ def _read(tag: str, inside: str) -> TagWeights:
     check(len(positional) <= 2 and _RANK not in named, f"{tag[:80]} asks for a part of the ranks: leave it out")
     unknown = sorted(named.keys() - {_TEXT, _UNET})
     check(not unknown, f"{tag[:80]} holds {short(''.join(unknown[:1]))}: te= and unet= are understood")
-    te, unet, *_ = *positional, None, None
+    te, unet, *_ = *positional, "", ""
     text = _weight(tag, named.get(_TEXT, te or "1"))
     weight = _weight(tag, named.get(_UNET, unet)) if _UNET in named or unet else text
     return TagWeights(name, weight, None if text == weight else text)

@@ -48,12 +48,7 @@ class Global:
 
 @dataclass(frozen=True)
 class Storage:
-    """A block of numbers.
-
-    Args:
-        key: its entry in the archive.
-        size: the number of numbers it claims to hold.
-    """
+    """A block of as many numbers as it claims to hold. key: its entry in the archive."""
 
     kind: str
     key: str
@@ -120,7 +115,7 @@ def _follow(path: Path, pickle: bytes) -> Any:
     """The value that a pickle describes, in dicts, lists, tuples, texts, numbers and the classes above."""
     stack: list[Any] = []
     marks: list[int] = []
-    memo: dict[int, Any] = {}
+    memo: dict[Any, Any] = {}
     for instruction, argument, _ in pickletools.genops(pickle):
         name = instruction.name
         if name == "STOP":
@@ -220,10 +215,7 @@ FETCH_AGAIN = "get the file again from where it came"
 
 @dataclass(frozen=True)
 class Archive:
-    """Args:
-    pickle: names the tensors.
-    storages: key → bytes of each block of numbers.
-    """
+    """The pickle that names the tensors, and the bytes of each block of numbers by its key."""
 
     pickle: bytes
     storages: dict[str, int]

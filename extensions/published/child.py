@@ -12,22 +12,18 @@ import json
 import math
 import os
 import sys
-import typing
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from extensions.published.archive import FETCH_AGAIN, find_weights, read_archive
 from extensions.published.isolation import leave_network, limit_memory, peak_memory, refuse_programs
 from lavie.errors import BundleError, LavieError, short
 from lavie.files import file_hash
-
-if typing.TYPE_CHECKING:
-    import torch
-
 
 DTYPES = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32}
 SHOW_BYTES = 32 * 2**20  # bytes between two reports
@@ -78,7 +74,8 @@ def write_streamed(
 
 
 def _header(names: list[str], wanted: Mapping[str, Wanted]) -> bytes:
-    described, start = {"__metadata__": {"format": "pt"}}, 0
+    described: dict[str, dict[str, Any]] = {"__metadata__": {"format": "pt"}}
+    start = 0
     for name in names:
         end = start + wanted[name].bytes
         described[name] = {"dtype": wanted[name].dtype, "shape": wanted[name].shape, "data_offsets": [start, end]}
@@ -95,7 +92,7 @@ def _bytes(name: str, tensor: torch.Tensor, wanted: Wanted) -> memoryview:
             f"{name} holds numbers that are none, or too large for {wanted.dtype}: convert with --dtype bf16, or get "
             "the file again if that says the same"
         )
-    return memoryview(converted.view(torch.uint8).numpy())
+    return converted.view(torch.uint8).numpy().data
 
 
 def _write(file: BinaryIO, digest: Any, content: bytes | memoryview) -> None:
@@ -127,7 +124,7 @@ def our_name(component: str, name: str, expected: Container[str]) -> str | None:
 
 NUMBERS = ("F64", "F32", "F16", "BF16")
 Shapes = dict[str, tuple[str, tuple[int, ...]]]  # name → number type and shape
-Source = tuple[Shapes, typing.Callable[[], Mapping[str, "torch.Tensor"]]]
+Source = tuple[Shapes, Callable[[], Mapping[str, torch.Tensor]]]
 
 
 def main() -> None:
@@ -147,10 +144,6 @@ def main() -> None:
 
 
 def _work(tasks: list[dict[str, Any]]) -> None:
-    import torch
-
-    pass  # imported before memory is limited
-
     torch.set_grad_enabled(False)
     limit_memory(max(Path(task["source"]).stat().st_size for task in tasks))
     refuse_programs()
@@ -175,21 +168,15 @@ def run_task(
     expected_hash: str | None,
     show: Callable[[int], None],
 ) -> dict[str, Any]:
-    """Convert one file.
+    """Convert the published file `source` to the safetensors file `target`; returns sha256 and size of both.
 
     Args:
-        source, target: paths of the published file and of the safetensors file to write.
         wanted: name → number type and shape of every tensor, as in `Wanted`.
         expected_hash: sha256 of the source; None if unknown.
         show: called with the bytes of this file written so far.
 
-    Returns:
-        sha256 and size of both files.
-
     Raises BundleError for other files than expected.
     """
-    pass
-
     path = Path(source)
     source_hash = file_hash(path)
     if expected_hash not in (None, source_hash):
@@ -213,15 +200,12 @@ def _open_pickle(path: Path) -> Source:
     wrapper, described = find_weights(path, read_archive(path))
 
     def open_weights() -> Mapping[str, torch.Tensor]:
-        import torch
-
         try:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except MemoryError:
             raise
         except Exception as error:
-            said = short(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
-            raise BundleError(f"{path.name} cannot be opened ({said}): {FETCH_AGAIN}") from None
+            raise BundleError(f"{path.name} cannot be opened ({_first_line(error)}): {FETCH_AGAIN}") from None
         weights = content[wrapper] if wrapper else content
         for name, tensor in described.items():
             if not isinstance(weights.get(name), torch.Tensor) or tuple(weights[name].shape) != tensor.shape:
@@ -231,7 +215,11 @@ def _open_pickle(path: Path) -> Source:
     return {name: (tensor.dtype, tensor.shape) for name, tensor in described.items()}, open_weights
 
 
-class _Mapped(Mapping):
+def _first_line(error: Exception) -> str:
+    return short((str(error).strip() or type(error).__name__).splitlines()[0])
+
+
+class _Mapped(Mapping[str, torch.Tensor]):
     """The tensors of an open safetensors file, each read when needed."""
 
     def __init__(self, file: Any) -> None:
@@ -240,7 +228,7 @@ class _Mapped(Mapping):
     def __getitem__(self, name: str) -> torch.Tensor:
         return self._file.get_tensor(name)
 
-    def __iter__(self) -> typing.Iterator[str]:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._file.keys())
 
     def __len__(self) -> int:
@@ -248,14 +236,11 @@ class _Mapped(Mapping):
 
 
 def _open_safetensors(path: Path) -> Source:
-    from safetensors import SafetensorError, safe_open
-
     try:
         file = safe_open(path, "pt")
         slices = {name: file.get_slice(name) for name in file.keys()}
     except (SafetensorError, OSError) as error:
-        said = short(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__)
-        raise BundleError(f"{path.name} is damaged or cut short ({said}): {FETCH_AGAIN}") from None
+        raise BundleError(f"{path.name} is damaged or cut short ({_first_line(error)}): {FETCH_AGAIN}") from None
     shapes = {name: (found.get_dtype(), tuple(found.get_shape())) for name, found in slices.items()}
     return shapes, lambda: _Mapped(file)
 

@@ -24,9 +24,10 @@ from extensions.published.isolation import OFFLINE
 from extensions.published.layout import MERGES, VOCABULARY, Found, recognise
 from lavie.bundle import Bundle, stored_type
 from lavie.errors import BundleError, short
-from lavie.events import STAGES, Notice
+from lavie.events import Notice
 from lavie.files import Kept, file_hash, read_record, sync, write_json, write_record
 from lavie.manifest import EXTENSION, FORMAT, MANIFEST, NETWORK_FILE, TEXT_FILE
+from lavie.request import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "extensions.published.child"]
@@ -42,6 +43,7 @@ def run_child(tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         process = subprocess.Popen(
             COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True, env=environment
         )
+        assert process.stdin and process.stdout  # both are pipes
         try:
             with process.stdin:
                 process.stdin.write(json.dumps({"tasks": tasks}))
@@ -86,7 +88,6 @@ class Converted:
     """A finished bundle.
 
     Args:
-        stages: that it can run.
         files, sources: sha256 by name of the files written and read.
         peak_memory: of the process in bytes; None if the system does not tell.
     """
@@ -102,10 +103,6 @@ def convert(
     source: Path, output: Path, dtype: str = "fp16", published: Published = PUBLISHED
 ) -> Generator[Notice | Converting | Converted, None, None]:
     """Make a bundle of the usable files in `source`; `output` is replaced once the new bundle is complete.
-
-    Args:
-        dtype: `fp16` or `bf16`.
-        published: the expected files.
 
     Closing the generator stops and leaves `output` as it was. Raises BundleError for missing or damaged files, another
     model, or a full disk.
@@ -132,7 +129,7 @@ def convert(
 
 def _convert(
     found: Found, tasks: list[dict[str, Any]], partial: Path, output: Path, dtype: str, published: Published
-) -> Generator[Converting, None, None]:
+) -> Generator[Converting | Converted, None, None]:
     total = sum(_size(task) for task in tasks)
     _check_space(output, total)
     sizes = {task["component"]: _size(task) for task in tasks}
@@ -261,7 +258,7 @@ def _weight_file(component: str, published: Published) -> str:
 
 
 def _size(task: dict[str, Any]) -> int:
-    bytes_of = {"F16": 2, "BF16": 2, "F32": 4}
+    bytes_of = {name: dtype.itemsize for dtype, name in _NAMES.items()}
     return sum(bytes_of[dtype] * math.prod(shape) for dtype, shape in task["wanted"].values())
 
 

@@ -27,12 +27,9 @@ from lavie.unet import ATTENTION_DOWN, ATTENTION_UP, PLAIN_DOWN, PLAIN_UP
 
 @dataclass(frozen=True)
 class Published:
-    """A family of published files.
+    """A family of published files: `config.json` and `tokenizer_config.json` by component.
 
-    Args:
-        manifest: `cascade.json` without the format, with all stages that may exist.
-        configs: component → `config.json`.
-        tokenizers: component → `tokenizer_config.json`.
+    manifest: `cascade.json` without the format, with all stages that may exist.
     """
 
     manifest: Mapping[str, Any]

@@ -45,12 +45,9 @@ GET_THEM = "`python app.py models download official` gets them"
 
 @dataclass(frozen=True)
 class Found:
-    """The published files in a folder.
+    """The published files in a folder: files of weights and folders of tokenizers by component.
 
-    Args:
-        weights: component → file.
-        tokenizers: component → folder.
-        left_out: network → the missing files without which it cannot run.
+    left_out: network → the missing files without which it cannot run.
     """
 
     folder: Path

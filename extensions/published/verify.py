@@ -23,10 +23,9 @@ class Checking:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of `verify`.
+    """The result of `verify`: sha256 by name, and what is wrong.
 
     Args:
-        files: name → current sha256.
         changed, gone, unknown: names that differ from the record, are missing, or are not in it.
         unfit: component → what is wrong with its names or shapes.
         stages: stage → missing or damaged files; empty if it can run.
@@ -51,7 +50,8 @@ class Verdict:
 def verify(folder: Path) -> Iterator[Checking | Verdict]:
     """Read a whole bundle; the last value is the verdict. Raises BundleError if `folder` is no bundle."""
     bundle, record = Bundle(folder), read_record(folder)
-    names = [name for name in _names(folder) if name != RECORD]
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    names = [name for name in files if name != RECORD]
     sizes = {name: (folder / name).stat().st_size for name in names}
     hashes, done = {}, 0
     for name in names:
@@ -69,10 +69,6 @@ def verify(folder: Path) -> Iterator[Checking | Verdict]:
     stages = {stage: _missing_files(bundle, stage, {*changed, *gone}, unfit) for stage in bundle.defaults}
     unknown = tuple(name for name in names if name not in record)
     yield Verdict(folder, bundle.name, bool(record), hashes, changed, gone, unknown, unfit, stages)
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def _missing_files(bundle: Bundle, stage: str, damaged: set[str], unfit: dict[str, str]) -> list[str]:

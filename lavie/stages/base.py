@@ -27,18 +27,13 @@ def sample_base(
     seed: int,
     mode: MemoryMode = PLAIN,
 ) -> Generator[Step, None, Tensor]:
-    """Denoise one clip.
+    """Denoise one clip and return its latents, 1 C F h w.
 
     Args:
         network: a `BaseUNet` on its device.
         text: embeddings 2 L C, the negative prompt's first, or 2 F L C; one half where guidance is 1.
         shape: C F h w of the latents.
-        sampling: with every value decided.
-        seed: of the request.
         mode: only split guidance matters here.
-
-    Returns:
-        latents 1 C F h w.
     """
     channels, frames, height, width = shape
     noise = frame_noise(seed, (BASE, INITIAL), range(frames), (channels, height, width))

@@ -26,17 +26,13 @@ def interpolate(
     kept: KeptWindows | None = None,
     mode: MemoryMode = PLAIN,
 ) -> Generator[Step, None, Latents]:
-    """Make the frames between key frames.
+    """Make the latents of 4 (N − 1) + 1 frames from those of N key frames.
 
     Args:
         network: an `InterpolationUNet` on its device.
         text: embeddings 2 L C, the negative prompt's first; 1 L C where guidance is 1. Or one for each window.
-        keys: latents of the N key frames, as the base stage made them.
         kept: see `denoise_windows`.
         mode: only split guidance matters here.
-
-    Returns:
-        latents of 4 (N − 1) + 1 frames.
     """
     read = text_at(text)
     example, like = keys.read([0]), read([0])

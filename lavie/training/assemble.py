@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import ConfigMixin
+from diffusers.configuration_utils import ConfigMixin
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lavie.bundle import stored_type
 from lavie.errors import TrainingError
@@ -27,13 +30,15 @@ from lavie.manifest import (
 )
 
 
-def write_bundle(folder: Path, components: dict[str, nn.Module], tokenizer, manifest: dict) -> None:
-    """Write a bundle that `lavie.bundle.Bundle` reads; one that was there is replaced once the new one is whole.
+def write_bundle(
+    folder: Path, components: Mapping[str, nn.Module], tokenizer: PreTrainedTokenizerBase, manifest: dict[str, Any]
+) -> None:
+    """Write a bundle that `lavie.bundle.Bundle` reads. It replaces one that is there once it is whole.
 
     Args:
         components: by their names in a bundle; weights are stored in float16, the modules stay as they are. Every text
             encoder gets the tokenizer beside it.
-        manifest: what `cascade.json` says, without the format.
+        manifest: the content of `cascade.json`, without the format.
     """
     check_output(folder)
     partial = _partial(folder)
@@ -46,8 +51,8 @@ def write_bundle(folder: Path, components: dict[str, nn.Module], tokenizer, mani
     _publish(partial, folder, {"format": FORMAT, **manifest})
 
 
-def write_changed(folder: Path, source: Path, components: dict[str, nn.Module], manifest: dict) -> None:
-    """A copy of the bundle `source` with some components new, and with `manifest` as its `cascade.json`."""
+def write_changed(folder: Path, source: Path, components: Mapping[str, nn.Module], manifest: dict[str, Any]) -> None:
+    """Copy the bundle `source` with some components new, and with `manifest` as its `cascade.json`."""
     check_output(folder, source)
     partial = _partial(folder)
     shutil.rmtree(partial, ignore_errors=True)
@@ -76,7 +81,7 @@ def _partial(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.partial")
 
 
-def _publish(partial: Path, folder: Path, manifest: dict) -> None:
+def _publish(partial: Path, folder: Path, manifest: dict[str, Any]) -> None:
     (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
@@ -85,13 +90,15 @@ def _publish(partial: Path, folder: Path, manifest: dict) -> None:
 def _write_component(folder: Path, module: nn.Module) -> None:
     """`config.json` and float16 weights, as diffusers (networks) and transformers (text models) lay them out."""
     folder.mkdir(parents=True, exist_ok=True)
-    ours = isinstance(module, ConfigMixin)
-    if ours:
+    if isinstance(module, ConfigMixin):
         module.save_config(folder)
+        file = NETWORK_FILE
     else:
+        assert isinstance(module, PreTrainedModel)
         module.config.architectures = [type(module).__name__]
         module.config.save_pretrained(folder)
+        file = TEXT_FILE
     weights = {
         name: tensor.to(stored_type(name, torch.float16)).contiguous() for name, tensor in module.state_dict().items()
     }
-    save_file(weights, folder / (NETWORK_FILE if ours else TEXT_FILE), metadata={"format": "pt"})
+    save_file(weights, folder / file, metadata={"format": "pt"})

@@ -1,7 +1,8 @@
-"""What the losses draw from, whoever holds it: a set in memory, or files (`data`)."""
+"""The media that losses draw from, in memory, and files of their tensors; `data` holds media in files."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,13 @@ from typing import Protocol
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lavie.errors import TrainingError
+from lavie.files import publish
+from lavie.manifest import first_line
 from lavie.vae import from_uint8
 
 ROWS, COLUMNS = 12, 8
@@ -28,17 +33,19 @@ def contact_sheet(clips: Sequence[np.ndarray]) -> Image.Image:
 
 
 class Media(Protocol):
-    """What a loss draws from: items of `frames` frames each."""
+    """Items of `frames` frames each that a loss draws from."""
 
-    frames: int
+    @property
+    def frames(self) -> int: ...
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """`count` items drawn with replacement: float32 latents B C F H W and tokens B L."""
+        ...
 
 
 @dataclass(frozen=True)
 class Windows:
-    """`frames` consecutive frames of longer clips, begun anywhere: as `media.Media`."""
+    """`frames` consecutive frames from anywhere in longer clips, as `Media`."""
 
     clips: Media
     frames: int
@@ -51,10 +58,11 @@ class Windows:
 
 
 class LargeMedia(Protocol):
-    """What super-resolution draws from."""
+    """Large clips that super-resolution draws from."""
 
-    def draw(self, count: int, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def draw_large(self, count: int, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Latents B C f h w, small frames B 3 f h w in -1 … 1, and tokens B L, of `frames` consecutive frames."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -88,19 +96,35 @@ class LargeClips:
     small: Tensor
     tokens: Tensor
 
-    def draw(self, count: int, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        latents, small = [], []
+    def draw_large(self, count: int, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         chosen = torch.randint(len(self.latents), (count,), generator=generator)
-        for index in chosen.tolist():
-            first = int(torch.randint(self.latents.shape[2] - frames + 1, (), generator=generator))
-            latents.append(self.latents[index, :, first : first + frames].float())
-            small.append(from_uint8(self.small[index, first : first + frames]).transpose(0, 1))
-        return torch.stack(latents), torch.stack(small), self.tokens[chosen]
+        clips = [(self.latents[index], self.small[index]) for index in chosen.tolist()]
+        return *cut_pieces(clips, frames, generator), self.tokens[chosen]
 
 
-def write_tensors(file: Path, tensors: dict[str, Tensor]) -> None:
-    """Writes a safetensors file that is there as a whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    save_file(tensors, partial)
-    partial.replace(file)
+def cut_pieces(
+    clips: Sequence[tuple[Tensor, Tensor]], frames: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """`frames` consecutive frames from anywhere in each pair of latents C F h w and small frames uint8 F h w 3."""
+    latents, small = [], []
+    for large, beside in clips:
+        first = int(torch.randint(large.shape[1] - frames + 1, (), generator=generator))
+        latents.append(large[:, first : first + frames].float())
+        small.append(from_uint8(beside[first : first + frames]).transpose(0, 1))
+    return torch.stack(latents), torch.stack(small)
+
+
+def write_tensors(file: Path, tensors: dict[str, Tensor], about: dict[str, str] | None = None) -> None:
+    """Write a safetensors file that appears whole or not at all, even after a crash.
+
+    Raises TrainingError with the reason alone where it cannot be written.
+    """
+    partial = file.with_suffix(f".{os.getpid()}.partial")  # two processes may encode copies of a medium
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Contiguous copies: safetensors stores plain row-major data, channels-last weights are not.
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata=about)
+        publish(partial, file)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)  # half a file is of no use and takes the room of a whole one
+        raise TrainingError(first_line(error)) from None

@@ -1,9 +1,9 @@
 """The processes that train one network together, as `accelerate launch` started them. Knows no network and no loss.
 
 Each process draws a batch of its own; gradients are averaged over all of them before the optimiser's step, so that
-every process holds the same weights. That is done here, between `backward` and the step, and not by wrapping the
-network: a step may then run the network as often and in whatever way its loss needs (two passes, or stills that leave
-all that mixes time without a gradient). The price is that sending does not overlap with computing.
+every process holds the same weights. This happens between `backward` and the step and does not wrap the network, so
+that a step may run the network as its loss needs (two passes, or stills that leave the layers that mix time without a
+gradient). Sending therefore does not overlap with computing.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ PRECISIONS = ("bf16", "no")
 
 
 def join_team() -> Team | None:
-    """The team that this process was launched into; None where it is alone.
+    """The team that this process was launched into, or None.
 
-    Raises TrainingError for a launch that spreads one network over devices (each process here holds all of it), and for
-    one that was meant to start several processes and did not.
+    Raises TrainingError for a launch that spreads one network over devices, since each process here holds all of it,
+    and for one that was meant to start several processes and did not.
     """
     if max(int(os.environ.get(name, 1)) for name in SIZES) < 2:
         # Without MPI `accelerate launch --cpu --num_processes 2` starts one process; all that it sets is an address.
@@ -43,7 +43,7 @@ def join_team() -> Team | None:
 
 
 def autocast_of(precision: str | None) -> bool:
-    """Whether matrix work runs in bfloat16: as told, else as `accelerate launch` says, else yes."""
+    """Whether matrix work runs in bfloat16: by `precision`, else as `accelerate launch` says, else yes."""
     chosen = precision or os.environ.get("ACCELERATE_MIXED_PRECISION") or "bf16"
     if chosen not in PRECISIONS:
         raise TrainingError(f"mixed precision is {chosen!r}: choose bf16 or no (float16 would need its losses scaled)")
@@ -53,7 +53,7 @@ def autocast_of(precision: str | None) -> bool:
 class Team:
     """One of several processes. Every method but `seed` must be called by all of them, in the same order."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         from accelerate import PartialState
 
         self._state = PartialState(cpu=not torch.cuda.is_available())
@@ -62,19 +62,19 @@ class Team:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and tells what happens."""
+        """Whether this process writes files and reports."""
         return self.rank == 0
 
     def seed(self, seed: int) -> int:
-        """What this process draws from: the first as if it were alone, each other one something of its own."""
+        """The seed of this process: the first one's is that of a run alone, each other has its own."""
         return seed if self.is_main else derive_seed(seed, "process", self.rank)
 
     def wait(self) -> None:
-        """Until all have come here."""
+        """Wait until all processes are here."""
         self._state.wait_for_everyone()
 
     def mean(self, value: Tensor) -> float:
-        """Of a number over all processes; not a number where it is none in any of them."""
+        """The mean of a number over all processes; NaN where it is NaN in any of them."""
         from accelerate.utils import reduce
 
         return reduce(value.detach().float(), "mean").item()
@@ -91,7 +91,7 @@ class Team:
 
     @torch.no_grad()
     def share(self, tensors: Iterable[Tensor]) -> None:
-        """Replace each tensor by the first process's, in place: all begin alike, whatever made them."""
+        """Replace each tensor by the first process's, in place, so that all begin alike."""
         from accelerate.utils import broadcast
 
         for tensor in tensors:
@@ -99,8 +99,9 @@ class Team:
 
 
 def _buckets(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """In order, as many at once as `BUCKET` allows; at least one."""
-    bucket, size = [], 0
+    """The tensors in order, as many at once as `BUCKET` allows; at least one."""
+    bucket: list[Tensor] = []
+    size = 0
     for tensor in tensors:
         if bucket and size + tensor.numel() > BUCKET:
             yield bucket

@@ -9,7 +9,7 @@ that is where true targets for interpolation and super-resolution come from. Kno
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -155,7 +155,7 @@ class Staging:
         """The clip as uint8 F H W 3, its first frame at time 0 and its last at `until` (a single frame: at 0.5)."""
         return self.at(np.linspace(0, until, frames) if frames > 1 else [0.5], height, width)
 
-    def at(self, times: Sequence[float], height: int, width: int) -> np.ndarray:
+    def at(self, times: Iterable[float], height: int, width: int) -> np.ndarray:
         """The moments `times` (each from 0 on) as uint8 F H W 3."""
         return np.stack([self._frame(float(time), height, width) for time in times])
 
@@ -186,19 +186,20 @@ def _place(subject: Subject, room: tuple[float, float, float, float], rng: np.ra
     left, top, right, bottom = room
     scale = min(1.0, 1.5 * min(right - left, bottom - top))
     radius = scale * (RADII[subject.size] if subject.size else rng.uniform(RADII["small"], RADII["big"]))
-    travel = {
+    travels = {
         "moving right": (0.5 * (right - left), 0.0),
         "moving left": (-0.5 * (right - left), 0.0),
         "moving up": (0.0, -0.5 * (bottom - top)),
         "moving down": (0.0, 0.5 * (bottom - top)),
         "bouncing": (0.0, 0.45 * (bottom - top)),
-    }.get(subject.motion, (0.0, 0.0))
+    }
+    travel = travels.get(subject.motion or "", (0.0, 0.0))
     reach = radius * (GROWTH**0.5 if subject.motion in ("growing", "shrinking") else 1.0)
     return Placement(
         subject=subject,
         centre=(
-            _within(left, right, reach + abs(travel[0]) / 2, rng),
-            _within(top, bottom, reach + abs(travel[1]) / 2, rng),
+            _draw_within(left, right, reach + abs(travel[0]) / 2, rng),
+            _draw_within(top, bottom, reach + abs(travel[1]) / 2, rng),
         ),
         travel=travel,
         radius=radius,
@@ -207,7 +208,7 @@ def _place(subject: Subject, room: tuple[float, float, float, float], rng: np.ra
     )
 
 
-def _within(low: float, high: float, reach: float, rng: np.random.Generator) -> float:
+def _draw_within(low: float, high: float, reach: float, rng: np.random.Generator) -> float:
     """A centre at least `reach` from both borders; where there is no room for that, near the middle."""
     middle, slack = (low + high) / 2, max((high - low) / 2 - reach, 0.04 * (high - low))
     return middle + rng.uniform(-slack, slack)

@@ -277,7 +277,7 @@ def test_a_project_of_a_clip_shows_what_it_wore_in_its_prompts(studio, row):
     project = studio.long_videos.projects.get(studio.long_videos.project_of(clip.id))
     (segment,) = project.plan.segments
     assert segment.prompt == "<lora:plush:0.25:0.5> a red star"
-    assert studio.adapters.resolve_tags(Job(REQUEST, plan=project.plan)).adapters == (
+    assert studio.adapters.resolve_tags(Job(REQUEST, long=project.plan)).adapters == (
         Adapter(row.sha256, "plush", 0.0),
     )
     assert take_tags(segment.prompt) == ("a red star", (TagWeights("plush", 0.5, 0.25),))

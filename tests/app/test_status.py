@@ -15,7 +15,7 @@ from app.gallery.search import find_clips
 from app.gallery.trash import move_to_trash
 from app.models.loaded import load_cascade
 from app.status import bundle_status, device_status, disk_status, versions
-from app.storage.stage_latents import StageLatents
+from app.storage.latents import StageLatents
 from app.studio import Studio
 from lavie.errors import StorageError
 from lavie.request import STAGES, Request

@@ -44,17 +44,18 @@ def test_a_prompt_becomes_a_video(page, fake):
 
 
 def test_the_preview_moves(page):
-    generate(page, "a red star")
+    generate(page, "endless star")
     page.wait_for_function("document.querySelector('canvas[data-sprite]')?.width > 0")
     look = "document.querySelector('canvas').toDataURL()"
     first = page.evaluate(look)
     page.wait_for_function(f"document.querySelector('canvas') && {look} !== {first!r}")
+    page.locator("#lv-screen").get_by_role("button", name="Cancel").click()
 
 
 def test_text_from_outside_is_shown_as_text(page):
-    generate(page, "<img src=x onerror=alert(1)> & star")
+    generate(page, "endless <img src=x onerror=alert(1)> & star")
     page.get_by_text("the word <b>flurb</b> is not known").wait_for()
-    page.locator(".lv-prompt").get_by_text("<img src=x onerror=alert(1)> & star").first.wait_for()
+    page.locator(".lv-prompt").get_by_text("endless <img src=x onerror=alert(1)> & star").first.wait_for()
     page.locator("#lv-screen").get_by_role("button", name="Cancel").click()
     page.get_by_text("Cancelled.").wait_for()
 
@@ -85,7 +86,7 @@ def test_the_right_to_left_and_emoji_prompt_arrives_whole(page, fake):
 def test_cancelling_frees_the_device_for_the_next(page, fake):
     fake[1].mkdir(parents=True, exist_ok=True)
     before = set(fake[1].iterdir())
-    generate(page, "a red star")
+    generate(page, "endless star")
     page.locator("canvas[data-sprite]").wait_for()
     page.locator("#lv-screen").get_by_role("button", name="Cancel").click()
     generate(page, "a blue star", "8")
@@ -94,7 +95,7 @@ def test_cancelling_frees_the_device_for_the_next(page, fake):
 
 
 def test_stopping_keeps_the_stages_that_are_finished(page, fake):
-    generate(page, "a red star", "31", Smooth=True)
+    generate(page, "endless star", "31", Smooth=True)
     button(page, "Stop and keep what is there").click()
     page.get_by_text("Seed 31 · 4 frames").wait_for()
     page.get_by_label("Smooth").uncheck()
@@ -122,7 +123,6 @@ def test_several_seeds_wait_in_line_and_can_be_changed(page):
     page.locator(".lv-job:nth-child(2)", has_text="a green heart").wait_for()
     waiting(page).nth(1).get_by_role("button", name="Duplicate").click()
     page.locator(".lv-job:nth-child(4)", has_text="a green heart").wait_for()
-    page.on("dialog", lambda dialog: dialog.accept())
     button(page, "Cancel all").click()
     page.get_by_text("Nothing waits.").wait_for()
     button(page, "Go on with the queue").click()
@@ -139,7 +139,7 @@ def test_a_list_of_prompts(page):
 
 def test_the_keyboard_alone_makes_a_video(page):
     page.get_by_label("Prompt", exact=True).focus()
-    page.keyboard.type("a red star")
+    page.keyboard.type("endless star")
     page.keyboard.press("Control+Enter")
     page.locator("canvas[data-sprite]").wait_for()
     cancel = page.locator("#lv-screen").get_by_role("button", name="Cancel")
@@ -147,6 +147,8 @@ def test_the_keyboard_alone_makes_a_video(page):
         page.keyboard.press("Tab")
         if cancel.evaluate("button => button === document.activeElement"):
             break
+    else:
+        raise AssertionError("no way leads to the button")
     page.keyboard.press("Enter")
     page.get_by_text("Cancelled.").wait_for()
 
@@ -231,6 +233,7 @@ def refusal(command) -> str:
     return done.stderr
 
 
+@pytest.mark.slow
 def test_the_studio_opens_with_a_real_bundle_and_ends_cleanly(browser, tiny_bundle, tmp_path):
     port = free_port()
     arguments = ["app.py", "--port", port, "--data", tmp_path / "data", "--model", tiny_bundle, "--device", "cpu"]

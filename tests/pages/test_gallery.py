@@ -8,8 +8,8 @@ import urllib.request
 import pytest
 
 from app.recipes.recipe import Recipe
-from tests.pages.galleries import HOSTILE, card, filters, found, gallery, opened, search
 from tests.pages.browser import button, settled, watched
+from tests.pages.galleries import HOSTILE, card, filters, found, gallery, opened, search
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_search_is_kept_and_used_again(page):
     found(page, re.compile("^1 clip$"))
     assert page.get_by_label("Search", exact=True).input_value() == "square"
     page.locator("#lv-filters").get_by_role("button", name="Delete", exact=True).click()
-    page.wait_for_timeout(300)
+    page.wait_for_function("![...document.querySelectorAll('input')].some((i) => i.value === 'squares <b>')")
     page.get_by_label("Saved search", exact=True).click()
     assert page.get_by_role("option", name="squares <b>").count() == 0
 
@@ -144,7 +144,6 @@ def test_the_trash_gives_back_and_forgets(page, made):
     page.get_by_role("checkbox", name="Trash").check()
     card(page, kept).get_by_role("button", name="Restore").click()
     card(page, kept).wait_for(state="detached")
-    page.on("dialog", lambda dialog: dialog.accept())
     card(page, purged).get_by_role("button", name="Delete for good").click()
     page.get_by_text("The trash is empty.").wait_for()
     assert not list(made[2].glob(f"{purged}*"))

@@ -4,8 +4,8 @@ import pytest
 
 from app.media import probe, read_recipe
 from app.recipes.recipe import Recipe
-from tests.pages.galleries import card, found, gallery, opened, search
 from tests.pages.browser import button, generate, watched
+from tests.pages.galleries import card, found, gallery, opened, search
 
 
 @pytest.fixture
@@ -161,7 +161,6 @@ def test_what_is_gone_meanwhile_is_told_in_its_place(browser, page, made):
         about.get_by_role("button", name="Rate 3 of 5").click()
         about.get_by_text("This clip is in the trash.").wait_for()
         other.get_by_role("checkbox", name="Trash").check()
-        other.on("dialog", lambda dialog: dialog.accept())
         card(other, clip).get_by_role("button", name="Delete for good").click()
         other.get_by_text("The trash is empty.").wait_for()
         about.get_by_role("button", name="Rate 2 of 5").click()

@@ -2,18 +2,12 @@
 
 import pytest
 
+from tests.pages.browser import PATIENCE, button, unfold, watched
 from tests.pages.galleries import gallery
-from tests.pages.browser import PATIENCE, button, tiny_studio, unfold, watched
 from tests.pages.test_long_videos import opened, picture
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 expect.set_options(timeout=PATIENCE)
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory, tiny_bundle):
-    with tiny_studio(tmp_path_factory.mktemp("leading"), tiny_bundle) as address:
-        yield address
 
 
 def put(page, *files):
@@ -23,8 +17,8 @@ def put(page, *files):
         page.locator("#lv-lead-files").get_by_text(name.partition(".")[0]).first.wait_for()
 
 
-def test_pictures_become_a_video_and_what_is_wrong_is_said(browser, address):
-    with watched(browser, address) as page:
+def test_pictures_become_a_video_and_what_is_wrong_is_said(browser, tiny):
+    with watched(browser, tiny[0]) as page:
         opened(page)
         unfold(page, "Lead from one to another", page.get_by_label("What happens in between"))
         go, answer = button(page, "Make one video of them"), page.locator("#lv-lead-answer")
@@ -45,13 +39,13 @@ def test_pictures_become_a_video_and_what_is_wrong_is_said(browser, address):
         assert answer.locator("b").count() == 0
         page.locator('[data-live="picture"] video').wait_for(state="attached")  # it is made
         gallery(page)
-        page.locator(".lv-card .lv-shot").click()
+        page.locator(".lv-card", has_text="a red star becomes").locator(".lv-shot").click()
         said = page.get_by_text("a red star becomes a <b>blue</b> one").locator("visible=true")
         said.first.wait_for()
 
 
-def test_a_file_that_is_no_picture_is_told_by_its_name(browser, address):
-    with watched(browser, address, locale="de-DE") as page:
+def test_a_file_that_is_no_picture_is_told_by_its_name(browser, tiny):
+    with watched(browser, tiny[0], locale="de-DE") as page:
         page.get_by_role("tab", name="Langes Video").click()
         unfold(page, "Vom einen zum anderen", page.get_by_label("Was dazwischen geschieht"))
         put(page, ("first.png", picture(32, 16)), ("wrong.png", b"not a picture at all"))

@@ -7,19 +7,10 @@ import pytest
 from PIL import Image
 
 from app.storage.database import Database
-from tests.pages.browser import PATIENCE, button, tiny_clip, tiny_studio, unfold, watched
+from tests.pages.browser import PATIENCE, button, unfold, watched
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 expect.set_options(timeout=PATIENCE)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory, tiny_bundle):
-    """A studio with a clip: its address, the clip's id, its data folder."""
-    folder = tmp_path_factory.mktemp("long")
-    clip = tiny_clip(folder, tiny_bundle)
-    with tiny_studio(folder, tiny_bundle) as address:
-        yield address, clip, folder / "data"
 
 
 @pytest.fixture
@@ -245,7 +236,6 @@ def test_videos_are_branched_chosen_and_deleted(page):
     choose.select_option(first.get_attribute("value"))
     expect(page.get_by_label("Title")).to_have_value("First")
     expect(prompt(page, 1)).not_to_have_value("of the second")
-    page.on("dialog", lambda dialog: dialog.accept())
     button(page, "Delete").locator("visible=true").click()
     expect(choose.locator("option")).to_have_count(count)
 

@@ -6,9 +6,9 @@ import pytest
 
 from app.config import StudioConfig
 from app.studio import Studio
-from tests.app.weights.hubs import published_hub
+from tests.app.models.hubs import published_hub
 from tests.pages.browser import PATIENCE, button, free_port, generate, serve, stop, watched
-from tests.pages.test_accessibility import axe, faults  # noqa: F401 - a fixture
+from tests.pages.test_accessibility import faults
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 expect.set_options(timeout=PATIENCE)
@@ -54,7 +54,8 @@ def model(page, name):
     return page.locator(".lv-models li").filter(has_text=name)
 
 
-def test_from_the_button_to_a_video_without_a_restart(browser, hub, start, tmp_path, axe):  # noqa: F811
+@pytest.mark.slow
+def test_from_the_button_to_a_video_without_a_restart(browser, hub, start, tmp_path, axe):
     address = start()
     with watched(browser, address) as page:
         settings(page)

@@ -9,21 +9,12 @@ from PIL import Image, ImageDraw
 from extensions.lora.files.read import targets_in
 from lavie.bundle import Bundle
 from tests.extensions.lora.files import FAMILIES, Maker
-from tests.pages.browser import PATIENCE, button, generate, settled, tiny_clip, tiny_studio, watched
-from tests.pages.test_accessibility import SIZES, axe, faults  # noqa: F401 - a fixture
+from tests.pages.browser import PATIENCE, button, generate, settled, watched
+from tests.pages.test_accessibility import SIZES, faults
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 expect.set_options(timeout=PATIENCE)
 HOSTILE = "<img src=x onerror=alert(1)>"
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory, tiny_bundle):
-    """A studio with a clip: its address, the clip's id, its data folder."""
-    folder = tmp_path_factory.mktemp("personal")
-    clip = tiny_clip(folder, tiny_bundle)
-    with tiny_studio(folder, tiny_bundle) as address:
-        yield address, clip, folder / "data"
 
 
 @pytest.fixture(scope="module")
@@ -198,13 +189,12 @@ def test_clips_of_the_gallery_are_trained_on(browser, tiny):
         expect(page.get_by_label("Caption of number 1", exact=True)).to_have_value("…, a red star")
         page.get_by_label("What is to be learned").select_option("motion")
         expect(page.locator(".lv-medium")).to_have_count(1)  # the clip itself
-        page.on("dialog", lambda dialog: dialog.accept())
         button(page, "Start over").click()
         expect(page.locator(".lv-medium")).to_have_count(0)
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_no_grave_fault_and_nothing_to_scroll_across(browser, tiny, axe, size):  # noqa: F811
+def test_no_grave_fault_and_nothing_to_scroll_across(browser, tiny, axe, size):
     with watched(browser, tiny[0], viewport=SIZES[size], locale="de-DE", color_scheme="dark") as page:
         page.wait_for_function("document.body.classList.contains('dark')")
         opened(page, "Anpassen")

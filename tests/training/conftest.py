@@ -13,6 +13,11 @@ def own(tmp_path_factory):
     return own_folder(tmp_path_factory.mktemp("own"), clips=3, pictures=2, width=128, height=64)
 
 
+@pytest.fixture(scope="session")
+def tiny_bundle(one_level_bundle):
+    return one_level_bundle
+
+
 @pytest.fixture
 def settings(own, tiny_bundle, tmp_path):
     """Builds the settings of a short run over `own` from the toy bundle."""

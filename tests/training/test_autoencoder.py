@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from lavie import vae as companion
-from lavie.training.vae import normalise_latents, vae_loss
+from lavie.training.diffusion import normalise_latents, vae_loss
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
 
 from lavie.manifest import EPSILON, PREDICTION_TYPES, SAMPLE, VELOCITY
 from lavie.training.diffusion import (
@@ -12,6 +11,8 @@ from lavie.training.diffusion import (
     IMAGES_PER_CLIP,
     PLACED_CLIPS,
     PLACED_STILLS,
+    Batches,
+    Networks,
     add_random_noise,
     concat_loss,
     drop_captions,
@@ -26,9 +27,9 @@ from tests import tiny
 
 
 @pytest.fixture(scope="module")
-def networks() -> nn.ModuleDict:
+def networks() -> Networks:
     built = tiny.build_networks()
-    return nn.ModuleDict({"unet": built["base"], "text_encoder": built["text_encoder"]})
+    return Networks(built["base"], built["text_encoder"])
 
 
 def _media(frames: int, count: int = 5) -> LatentSet:
@@ -38,14 +39,20 @@ def _media(frames: int, count: int = 5) -> LatentSet:
 
 
 EMPTY = torch.ones(24, dtype=torch.long)
+TWO = Batches(EMPTY, 2, seed=1)
+
+
+def _with(unet, networks: Networks) -> SimpleNamespace:
+    """A stand-in for the network beside the real text encoder."""
+    return SimpleNamespace(unet=unet, text_encoder=networks.text_encoder)
 
 
 @pytest.mark.parametrize("kind", ["still", "joint", "video only"])
 def test_the_loss_of_a_step_depends_on_the_seed_and_the_step_alone(networks, kind):
     def build(seed):
         if kind == "still":
-            return still_loss(networks, _media(1), EMPTY, 2, seed)
-        return joint_loss(networks, _media(4), _media(1) if kind == "joint" else None, EMPTY, 2, seed)
+            return still_loss(networks, _media(1), Batches(EMPTY, 2, seed))
+        return joint_loss(networks, _media(4), _media(1) if kind == "joint" else None, Batches(EMPTY, 2, seed))
 
     with torch.no_grad():
         one, other, again, reseeded = build(1)(7), build(1)(8), build(1)(7), build(2)(7)
@@ -55,21 +62,19 @@ def test_the_loss_of_a_step_depends_on_the_seed_and_the_step_alone(networks, kin
 
 def test_joint_training_adds_the_images_to_the_same_clips(networks):
     with torch.no_grad():
-        alone = joint_loss(networks, _media(4), None, EMPTY, 2, 1)(7)
-        joint = joint_loss(networks, _media(4), _media(1), EMPTY, 2, 1)(7)
+        alone = joint_loss(networks, _media(4), None, TWO)(7)
+        joint = joint_loss(networks, _media(4), _media(1), TWO)(7)
     assert joint > alone
 
 
 def test_stills_train_nothing_that_mixes_time(networks):
     networks.zero_grad()
-    still_loss(networks, _media(1), EMPTY, 2, 1)(7).backward()
-    temporal = [p for name, p in networks["unet"].named_parameters() if "_temp" in name]
+    still_loss(networks, _media(1), TWO)(7).backward()
+    temporal = [p for name, p in networks.unet.named_parameters() if "_temp" in name]
     assert temporal
     assert all(parameter.grad is None or not parameter.grad.any() for parameter in temporal)
-    assert networks["unet"].conv_in.weight.grad.any()
-    assert any(
-        parameter.grad is not None and parameter.grad.any() for parameter in networks["text_encoder"].parameters()
-    )
+    assert networks.unet.conv_in.weight.grad.any()
+    assert any(parameter.grad is not None and parameter.grad.any() for parameter in networks.text_encoder.parameters())
     networks.zero_grad()
 
 
@@ -134,8 +139,8 @@ def test_concatenated_stills_stand_behind_the_clip_with_captions_of_their_own():
     # So bright that noise does not matter: a still's brightness tells its name, up to the timestep of its sample.
     bright = 1e6 * names[:, None, None, None, None].expand(-1, 4, 1, 2, 2)
     stills = LatentSet(bright, names[:, None].expand(-1, 24))
-    networks = {"unet": unet, "text_encoder": Text()}
-    concat_loss(networks, clips, stills, torch.full((24,), 7), 2, 1)(3)
+    networks = SimpleNamespace(unet=unet, text_encoder=Text())
+    concat_loss(networks, clips, stills, Batches(torch.full((24,), 7), 2, 1))(3)
     assert seen["noisy"].shape == (2, 4, 5 + IMAGES_PER_CLIP, 2, 2)
     assert seen["timestep"].shape == (2,)
     assert seen["image_frames"] == IMAGES_PER_CLIP
@@ -149,7 +154,7 @@ def test_concatenated_stills_stand_behind_the_clip_with_captions_of_their_own():
 
 
 def test_the_concatenated_loss_of_a_step_depends_on_the_step_alone(networks):
-    loss = concat_loss(networks, _media(4), _media(1), EMPTY, 2, 1)
+    loss = concat_loss(networks, _media(4), _media(1), TWO)
     with torch.no_grad():
         assert torch.equal(loss(7), loss(7)) and loss(7) != loss(8)
 
@@ -163,7 +168,7 @@ def test_extension_is_shown_nine_channels(networks):
 
     grey = torch.full((4, 4, 4), 5.0)
     clips = _media(4)
-    extension_loss(network, networks["text_encoder"], clips, grey, EMPTY, 6, 1)(2)
+    extension_loss(_with(network, networks), clips, grey, Batches(EMPTY, 6, 1))(2)
     mask, masked = seen[0][:, 4], seen[0][:, 5:]
     assert seen[0].shape == (6, 9, 4, 4, 4)
     assert set(mask.unique().tolist()) == {0.0, 1.0}
@@ -172,13 +177,13 @@ def test_extension_is_shown_nine_channels(networks):
 
 
 def test_clips_and_stills_read_as_frames_of_a_clip_in_their_shares_of_the_batches(networks):
-    read, seen = networks["text_encoder"], {0: [], 1: []}
+    read, seen = networks.text_encoder, {0: [], 1: []}
 
     def unet(noisy, timestep, text, image_frames):
         seen[image_frames].append(text)
         return noisy
 
-    loss_at = joint_loss({"unet": unet, "text_encoder": read}, _media(4), _media(1), EMPTY, 2, 1)
+    loss_at = joint_loss(SimpleNamespace(unet=unet, text_encoder=read), _media(4), _media(1), TWO)
     for step in range(200):
         loss_at(step)
     for stills, share in ((0, PLACED_CLIPS), (1, PLACED_STILLS)):
@@ -196,7 +201,7 @@ def test_text_to_image_knows_no_places(networks):
         seen.append(text.ndim)
         return noisy
 
-    loss_at = still_loss({"unet": unet, "text_encoder": networks["text_encoder"]}, _media(1), EMPTY, 2, 1)
+    loss_at = still_loss(_with(unet, networks), _media(1), TWO)
     for step in range(20):
         loss_at(step)
     assert set(seen) == {3}
@@ -209,7 +214,7 @@ def test_only_a_clip_of_which_no_frame_is_given_has_places_in_extension(networks
         seen.append((noisy[:, 4].flatten(2).amin(2), text))
         return noisy[:, :4]
 
-    extension_loss(network, networks["text_encoder"], _media(4), torch.zeros(4, 4, 4), EMPTY, 40, 1)(2)
+    extension_loss(_with(network, networks), _media(4), torch.zeros(4, 4, 4), Batches(EMPTY, 40, 1))(2)
     ((mask, text),) = seen
     free = mask.all(1)
     differ = (text != text[:, :1]).flatten(1).any(1)
@@ -227,7 +232,7 @@ def test_a_crop_takes_the_same_place_of_latents_and_small_frames(networks):
         seen.append((noisy, conditions["low_res"]))
         return noisy
 
-    loss = super_resolution_loss(network, networks["text_encoder"], clips, EMPTY, 3, 1, 2, SAMPLE, crop=(6, 4))
+    loss = super_resolution_loss(_with(network, networks), clips, Batches(EMPTY, 3, 1, SAMPLE), 2, crop=(6, 4))
     loss(1)
     noisy, low_res = seen[0]
     assert noisy.shape == (3, 4, 2, 4, 6) and low_res.shape == (3, 3, 2, 4, 6)

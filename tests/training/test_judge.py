@@ -68,6 +68,7 @@ def test_true_noisy_clips_are_read_as_they_were_meant():
     assert shares["count"] >= 0.99
 
 
+@pytest.mark.slow
 def test_a_mild_blur_changes_little():
     shares = _shares([(scene, read(frames)) for scene, frames in (_clip(s, blur=True) for s in range(400, 460))])
     assert min(shares.values()) >= 0.96, shares
@@ -94,6 +95,7 @@ def test_a_clip_in_which_nothing_moves_has_no_motion(seed):
         assert matches(moving, reading)["motion"] is matches(moving, reading)["all"] is False
 
 
+@pytest.mark.slow
 def test_two_subjects_are_read_each_for_itself():
     judged = [(scene, read(frames)) for scene, frames in (_clip(seed, two=1.0) for seed in range(100))]
     shares = _shares(judged)

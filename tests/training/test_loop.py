@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lavie.errors import TrainingError
-from lavie.training import loop
+from lavie.training import media
 from lavie.training.loop import MatrixOptimizer, Plan, fit
 
 STEPS = 12
@@ -178,7 +178,7 @@ def test_a_gradient_that_is_no_number_never_reaches_a_checkpoint(tmp_path):
 
 
 def test_a_checkpoint_write_that_is_interrupted_keeps_the_last_good_one(whole, tmp_path, monkeypatch):
-    save_file, writes = loop.save_file, []
+    save_file, writes = media.save_file, []
 
     def full_disk(tensors, path, metadata):
         writes.append(path)
@@ -187,7 +187,7 @@ def test_a_checkpoint_write_that_is_interrupted_keeps_the_last_good_one(whole, t
             raise OSError(28, "No space left on device")
         save_file(tensors, path, metadata=metadata)
 
-    monkeypatch.setattr(loop, "save_file", full_disk)
+    monkeypatch.setattr(media, "save_file", full_disk)
     with pytest.raises(TrainingError, match=r"step 10 .*No space left.* the one before it is still there") as caught:
         run(tmp_path)
     assert "\n" not in str(caught.value)

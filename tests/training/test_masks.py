@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lavie.training.masks import ALL_MADE, beside_noise, draw_mask, frame_mask, seam_weights
+from lavie.training.diffusion import ALL_MADE, beside_noise, draw_mask, frame_mask, seam_weights
 
 
 @pytest.mark.parametrize(

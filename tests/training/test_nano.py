@@ -85,10 +85,12 @@ def trained(tmp_path_factory):
     return recipe
 
 
+@pytest.mark.slow
 def test_a_stage_that_is_done_is_not_done_again(trained):
     assert list(trained.run("vae")) == []
 
 
+@pytest.mark.slow
 def test_a_stage_that_is_given_is_not_trained_and_stays_as_it_is(trained, tmp_path):
     recipe = Recipe(tmp_path / "work", FEW, given=trained.work, compiled=False)
     assert list(recipe.run("vae")) == [] and not (tmp_path / "work").exists()
@@ -102,12 +104,14 @@ def test_a_stage_that_is_given_is_not_trained_and_stays_as_it_is(trained, tmp_pa
     assert there.read_bytes() == before and (tmp_path / "work" / "vae" / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_latents_are_white(trained):
     latents = trained.load_or_encode("stills", FEW.stills, clips=False).latents
     assert latents.shape == (FEW.stills, 4, 1, 8, 12)
     assert trained.load_autoencoder("vae").config.scaling_factor == 1.0
 
 
+@pytest.mark.slow
 def test_the_bundle_plays(trained, tmp_path):
     trained.write(tmp_path / "nano")
     cascade = Cascade.from_bundle(tmp_path / "nano", device="cpu")

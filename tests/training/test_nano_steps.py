@@ -1,6 +1,7 @@
 """A joint step's mix of media, the marks on the way, and computations that are quicker and say the same."""
 
 import json
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
@@ -10,12 +11,12 @@ from torch import nn
 from bench import training
 from lavie import layers
 from lavie.sampling import training_alphas
-from lavie.training.diffusion import add_random_noise
+from lavie.text import TextEncoder
+from lavie.training.diffusion import HELD_FRAMES, Mix, Networks, add_random_noise, embed_held, mixed_loss
 from lavie.training.media import LatentSet
 from lavie.training.nano import networks as nano
 from lavie.training.nano.data import SPUN, TURNED, random_staging
 from lavie.training.nano.marks import Group, make_measure, measure_losses
-from lavie.training.nano.mix import HELD_FRAMES, Mix, embed_held, mixed_loss
 from lavie.training.nano.networks import build_text_model, build_tokenizer
 
 EMPTY = torch.ones(24, dtype=torch.long)
@@ -108,7 +109,7 @@ def test_a_joint_step_sees_clips_held_stills_and_stills():
         seen.append((noisy, text, image_frames))
         return torch.zeros_like(noisy)
 
-    networks = {"unet": unet, "text_encoder": _text()}
+    networks = SimpleNamespace(unet=unet, text_encoder=_text())
     loss_at = mixed_loss(networks, _media(16), _media(1), EMPTY, Mix(clips=2, held=3, stills=5), 1, 0.5)
     assert torch.equal(loss_at(4), loss_at(4)) and loss_at(4) != loss_at(5)
     (clips, _, of_clips), (held, text, of_held), (stills, _, of_stills) = seen[:3]
@@ -125,7 +126,7 @@ def test_a_held_still_is_one_picture_under_noise_of_its_own_in_each_frame():
         seen.append(noisy)
         return torch.zeros_like(noisy)
 
-    mixed_loss({"unet": unet, "text_encoder": _text()}, _media(16), still, EMPTY, Mix(1, 1, 1), 1, 0)(0)
+    mixed_loss(SimpleNamespace(unet=unet, text_encoder=_text()), _media(16), still, EMPTY, Mix(1, 1, 1), 1, 0)(0)
     first, second = seen[1][0, :, 0], seen[1][0, :, 1]
     torch.testing.assert_close(first, second, rtol=1e-2, atol=0)
     assert not torch.equal(first, second)
@@ -150,9 +151,10 @@ def test_a_group_asks_the_same_prompts_at_each_mark():
 @pytest.mark.parametrize("frames", [1, 4])
 def test_a_mark_is_a_line_of_losses_and_shares(frames, tmp_path):
     torch.manual_seed(0)
-    networks = nn.ModuleDict({"unet": nano.build_network(), "text_encoder": _text()})
+    networks = Networks(nano.build_network(), _text())
+    text = TextEncoder(build_tokenizer())
     file, groups = tmp_path / "marks.jsonl", (Group("one", 2), Group("two", 1, two=True))
-    measure = make_measure(networks, nano.build_frame_vae(), build_tokenizer(), _media(frames, 2), groups, file)
+    measure = make_measure(networks, nano.build_frame_vae(), text, _media(frames, 2), groups, file)
     with patch("lavie.training.nano.marks.STEPS", 1):
         told = measure(7)
         measure(9)

@@ -8,7 +8,7 @@ import torch
 from app.media import UPLOAD_LIMITS, frames_of
 from lavie.errors import TrainingError
 from lavie.training.data.cuts import Cut
-from lavie.training.data.encoded import Encoded, EncodedLargeSet, EncodedSet, Encoder, Encoding, encode_all, hold_out
+from lavie.training.data.encoded import Encoded, EncodedSet, Encoder, collect, hold_out
 from lavie.training.data.items import Fault, Item
 from tests.training.folders import write_clip, write_picture
 
@@ -84,11 +84,16 @@ def test_what_cannot_be_read_is_a_fault_beside_the_good_ones(tmp_path, kind):
         bad.path.unlink()
     else:
         bad.path.write_bytes(b"" if kind == "zero bytes" else b"plain words" * 50)
-    found = [each for each in encode_all(encoder(tmp_path), [bad, good]) if not isinstance(each, Encoding)]
-    assert isinstance(found[0], Fault) and isinstance(found[1], Encoded)
-    assert found[0].name == "1.mp4"
-    assert found[0].kind == ("it is too short" if kind == "short" else "it cannot be read")
-    assert str(tmp_path) not in found[0].detail
+    faults = []
+    collecting = collect(encoder(tmp_path), [bad, good], faults)
+    assert next(collecting).done == 2
+    with pytest.raises(StopIteration) as end:
+        next(collecting)
+    (media,), (fault,) = end.value.value, faults
+    assert isinstance(media, Encoded) and media.item == good
+    assert fault.name == "1.mp4"
+    assert fault.kind == ("it is too short" if kind == "short" else "it cannot be read")
+    assert str(tmp_path) not in fault.detail
 
 
 def test_a_picture_of_zero_bytes_is_a_fault(tmp_path):
@@ -127,7 +132,7 @@ def test_a_set_draws_clips_with_their_own_captions(tmp_path):
 
 def test_a_large_set_draws_small_frames_of_the_same_moment(tmp_path):
     media = [encoder(tmp_path, encode_large).load_or_encode(item) for item in items(tmp_path, 2)]
-    latents, small, drawn = EncodedLargeSet(media, tokens, CUT.frames).draw(20, 2, torch.Generator().manual_seed(0))
+    latents, small, drawn = EncodedSet(media, tokens, CUT.frames).draw_large(20, 2, torch.Generator().manual_seed(0))
     assert latents.shape == small.shape == (20, 3, 2, 4, 8)
     torch.testing.assert_close(latents / 127.5 - 1, small, atol=2e-3, rtol=0)
     assert drawn.shape == (20, 3)

@@ -49,6 +49,7 @@ def test_only_the_main_process_tells_and_writes(whole):
     assert steps == list(range(5, STEPS + 1, 5))
 
 
+@pytest.mark.slow
 def test_a_team_goes_on_from_its_checkpoint_to_the_same_weights(whole, tmp_path):
     """The first launch is the same plan cut off behind a checkpoint, as a kill at step 20 leaves it."""
     folder, (main, _) = whole

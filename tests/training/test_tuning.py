@@ -67,6 +67,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(settings, tmp_path):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_watching_a_run_changes_nothing_of_it(settings, tmp_path):
     run(settings(work=tmp_path / "a", output=tmp_path / "watched", validate_every=1, samples_every=2))
     run(settings(work=tmp_path / "b", output=tmp_path / "alone"))
@@ -172,6 +173,7 @@ def test_all_that_mixes_time_is_what_stills_pass_by(tiny_bundle):
     assert {name for name, parameter in network.named_parameters() if parameter.requires_grad} == passed_by
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_changes_memory_and_no_bits(settings, tmp_path):
     run(settings(work=tmp_path / "a", output=tmp_path / "plain", steps=2))
     run(settings(work=tmp_path / "b", output=tmp_path / "spared", steps=2, gradient_checkpointing=True))

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import html
-import os
 import secrets
-import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from app.adapters import AdapterRow
 from app.studio import Studio
+from app.training.media import link_or_copy
 from app.ui.adapters.view_model import DRAFT, MEDIA, SHELF, TRAINING, View, is_local
 from app.ui.context import EventContext
 from app.ui.create.handlers import act_on_queue
-from app.ui.html import alert, strip_folders
+from app.ui.html import alert, status, strip_folders
 from app.ui.panels import parse_number
 from extensions.lora.adapter import MAX_WEIGHT
 from lavie.errors import LavieError, RequestError, short
@@ -51,28 +49,21 @@ def refuse(view: View, message: str, place: str) -> View:
     return replace(view, message=alert(message), place=place, refused=secrets.token_hex(4))
 
 
-def _find(studio: Studio, event: EventContext, view: View) -> View:
-    return replace(view, find=event.data.get("value", "")[:_MAX_FIND].strip(), page=0)
+def _store(change: Callable[[Studio, Mapping[str, str]], object]) -> Handler:
+    """A handler that changes what is stored, and nothing of what the page looks at."""
+
+    def handler(studio: Studio, event: EventContext, view: View) -> View:
+        change(studio, event.data)
+        return view
+
+    return handler
 
 
-def _rename(studio: Studio, event: EventContext, view: View) -> View:
-    studio.adapters.rename(event.data.get("id", ""), event.data.get("value", ""))
-    return view
-
-
-def _remove(studio: Studio, event: EventContext, view: View) -> View:
-    studio.adapters.remove(event.data.get("id", ""))
-    return view
-
-
-def _weigh(studio: Studio, event: EventContext, view: View) -> View:
+def _weigh(studio: Studio, data: Mapping[str, str]) -> None:
     """Set a weight for the next use; tags that are in prompts already keep theirs."""
-    row, value = studio.adapters.require(event.data.get("id", "")), _parse_weight(event.data.get("value", ""))
-    if event.data.get("name") == "text":
-        studio.adapters.weigh(row.sha256, row.weight, value)
-    else:
-        studio.adapters.weigh(row.sha256, value, row.set_text_weight)
-    return view
+    row, value = studio.adapters.require(data.get("id", "")), _parse_weight(data.get("value", ""))
+    weights = (row.weight, value) if data.get("name") == "text" else (value, row.set_text_weight)
+    studio.adapters.weigh(row.sha256, *weights)
 
 
 def _parse_weight(text: str) -> float:
@@ -85,45 +76,14 @@ def _parse_weight(text: str) -> float:
     return weight
 
 
-def _turn_page(studio: Studio, event: EventContext, view: View) -> View:
-    return replace(view, page=parse_number(event.data.get("page")))
-
-
-def _set(studio: Studio, event: EventContext, view: View) -> View:
-    studio.drafts.set(event.data.get("name", ""), event.data.get("value", ""))
-    return view
-
-
-def _caption(studio: Studio, event: EventContext, view: View) -> View:
-    studio.drafts.caption(event.data.get("name", ""), event.data.get("value", ""))
-    return view
-
-
-def _drop(studio: Studio, event: EventContext, view: View) -> View:
-    studio.drafts.drop(event.data.get("name", ""))
-    return view
-
-
 def _clear(studio: Studio, event: EventContext, view: View) -> View:
     studio.drafts.clear()
     return replace(view, media_page=0)
 
 
-def _turn_media_page(studio: Studio, event: EventContext, view: View) -> View:
-    return replace(view, media_page=parse_number(event.data.get("page")))
-
-
-def _start(studio: Studio, event: EventContext, view: View) -> View:
-    return replace(view, training=studio.drafts.start(), media_page=0)
-
-
 def _choose_training(studio: Studio, event: EventContext, view: View) -> View:
     chosen = event.data.get("value", "")
     return replace(view, training=chosen, closed=tuple(one for one in view.closed if one != chosen))
-
-
-def _close_training(studio: Studio, event: EventContext, view: View) -> View:
-    return replace(view, closed=(*view.closed, event.data.get("id", "")), training="")
 
 
 def _forget_training(studio: Studio, event: EventContext, view: View) -> View:
@@ -133,7 +93,7 @@ def _forget_training(studio: Studio, event: EventContext, view: View) -> View:
 
 def _take_checkpoint(studio: Studio, event: EventContext, view: View) -> View:
     row = studio.training.take(event.data.get("id", ""), parse_number(event.data.get("n")))
-    return replace(view, message=_note(event.say("training_done", name=row.name)), place=TRAINING)
+    return replace(view, message=status(event.say("training_done", name=row.name)), place=TRAINING)
 
 
 def add_adapters(studio: Studio, event: EventContext, view: View, files: Sequence[str] | None) -> View:
@@ -152,7 +112,7 @@ def _add_adapter(studio: Studio, event: EventContext, path: Path, companions: Se
         row = _store_adapter(studio, path, companions)
     except LavieError as error:
         return alert(strip_folders(str(error), path))
-    return _note(
+    return status(
         event.say("adapter_known" if row.sha256 in known else "adapter_brought", file=path.name, name=row.name)
     )
 
@@ -162,25 +122,13 @@ def _store_adapter(studio: Studio, path: Path, companions: Sequence[Path]) -> Ad
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         try:
             for file in (path, *companions):
-                _link(file, Path(folder) / file.name)
+                link_or_copy(file, Path(folder) / file.name)
         except OSError as error:
             raise RequestError(f"{path.name} cannot be read ({error.strerror or error}): put it here again") from None
         return studio.adapters.add(Path(folder) / path.name, studio.config.bundle)
 
 
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
-def _note(words: str) -> str:
-    return f'<p class="lv-note" role="status">{html.escape(words)}</p>'
-
-
 def add_media(studio: Studio, event: EventContext, view: View, files: Sequence[str] | None) -> View:
-    """Add uploaded media to the draft."""
     return _add_media(studio, view, [Path(file) for file in files or ()])
 
 
@@ -196,7 +144,6 @@ def add_folder(studio: Studio, event: EventContext, view: View, folder: str | No
 
 
 def add_clips(studio: Studio, event: EventContext, view: View) -> View:
-    """Add clips of the gallery to the draft."""
     ids = list(dict.fromkeys(event.data.get("id", "").split()))[:_MAX_CLIPS]
     try:
         for clip_id in ids:
@@ -219,19 +166,25 @@ def _add_media(studio: Studio, view: View, sources: Sequence[str | Path]) -> Vie
 
 # Act → its handler, and the panel that shows its errors.
 _HANDLERS: dict[str, tuple[Handler, str]] = {
-    "find": (_find, SHELF),
-    "turn": (_turn_page, SHELF),
-    "rename": (_rename, SHELF),
-    "remove": (_remove, SHELF),
-    "weigh": (_weigh, SHELF),
-    "set": (_set, DRAFT),
-    "caption": (_caption, DRAFT),
-    "drop": (_drop, DRAFT),
+    "find": (
+        lambda studio, event, view: replace(view, find=event.data.get("value", "")[:_MAX_FIND].strip(), page=0),
+        SHELF,
+    ),
+    "turn": (lambda studio, event, view: replace(view, page=parse_number(event.data.get("page"))), SHELF),
+    "rename": (_store(lambda studio, data: studio.adapters.rename(data.get("id", ""), data.get("value", ""))), SHELF),
+    "remove": (_store(lambda studio, data: studio.adapters.remove(data.get("id", ""))), SHELF),
+    "weigh": (_store(_weigh), SHELF),
+    "set": (_store(lambda studio, data: studio.drafts.set(data.get("name", ""), data.get("value", ""))), DRAFT),
+    "caption": (_store(lambda studio, data: studio.drafts.caption(data.get("name", ""), data.get("value", ""))), DRAFT),
+    "drop": (_store(lambda studio, data: studio.drafts.drop(data.get("name", ""))), DRAFT),
     "clear": (_clear, DRAFT),
-    "media_turn": (_turn_media_page, DRAFT),
-    "start": (_start, DRAFT),
+    "media_turn": (lambda studio, event, view: replace(view, media_page=parse_number(event.data.get("page"))), DRAFT),
+    "start": (lambda studio, event, view: replace(view, training=studio.drafts.start(), media_page=0), DRAFT),
     "training": (_choose_training, TRAINING),
-    "away": (_close_training, TRAINING),
+    "away": (
+        lambda studio, event, view: replace(view, closed=(*view.closed, event.data.get("id", "")), training=""),
+        TRAINING,
+    ),
     "forget": (_forget_training, TRAINING),
     "take": (_take_checkpoint, TRAINING),
 }

@@ -30,7 +30,20 @@ from app.ui.adapters.view_model import (
     Shelf,
     WatchedTraining,
 )
-from app.ui.html import alert, button, duration, format_memory, job_words, media
+from app.ui.html import (
+    action_button,
+    alert,
+    button,
+    duration,
+    fold,
+    format_memory,
+    job_words,
+    listed,
+    named,
+    poster,
+    quiet,
+    status,
+)
 from app.ui.i18n import Words
 from app.ui.panels import edit_attributes, options, pager, panel_content
 from extensions.lora.adapter import MAX_NAME as MAX_ADAPTER_NAME
@@ -73,12 +86,10 @@ def _chooser(watched: WatchedTraining, say: Words) -> str:
 def _training(watched: WatchedTraining, progress: TrainingProgress, say: Words) -> str:
     row, training = progress.row, progress.training
     facts = [say(f"train_{training.preset}"), say("train_media_count", count=len(training.media))]
-    about = f'<p class="lv-quiet">{html.escape(" · ".join(facts))}</p>'
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in row.notices)
-    summary = f"<summary>{html.escape(say('train_notes'))}</summary>"
-    notes = f'<details data-fold="notes">{summary}<ul>{notes}</ul></details>' if notes else ""
+    notes = fold(say("train_notes"), f"<ul>{notes}</ul>", ' data-fold="notes"') if notes else ""
     running = " data-running" if watched.running else ""
-    above = f"{about}{_state(progress, say)}{_use_button(watched, say)}{_buttons(row, say)}"
+    above = f"{quiet(' · '.join(facts))}{_state(progress, say)}{_use_button(watched, say)}{_buttons(row, say)}"
     plot = loss_plot(progress.losses, row.steps, say)
     below = f"{plot}{_samples(row.id, progress.samples, say)}{_checkpoints(row.id, progress.checkpoints, say)}{notes}"
     return f'<div class="lv-training"{running}>{above}{below}</div>'
@@ -93,18 +104,13 @@ def _state(progress: TrainingProgress, say: Words) -> str:
         words = f"{words} {say('train_stored', step=progress.stored)}"
     if progress.eta_seconds is not None:
         words = f"{words} {say('bar_left', time=duration(progress.eta_seconds, say))}"
-    return f'<p class="lv-state" role="status">{html.escape(words)}</p>'
+    return status(words, "lv-state")
 
 
 def _use_button(watched: WatchedTraining, say: Words) -> str:
-    """The button that puts the trained adapter into the prompt."""
     if watched.adapter is None:
         return ""
-    words = html.escape(say("train_use"))
-    return (
-        f'<button type="button" class="lv-button lv-main" data-act="wear" data-id="{watched.adapter.sha256}">'
-        f"{words}</button>"
-    )
+    return action_button("wear", html.escape(say("train_use")), "lv-button lv-main", id=watched.adapter.sha256)
 
 
 def _buttons(row: JobRow, say: Words) -> str:
@@ -157,7 +163,6 @@ def _plot_frame(low: float, high: float, last: int) -> str:
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
-    """Exponential moving average."""
     smooth = [values[0]]
     for value in values[1:]:
         smooth.append(_SMOOTHING * smooth[-1] + (1 - _SMOOTHING) * value)
@@ -195,8 +200,7 @@ def _checkpoints(job_id: str, checkpoints: Sequence[Checkpoint], say: Words) -> 
     if not checkpoints:
         return ""
     buttons = "".join(
-        f'<button type="button" class="lv-button" data-act="take" data-id="{html.escape(job_id)}" '
-        f'data-n="{one.step}">{html.escape(say("train_take", step=one.step))}</button>'
+        action_button("take", html.escape(say("train_take", step=one.step)), id=job_id, n=one.step)
         for one in checkpoints
     )
     return f'<h3>{html.escape(say("train_files"))}</h3><div class="lv-actions">{buttons}</div>'
@@ -210,7 +214,6 @@ _FACTS = ("title", "author", "licence", "description")
 
 
 def render_shelf(shelf: Shelf, say: Words) -> str:
-    """The panel of the library."""
     view = shelf.view
     message = view.message_on(SHELF)
     pages = pager("turn", view.page, -(-shelf.found // CARDS), say)
@@ -225,10 +228,8 @@ def render_shelf(shelf: Shelf, say: Words) -> str:
     )
     find = find if shelf.count > 1 or view.find else ""
     cards = "".join(_card(row, shelf.clips.get(row.sha256, ()), say) for row in shelf.rows)
-    if cards:
-        cards = f'<ul class="lv-cards lv-shelf">{cards}</ul>'
-    else:
-        cards = f'<p class="lv-quiet lv-empty" role="status">{html.escape(say("adapters_none"))}</p>'
+    none = status(say("adapters_none"), "lv-quiet lv-empty")
+    cards = f'<ul class="lv-cards lv-shelf">{cards}</ul>' if cards else none
     return panel_content(view.refused, f"{head}{find}{message}{cards}")
 
 
@@ -242,11 +243,8 @@ def _card(row: AdapterRow, clips: Iterable[Clip], say: Words) -> str:
         f'<input class="lv-field lv-title" maxlength="{MAX_ADAPTER_NAME}" value="{name}" aria-label="{label}" '
         f"{edit_attributes('rename', id=row.sha256)}>"
     )
-    label = html.escape(say("adapter_use_named", name=row.name))
-    use = (
-        f'<button type="button" class="lv-button lv-wear-it" data-act="wear" data-id="{row.sha256}" '
-        f'aria-label="{label}">{html.escape(say("adapter_use"))}</button>'
-    )
+    label = f'aria-label="{html.escape(say("adapter_use_named", name=row.name))}"'
+    use = action_button("wear", html.escape(say("adapter_use")), "lv-button lv-wear-it", label, id=row.sha256)
     remove = button("remove", say, id=row.sha256, sure=say("adapter_sure_remove", name=row.name))
     gone = "" if row.path.is_file() else f'<p class="lv-warn">{html.escape(say("adapter_gone"))}</p>'
     return (
@@ -267,9 +265,9 @@ def _summary(row: AdapterRow, say: Words) -> str:
     what = say("adapter_vectors", count=card.vectors)
     if not card.vectors:
         what = say("adapter_layers", count=card.unet_layers + card.text_layers)
-    lines = f'<p class="lv-quiet">{html.escape(" · ".join(filter(None, facts)))}</p>'
+    lines = quiet(" · ".join(filter(None, facts)))
     if not card.unmatched:
-        return f'{lines}<p class="lv-quiet">{html.escape(what)}</p>'
+        return lines + quiet(what)
     unmatched = html.escape(say("adapter_unmatched", count=card.unmatched))
     names = html.escape(", ".join(card.unmatched_names))
     warning = f'<span class="lv-warn" title="{names}">{unmatched}</span>'
@@ -277,14 +275,11 @@ def _summary(row: AdapterRow, say: Words) -> str:
 
 
 def _trigger_words(row: AdapterRow, say: Words) -> str:
-    """The trigger words as buttons that put them into the prompt."""
     if not row.card.trigger_words:
         return ""
-    chips = "".join(
-        f'<button type="button" class="lv-word" data-act="word" data-word="{html.escape(word)}" '
-        f'title="{html.escape(say("adapter_word"))}">{html.escape(word)}</button>'
-        for word in row.card.trigger_words[:_MAX_WORDS]
-    )
+    title = f'title="{html.escape(say("adapter_word"))}"'
+    words = row.card.trigger_words[:_MAX_WORDS]
+    chips = "".join(action_button("word", html.escape(word), "lv-word", title, word=word) for word in words)
     return f'<div class="lv-words" role="group" aria-label="{html.escape(say("adapter_words"))}">{chips}</div>'
 
 
@@ -308,9 +303,7 @@ def _slider(which: str, row: AdapterRow, value: str, label: str, shown: str, fol
 def _clips(clips: Iterable[Clip], say: Words) -> str:
     """Clips made with the adapter, each a button that opens it in the gallery."""
     shots = "".join(
-        f'<button type="button" class="lv-shot" data-act="show" data-id="{html.escape(clip.id)}" '
-        f'aria-label="{html.escape(clip.prompt[:200])}">'
-        f'<img src="{media(clip.id, "poster.webp")}" alt="" loading="lazy"></button>'
+        action_button("show", poster(clip.id), "lv-shot", f'aria-label="{html.escape(clip.prompt[:200])}"', id=clip.id)
         for clip in clips
     )
     if not shots:
@@ -331,8 +324,7 @@ def _more_facts(row: AdapterRow, say: Words) -> str:
     rows += [(say("adapter_unmatched_names"), html.escape(", ".join(card.unmatched_names)))] if card.unmatched else []
     rows += [(say("adapter_notes"), html.escape("; ".join(card.notes)))] if card.notes else []
     cells = "".join(f'<tr><th scope="row">{html.escape(name)}</th><td>{value}</td></tr>' for name, value in rows)
-    table = f'<table class="lv-table">{cells}</table>'
-    return f'<details data-fold="{row.sha256}"><summary>{html.escape(say("adapter_more"))}</summary>{table}</details>'
+    return fold(say("adapter_more"), f'<table class="lv-table">{cells}</table>', f' data-fold="{row.sha256}"')
 
 
 def render_media(preparation: Preparation, say: Words) -> str:
@@ -340,7 +332,7 @@ def render_media(preparation: Preparation, say: Words) -> str:
     view, draft, media_set = preparation.view, preparation.draft, preparation.media
     usable, message = media_set.usable, view.message_on(MEDIA)
     if not media_set.items:
-        return panel_content(view.refused, f'{message}<p class="lv-quiet">{html.escape(say("train_no_media"))}</p>')
+        return panel_content(view.refused, message + quiet(say("train_no_media")))
     count = html.escape(say("train_media_count", count=len(usable)))
     pages = pager("media_turn", view.media_page, -(-len(usable) // MEDIA_CARDS), say)
     clear = button("clear", say, sure=say("train_sure_clear"))
@@ -348,40 +340,34 @@ def render_media(preparation: Preparation, say: Words) -> str:
     captions = media_set.captions(draft.trigger or "…")
     first = view.media_page * MEDIA_CARDS
     cards = "".join(
-        _medium(draft.id, item, item.path.name, captions[item.path.name], place, say)
+        _medium(draft.id, item, captions[item.file.name], place, say)
         for place, item in enumerate(usable[first : first + MEDIA_CARDS], first + 1)
-        if item.path is not None
     )
     cards = f'<ul class="lv-cards lv-media">{cards}</ul>' if cards else ""
     left_out = _left_out([item for item in media_set.items if item.path is None], say)
     return panel_content(view.refused, f"{message}{head}{left_out}{cards}")
 
 
-def _medium(set_id: str, item: SetItem, file: str, caption: str, place: int, say: Words) -> str:
+def _medium(set_id: str, item: SetItem, caption: str, place: int, say: Words) -> str:
     label = html.escape(say("train_caption_of", number=place))
-    drop = html.escape(say("train_drop", number=place))
+    drop = action_button("drop", "✕", "lv-mark lv-cross", named(say("train_drop", number=place)), name=item.file.name)
     note = f'<p class="lv-quiet" title="{html.escape(item.note)}">{html.escape(item.note)}</p>' if item.note else ""
     thumb = f"studio/training/{html.escape(set_id)}/media/{number_of(item)}.webp"  # see `app.ui.server`
     return (
         f'<li class="lv-card lv-medium"><div class="lv-shot"><img src="{thumb}" '
         f'alt="{html.escape(item.name[:200])}" loading="lazy"></div>'
-        f'<button type="button" class="lv-mark lv-cross" data-act="drop" data-name="{html.escape(file)}" '
-        f'aria-label="{drop}" title="{drop}">✕</button>{note}'
-        f'<textarea class="lv-field" rows="2" maxlength="{MAX_PROMPT}" aria-label="{label}" '
-        f"{edit_attributes('caption', name=file)}>\n{html.escape(caption)}</textarea></li>"
+        f'{drop}{note}<textarea class="lv-field" rows="2" maxlength="{MAX_PROMPT}" aria-label="{label}" '
+        f"{edit_attributes('caption', name=item.file.name)}>\n{html.escape(caption)}</textarea></li>"
     )
 
 
 def _left_out(items: Sequence[SetItem], say: Words) -> str:
-    """Media that cannot be used, with the reason."""
     if not items:
         return ""
-    listed = items[:_MAX_REASONS]
-    rows = "".join(f"<li>{html.escape(item.name)}: {html.escape(item.problem or '')}</li>" for item in listed)
+    lines = [f"{item.name}: {item.problem or ''}" for item in items[:_MAX_REASONS]]
     more = len(items) - _MAX_REASONS
-    rows += f"<li>{html.escape(say('queue_more', count=more))}</li>" if more > 0 else ""
-    words = html.escape(say("train_left_out", count=len(items)))
-    return f'<div class="lv-note lv-left-out" role="status">{words}<ul>{rows}</ul></div>'
+    lines += [say("queue_more", count=more)] if more > 0 else []
+    return listed(say("train_left_out", count=len(items)), lines, "lv-note lv-left-out")
 
 
 def render_draft(preparation: Preparation, say: Words) -> str:
@@ -404,12 +390,10 @@ def render_draft(preparation: Preparation, say: Words) -> str:
 
 
 def _word_note(preparation: Preparation, say: Words) -> str:
-    """What the model makes of the trigger word."""
     if not preparation.word:
         return ""
     kind = "lv-warn" if preparation.word == "ordinary" else "lv-quiet"
-    words = html.escape(say(f"train_word_{preparation.word}", word=preparation.draft.trigger))
-    return f'<p class="lv-word-said {kind}" role="status">{words}</p>'
+    return status(say(f"train_word_{preparation.word}", word=preparation.draft.trigger), f"lv-word-said {kind}")
 
 
 def render_advanced(preparation: Preparation, say: Words) -> str:
@@ -436,7 +420,6 @@ def _number(preparation: Preparation, name: str, say: Words) -> str:
 
 
 def _usual_value(preparation: Preparation, name: str, say: Words) -> str:
-    """The value of an empty field."""
     if name in Training.__dataclass_fields__ and getattr(Training, name) is not None:
         return str(getattr(Training, name))
     if preparation.preset is None:
@@ -450,17 +433,14 @@ def render_start(preparation: Preparation, say: Words) -> str:
     usable, trigger = preparation.media.usable, preparation.draft.trigger
     ready = bool(usable and trigger)
     lacks = "" if ready else say("train_lacks_word" if usable else "train_lacks_media")
-    main = (
-        f'<button type="button" class="lv-button lv-main" id="lv-train-start" data-act="start"'
-        f"{'' if ready else ' disabled'}>{html.escape(say('train_start'))}</button>"
-    )
+    more = f'id="lv-train-start"{"" if ready else " disabled"}'
+    main = action_button("start", html.escape(say("train_start")), "lv-button lv-main", more)
     facts = f'<p class="lv-facts">{html.escape(lacks or _demand(preparation, say))}</p>'
     warnings = _warnings(preparation, say) if ready else ""
     return panel_content(preparation.view.refused, f"{main}{facts}{warnings}")
 
 
 def _demand(preparation: Preparation, say: Words) -> str:
-    """Steps and memory that the training takes."""
     steps = preparation.draft.values.get("steps") or _usual_value(preparation, "steps", say)
     words = [say("train_takes_steps", steps=steps, media=len(preparation.media.usable))]
     needed, free = preparation.needed, preparation.free
@@ -473,4 +453,4 @@ def _warnings(preparation: Preparation, say: Words) -> str:
     needed, free, count = preparation.needed, preparation.free, len(preparation.media.usable)
     warnings = [say("train_too_large")] if needed is not None and free is not None and needed >= free else []
     warnings += [say("train_few", count=count)] if count < _FEW_MEDIA else []
-    return "".join(f'<p class="lv-warn" role="status">{html.escape(words)}</p>' for words in warnings)
+    return "".join(status(words, "lv-warn") for words in warnings)

@@ -5,7 +5,6 @@ The draft of a training is stored as it is written (`app.training.draft`), so th
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -30,27 +29,19 @@ from app.ui.adapters.view_model import (
     is_local,
 )
 from app.ui.context import EventContext, PageContext
+from app.ui.context import answer as context_answer
 from app.ui.create.prompt import add_tag, add_word
 from app.ui.i18n import Words
-from app.ui.panels import QUICK, panel, sequence, sequence_panel, slot
+from app.ui.panels import EVERY, panel, sequence_panel, slot, slow
 from app.ui.state import PageSession
 from lavie.errors import LavieError
 
-# Edits come as fast as a person moves from field to field: none may be dropped, or overtaken on its way back.
-_EVERY: dict[str, typing.Any] = {**QUICK, "trigger_mode": "multiple"}
-# Reading files takes long: one at a time and in gradio's queue, so that no proxy closes the connection.
-_SLOW: dict[str, typing.Any] = {
-    "concurrency_limit": 1,
-    "concurrency_id": "sources",
-    "show_progress": "minimal",
-    "api_visibility": "private",
-}
+_READING = slow("sources")
 _BARS = f'<section class="lv-live" id="lv-train-bars">{slot("bars")}</section>'
 _PROMPT_ACTS = ("wear", "word")  # that change the prompt and open its tab
 
 
 def create_tab(context: PageContext) -> None:
-    """Lay out the tab inside the open page and wire it to the studio."""
     say, session, panels = context.say, gr.State(PageSession(View)), {}
     with gr.Row(elem_id="lv-personalize"):
         with gr.Column(scale=7, min_width=320, elem_id="lv-shelf-side"):
@@ -72,19 +63,19 @@ def create_tab(context: PageContext) -> None:
     prompt = context.form[0]
     outputs = list(panels.values())
 
-    answer = partial(_answer, context.studio)
+    answer = partial(context_answer, context.studio, render)
     handle = context.handler(partial(_handle, context.studio))
     for one in panels.values():
-        one.act(handle, [session, prompt], [*outputs, prompt, context.tabs], **_EVERY)
+        one.act(handle, [session, prompt], [*outputs, prompt, context.tabs], **EVERY)
     refresh = context.handler(partial(answer, handlers.handle))
-    gr.on([context.page.load, context.tab.select], refresh, session, outputs, **_EVERY)
+    gr.on([context.page.load, context.tab.select], refresh, session, outputs, **EVERY)
     for file, add in ((files, handlers.add_adapters), (media, handlers.add_media)):
-        file.upload(context.handler(partial(_upload, answer, add)), [session, file], [file, *outputs], **_SLOW)
+        file.upload(context.handler(partial(_upload, answer, add)), [session, file], [file, *outputs], **_READING)
     if folder is not None and take_folder is not None:
         add_folder = context.handler(partial(answer, handlers.add_folder))
-        gr.on([take_folder.click, folder.submit], add_folder, [session, folder], outputs, **_SLOW)
+        gr.on([take_folder.click, folder.submit], add_folder, [session, folder], outputs, **_READING)
     context.openers.append(panels["shelf"])
-    context.train = partial(_wire_train, context, answer, session, outputs)
+    context.add_lead("train", "personalize", partial(answer, handlers.add_clips), session, outputs, **_READING)
 
 
 def _create_sources(context: PageContext) -> tuple[gr.File, gr.Textbox | None, gr.Button | None]:
@@ -101,20 +92,6 @@ def _create_sources(context: PageContext) -> tuple[gr.File, gr.Textbox | None, g
     return files, folder, take
 
 
-def _answer(
-    studio: Studio,
-    handler: Callable[..., View],
-    event: EventContext,
-    session: PageSession[View],
-    *values: typing.Any,
-) -> tuple:
-    """Run a handler, one at a time for a page, and render the panels."""
-    with session.lock:
-        session.view, *panels = render(studio, handler(studio, event, session.view, *values), event.say)
-        session.answers += 1
-        return *panels, sequence(session.answers)
-
-
 def render(studio: Studio, view: View, say: Words) -> tuple:
     """The view as it is now, and the HTML of all panels in their order."""
     shelf = build_shelf(studio, view)
@@ -126,16 +103,15 @@ def render(studio: Studio, view: View, say: Words) -> tuple:
 
 def _handle(studio: Studio, event: EventContext, session: PageSession[View], prompt: str | None) -> tuple:
     """Handle a button or a field of a panel; an adapter that is put into the prompt opens the form."""
-    unchanged = (gr.skip(), gr.skip())
+    answer, unchanged = partial(context_answer, studio, render), (gr.skip(), gr.skip())
     if event.data.get("act") not in _PROMPT_ACTS:
-        return *_answer(studio, handlers.handle, event, session), *unchanged
+        return *answer(handlers.handle, event, session), *unchanged
     try:
         text = _extend_prompt(studio, prompt or "", event.data)
     except LavieError as error:
         message = str(error)
-        refuse = partial(_answer, studio, lambda studio, event, view: handlers.refuse(view, message, SHELF))
-        return *refuse(event, session), *unchanged
-    panels = _answer(studio, lambda studio, event, view: view, event, session)
+        return *answer(lambda studio, event, view: handlers.refuse(view, message, SHELF), event, session), *unchanged
+    panels = answer(lambda studio, event, view: view, event, session)
     return *panels, text, gr.Tabs(selected="create")
 
 
@@ -154,16 +130,4 @@ def _upload(
     session: PageSession[View],
     files: list[str] | None,
 ) -> tuple:
-    """Add uploaded files, and empty the place they were put in."""
     return None, *answer(add, event, session, files)
-
-
-def _wire_train(
-    context: PageContext, answer: Callable[..., tuple], session: gr.State, outputs: list, source: gr.HTML
-) -> None:
-    """Make the `train` buttons of a panel add clips to the draft here."""
-
-    def train(event: EventContext, session: PageSession[View]) -> tuple:
-        return gr.Tabs(selected="personalize"), *answer(handlers.add_clips, event, session)
-
-    source.train(context.handler(train), session, [context.tabs, *outputs], **_SLOW)

@@ -51,7 +51,6 @@ class View:
     refused: str = ""
 
     def message_on(self, place: str) -> str:
-        """The message of a panel."""
         return self.message if self.place == place else ""
 
 
@@ -178,9 +177,8 @@ def _classify_word(bundle: str, trigger: str) -> str:
 
 
 def _estimate_memory(studio: Studio, draft: Draft) -> tuple[int | None, int | None]:
-    """Bytes that the training needs and bytes that are free now."""
     import_networks()
-    from extensions.lora.training.memory import free_bytes
+    from extensions.lora.training.session import free_bytes
     from lavie.residency import pick_device
 
     try:

@@ -58,7 +58,6 @@ def act_on_queue(studio: Studio, action: str, job_id: str) -> None:
 
 
 def handle_queue(studio: Studio, event: EventContext) -> None:
-    """Handler of panels with queue buttons."""
     act_on_queue(studio, event.data.get("act", ""), event.data.get("id", ""))
 
 
@@ -99,7 +98,6 @@ def end_edit(
 
 
 def leave_edit(event: EventContext) -> typing.Sequence[typing.Any]:
-    """Show the Generate button again."""
     return None, gr.Row(visible=False), gr.Button(visible=True), ""
 
 
@@ -146,15 +144,14 @@ def describe_plan(plan: MemoryPlan | None, measured: bool, say: Words) -> str:
 
 
 def last_seed(studio: Studio) -> str:
-    """The seed of the newest clip."""
     newest = studio.gallery.newest()
     return str(newest.seed) if newest else ""
 
 
 def _mode_words(mode: MemoryMode, say: Words) -> str:
-    words = [say("rung_pieces", pixels=mode.tile)] if mode.tile else []
-    words += [say("rung_halves")] if mode.split_guidance else []
-    words += {MODEL: [say("rung_model")], SEQUENTIAL: [say("rung_sequential")]}.get(mode.offload, [])
+    words = [say("mode_tile", pixels=mode.tile)] if mode.tile else []
+    words += [say("mode_split_guidance")] if mode.split_guidance else []
+    words += {MODEL: [say("mode_offload")], SEQUENTIAL: [say("mode_sequential")]}.get(mode.offload, [])
     return ", ".join(words)
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from app.models.card import ModelCard
 from app.studio import Studio
+from app.ui.html import action_button, fold, named
 from app.ui.i18n import Words
 from extensions.lora.adapter import Adapter
 from extensions.lora.tags import TAG, TagWeights, find_adapters, take_tags, with_tags
@@ -23,8 +24,7 @@ def prompt_help(studio: Studio, prompt: str, say: Words) -> str:
     reading = _reading(studio, prompt or "", say)
     groups = studio.card.words if studio.card else {}
     rows = "".join(_word_group(words, prompt or "") for words in groups.values())
-    if rows:
-        rows = f"<details open><summary>{html.escape(say('words_known'))}</summary>{rows}</details>"
+    rows = rows and fold(say("words_known"), rows, " open")
     return f'<div class="lv-reading" role="status">{reading}</div>{rows}'
 
 
@@ -114,11 +114,8 @@ def _word_group(words: Sequence[str], prompt: str) -> str:
     buttons = []
     for word in words:
         on = re.search(rf"\b{re.escape(word)}\b", prompt, re.IGNORECASE) is not None
-        name = html.escape(word)
-        buttons.append(
-            f'<button type="button" class="lv-word" data-act="word" data-word="{name}" '
-            f'aria-pressed="{str(on).lower()}">{name}</button>'
-        )
+        more = f'aria-pressed="{str(on).lower()}"'
+        buttons.append(action_button("word", html.escape(word), "lv-word", more, word=word))
     return f'<div class="lv-words">{"".join(buttons)}</div>'
 
 
@@ -137,11 +134,7 @@ def _chip(number: int, tag: str, names: Mapping[str, str], say: Words) -> str:
         find_adapters([weights], names)
     except RequestError as error:
         problem = f'<span class="lv-warn">{html.escape(str(error))}</span>'
-    name = html.escape(say("worn_off", name=words))
-    cross = (
-        f'<button type="button" class="lv-mark" data-act="take_off" data-n="{number}" aria-label="{name}" '
-        f'title="{name}">✕</button>'
-    )
+    cross = action_button("take_off", "✕", "lv-mark", named(say("worn_off", name=words)), n=number)
     return f'<span class="lv-wear">{html.escape(words)}{problem}{cross}</span>'
 
 

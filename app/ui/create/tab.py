@@ -8,7 +8,7 @@ from functools import partial
 
 import gradio as gr
 
-from app.ui.context import EventContext, PageContext, form_values
+from app.ui.context import EventContext, PageContext, Saved, form_values
 from app.ui.create import handlers
 from app.ui.create.form import BOUND, Form
 from app.ui.create.prompt import adapter_chips, insert_word, prompt_help, remove_tag
@@ -21,7 +21,6 @@ Widgets = dict[str, typing.Any]  # name of a field of `Form` → its component
 
 
 def create_tab(context: PageContext) -> None:
-    """Lay out the tab and wire it to the studio."""
     say, studio = context.say, context.studio
     with gr.Row():
         with gr.Column(scale=5, min_width=320):
@@ -57,7 +56,6 @@ def create_tab(context: PageContext) -> None:
 
 
 def _lay_out_prompt(context: PageContext) -> tuple[Widgets, gr.HTML, gr.HTML, gr.HTML]:
-    """The prompt, its chips and words, the stages, and the estimate."""
     say = context.say
     prompt = gr.Textbox(label=say("prompt"), lines=3, placeholder=say("prompt_hint"), elem_id="lv-prompt")
     chips, words = panel(name="worn"), panel(name="words")
@@ -117,30 +115,18 @@ def _lay_out_presets(context: PageContext) -> None:
             name = gr.Textbox(label=say("preset_name"), max_lines=1, scale=3)
             save, delete = (gr.Button(say(f"preset_{what}"), size="sm", min_width=80) for what in ("save", "delete"))
 
-    def update_choices(value: str | None = None) -> dict[str, typing.Any]:
-        return gr.update(choices=list(presets.all()), value=value)
-
     def use_preset(event: EventContext, name: str | None, *values: typing.Any) -> typing.Sequence[typing.Any]:
         preset = presets.all().get(name or "")
         return [gr.skip()] * len(values) if preset is None else form_values(Form(*values).with_preset(preset))
 
-    def save_preset(event: EventContext, name: str, *values: typing.Any) -> dict[str, typing.Any]:
-        presets.save(name, Form(*values).preset())
-        return update_choices(name.strip())
-
-    def delete_preset(event: EventContext, name: str | None) -> dict[str, typing.Any]:
-        if name:
-            presets.delete(name)
-        return update_choices()
-
     choose.input(context.handler(use_preset), [choose, *form], form, **QUICK)
-    save.click(context.handler(save_preset), [name, *form], choose, **QUICK)
-    delete.click(context.handler(delete_preset), choose, choose, **QUICK)
-    context.page.load(update_choices, None, choose, **QUICK)
+    saved = Saved(choose, name, save, delete)
+    context.wire_saved(
+        saved, form, presets.all, lambda name, *values: presets.save(name, Form(*values).preset()), presets.delete
+    )
 
 
 def _wire_prompt(context: PageContext, prompt: gr.Textbox, chips: gr.HTML, words: gr.HTML) -> None:
-    """Update chips and words with the prompt, and the prompt with their buttons."""
     studio = context.studio
 
     def show(event: EventContext, text: str | None) -> tuple[str, str]:

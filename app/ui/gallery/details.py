@@ -17,7 +17,7 @@ from app.gallery import Clip
 from app.gallery.clip import check_id, check_tags
 from app.gallery.lineage import compare_clips, find_children, find_parents
 from app.gallery.rebuild import check_file
-from app.gallery.search import count_tags
+from app.gallery.search import count_values
 from app.gallery.trash import purge, restore
 from app.media import EXPORTS, export_clip
 from app.studio import Studio
@@ -27,17 +27,10 @@ from app.ui.gallery.html import render_about, render_family, render_gone, render
 from app.ui.gallery.view_model import Opened
 from app.ui.html import alert
 from app.ui.i18n import Words
-from app.ui.panels import QUICK, panel
+from app.ui.panels import QUICK, panel, slow
 from lavie.errors import LavieError, RequestError, short
 
 _MAX_JOBS = 5  # of the jobs started from a clip, the last ones are shown
-# Encoding takes long: one at a time and in gradio's queue, so that no proxy closes the connection.
-_SLOW: dict[str, typing.Any] = {
-    "concurrency_limit": 1,
-    "concurrency_id": "export",
-    "show_progress": "minimal",
-    "api_visibility": "private",
-}
 
 
 @dataclass(frozen=True)
@@ -61,7 +54,6 @@ class Details:
 
     @property
     def outputs(self) -> list:
-        """All widgets."""
         return [getattr(self, field.name) for field in fields(self)]
 
     def show(self, studio: Studio, clip_id: str, say: Words) -> dict:
@@ -74,7 +66,7 @@ class Details:
             empty = dict.fromkeys([self.player, self.made, self.family], "")
             about = render_gone(str(error), say)
             return {**empty, self.opened: Opened(), self.about: about, self.tools: gr.Column(visible=False)}
-        choices = sorted({*count_tags(gallery), *clip.tags})
+        choices = sorted({*count_values(gallery, "tag"), *clip.tags})
         return {
             self.opened: Opened(clip.id),
             self.which: clip.id,
@@ -103,7 +95,6 @@ class Details:
 
 
 def create_details(context: PageContext) -> Details:
-    """Lay out one clip and wire it."""
     say, studio = context.say, context.studio
     opened, which = gr.State(Opened()), gr.Textbox(visible=False)
     with gr.Row():
@@ -120,7 +111,7 @@ def create_details(context: PageContext) -> Details:
 
     outputs = [*details.outputs, *context.form, context.tabs]
     context.drain_after(about.act(context.handler(partial(_handle, context, details)), opened, outputs, **QUICK))
-    for lead in filter(None, (context.extend, context.train)):
+    for lead in context.leads.values():
         lead(about)
     # Gradio reports a new tag as `change` only.
     tags.change(context.handler(partial(_save_tags, studio, details)), [opened, which, tags], details.outputs, **QUICK)
@@ -219,7 +210,6 @@ def _show_family(studio: Studio, clip: Clip, say: Words) -> str:
 
 
 def _create_exports(context: PageContext, opened: gr.State) -> None:
-    """Lay out the formats that a clip can be saved in, and wire them."""
     say = context.say
     with gr.Row(equal_height=True):
         kinds = [(format.description, kind) for kind, format in EXPORTS.items()]
@@ -231,7 +221,9 @@ def _create_exports(context: PageContext, opened: gr.State) -> None:
     label: typing.Any = say("gallery_save_file")
     save = gr.DownloadButton(label, visible=False, size="sm", variant="primary", elem_id="lv-save")
     message = panel(name="export")
-    convert.click(context.handler(partial(_convert, context.studio)), [opened, kind, clean], [save, message], **_SLOW)
+    convert.click(
+        context.handler(partial(_convert, context.studio)), [opened, kind, clean], [save, message], **slow("export")
+    )
     for widget in (kind, clean, opened):  # hide a file that does not fit the choice any more
         widget.change(lambda: (gr.DownloadButton(visible=False), ""), None, [save, message], queue=False)
 

@@ -153,7 +153,6 @@ def show_comparison(studio: Studio, chosen: Sequence[str], say: Words) -> str:
 
 
 def handle_comparison(studio: Studio, event: EventContext, view: View) -> tuple:
-    """Move one of the compared clips to the trash."""
     clip_id = event.data.get("id", "")
     if event.data.get("act") != "reject":
         return gr.skip(), gr.skip()
@@ -183,7 +182,6 @@ def read_upload(event: EventContext, path: str | None) -> tuple:
 
 
 def use_upload(context: PageContext, event: EventContext, recipe: str | None) -> dict:
-    """Fill in the form from an uploaded file's recipe."""
     if recipe is None or event.data.get("act") != "use_all":
         return gr.skip()
     return fill_form(context, "use_all", Recipe.from_json(recipe))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import json
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
 from app.gallery import Clip, Page
@@ -19,14 +19,30 @@ from app.recipes.job_row import FAILED, REGENERATE
 from app.recipes.recipe import Recipe
 from app.ui.create.form import Form
 from app.ui.gallery.view_model import MAX_COMPARED, View
-from app.ui.html import STAGE_KEYS, alert, button, format_minute, job_words, media
+from app.ui.html import (
+    MAX_ALT,
+    STAGE_KEYS,
+    action_button,
+    alert,
+    button,
+    data_attributes,
+    fold,
+    format_minute,
+    job_words,
+    media,
+    moving_picture,
+    named,
+    poster,
+    quiet,
+    table,
+    table_row,
+)
 from app.ui.i18n import Words
 from lavie.errors import LavieError, short
 from lavie.request import STAGES
 
 STAR, NO_STAR, HEART, NO_HEART, PAIR, CROSS = "★", "☆", "♥", "♡", "◧", "✕"
 _BASE, _INTERPOLATION, _SUPER_RESOLUTION = STAGES
-_MAX_ALT = 200  # characters of a prompt that name a picture
 _MAX_ROWS = 60  # values of a provenance, clips of a family
 _LEFT_OUT = ("prompt", "negative", "seed", "smooth", "upscale")  # form fields that `_settings` leaves out
 
@@ -51,24 +67,20 @@ def render_grid(page: Page, view: View, say: Words, focus: str = "") -> str:
 
 
 def render_invalid_search(message: str) -> str:
-    """The grid's panel for a search that cannot be run."""
     return f"<div data-refresh>{alert(message)}</div>"
 
 
 def card(clip: Clip, say: Words, *, chosen: bool = False) -> str:
     """One clip of the grid: its still (the script plays the moving one), its facts and its marks."""
-    clip_id, alt = html.escape(clip.id), html.escape(clip.prompt[:_MAX_ALT])
-    still, moving = media(clip.id, "poster.webp"), media(clip.id, "preview.webp")
-    picture = f'<img src="{still}" data-still="{still}" data-moving="{moving}" alt="{alt}" loading="lazy">'
+    shot = action_button("show", moving_picture(clip), "lv-shot", 'tabindex="-1"', id=clip.id)
     badges = [f"×{clip.count}"] if clip.count > 1 else []
     badges += [say("gallery_is_missing")] if clip.missing else []
     badge = f'<span class="lv-badge">{html.escape(" · ".join(badges))}</span>' if badges else ""
     marks = f'<div class="lv-actions">{_trash_buttons(clip, say)}</div>' if clip.trashed else _marks(clip, say, chosen)
+    attributes = f'{data_attributes(id=clip.id)} aria-label="{html.escape(clip.prompt[:MAX_ALT])}"'
     return (
-        f'<li class="lv-card" tabindex="0" data-id="{clip_id}" aria-label="{alt}">'
-        f'<button type="button" class="lv-shot" data-act="show" data-id="{clip_id}" tabindex="-1">{picture}</button>'
-        f'{badge}<p class="lv-name">{html.escape(clip.prompt)}</p>'
-        f'<p class="lv-quiet">{html.escape(_summary(clip, say))}</p>{marks}</li>'
+        f'<li class="lv-card" tabindex="0"{attributes}>'
+        f'{shot}{badge}<p class="lv-name">{html.escape(clip.prompt)}</p>{quiet(_summary(clip, say))}{marks}</li>'
     )
 
 
@@ -106,11 +118,8 @@ def _heart(clip: Clip, say: Words, tab: str = "") -> str:
 
 def _mark(sign: str, label: str, clip_id: str, key: str, on: bool, tab: str = "") -> str:
     """A small button that does what a key does. tab: further attributes."""
-    name = html.escape(label)
-    return (
-        f'<button type="button" class="lv-mark" data-act="key" data-key="{key}" data-id="{html.escape(clip_id)}" '
-        f'aria-label="{name}" title="{name}" aria-pressed="{str(on).lower()}"{tab}>{sign}</button>'
-    )
+    more = f'{named(label)} aria-pressed="{str(on).lower()}"{tab}'
+    return action_button("key", sign, "lv-mark", more, key=key, id=clip_id)
 
 
 def _trash_buttons(clip: Clip, say: Words) -> str:
@@ -119,12 +128,11 @@ def _trash_buttons(clip: Clip, say: Words) -> str:
 
 
 def _empty(view: View, say: Words) -> str:
-    """What to do where no clip is found."""
     if view.query.trashed:
         return f'<p class="lv-quiet lv-empty">{html.escape(say("gallery_empty_trash"))}</p>'
     key = "gallery_empty" if view.is_unfiltered else "gallery_empty_search"
     reset = "" if view.is_unfiltered else f'<div class="lv-actions">{button("reset", say)}</div>'
-    return f'<div class="lv-empty"><p class="lv-quiet">{html.escape(say(key))}</p>{reset}</div>'
+    return f'<div class="lv-empty">{quiet(say(key))}{reset}</div>'
 
 
 def _pager(page: Page, view: View, say: Words) -> str:
@@ -152,7 +160,7 @@ def _offers(view: View, say: Words) -> str:
 
 def render_player(clip: Clip, say: Words) -> str:
     """The way back, and the clip in its own shape; its still where the file is gone."""
-    poster, alt = media(clip.id, "poster.webp"), html.escape(clip.prompt[:_MAX_ALT])
+    poster, alt = media(clip.id, "poster.webp"), html.escape(clip.prompt[:MAX_ALT])
     if clip.missing:
         inside = f'<img src="{poster}" alt="{alt}">'
     else:
@@ -247,7 +255,7 @@ def recipe_table(recipe: Recipe, say: Words) -> str:
     rows += [(say("seed"), str(request.seed)), (say("stages"), stage_words("+".join(request.stages), say))]
     rows += [(say("gallery_model"), recipe.model), *_settings(Form.of(request), say)]
     rows += [(say("gallery_created"), format_minute(recipe.created)), (say("gallery_version"), recipe.app_version)]
-    return _table(rows)
+    return table(rows)
 
 
 def _settings(form: Form, say: Words) -> list[tuple[str, str]]:
@@ -269,7 +277,7 @@ def _file_table(clip: Clip, say: Words, adapters: Mapping[str, str]) -> str:
     names = {sha256: f"{name} ({sha256[:12]})" for name, sha256 in adapters.items()}
     for digest, weight in clip.adapters.items():
         rows.append((say("gallery_adapter"), f"{names.get(digest, digest[:12])} × {weight:g}"))
-    return _table(rows)
+    return table(rows)
 
 
 def provenance(recipe: Recipe, say: Words) -> str:
@@ -277,22 +285,19 @@ def provenance(recipe: Recipe, say: Words) -> str:
     rows = list(_leaves(recipe.provenance))
     if not rows:
         return ""
-    table = _table((name, _cell_text(value)) for name, value in rows[:_MAX_ROWS])
-    return f"<details><summary>{html.escape(say('gallery_provenance'))}</summary>{table}</details>"
+    return fold(say("gallery_provenance"), table((name, _cell_text(value)) for name, value in rows[:_MAX_ROWS]))
 
 
 def _recipe_json(recipe: Recipe, say: Words) -> str:
-    """The recipe as it is in the file; folded."""
     text = json.dumps(json.loads(recipe.to_json()), indent=2, ensure_ascii=False)
-    block = f'<pre class="lv-json" tabindex="0">{html.escape(text)}</pre>'
-    return f"<details><summary>{html.escape(say('gallery_json'))}</summary>{block}</details>"
+    return fold(say("gallery_json"), f'<pre class="lv-json" tabindex="0">{html.escape(text)}</pre>')
 
 
 def render_family(clip: Clip, parents: Sequence[Clip], children: Sequence[Clip], say: Words) -> str:
     """The panel with the clips it was made from and those made from it, each a button that opens the clip."""
     heading = f"<h3>{html.escape(say('gallery_family'))}</h3>"
     if not parents and not children and clip.parent is None:
-        return f'{heading}<p class="lv-quiet">{html.escape(say("gallery_family_none"))}</p>'
+        return heading + quiet(say("gallery_family_none"))
     above = [_relative(parent, say) for parent in reversed(parents[:_MAX_ROWS])]
     oldest = parents[-1] if parents else clip
     if oldest.parent is not None:  # the parent was purged
@@ -307,11 +312,10 @@ def render_family(clip: Clip, parents: Sequence[Clip], children: Sequence[Clip],
 
 
 def _relative(clip: Clip, say: Words, *, here: bool = False) -> str:
-    picture = f'<img alt="" src="{media(clip.id, "poster.webp")}" loading="lazy">'
-    inside = f"{picture}<span>{html.escape(_summary(clip, say))}</span>"
+    inside = f"{poster(clip.id)}<span>{html.escape(_summary(clip, say))}</span>"
     if here:
         return f'<span class="lv-member" aria-current="true">{inside}</span>'
-    return f'<button type="button" class="lv-member" data-act="show" data-id="{html.escape(clip.id)}">{inside}</button>'
+    return action_button("show", inside, "lv-member", id=clip.id)
 
 
 def render_comparison(clips: Sequence[Clip], below: str, say: Words) -> str:
@@ -331,7 +335,7 @@ def render_comparison(clips: Sequence[Clip], below: str, say: Words) -> str:
 
 
 def _compared_player(number: int, clip: Clip, ratio: float, say: Words) -> str:
-    alt = html.escape(f"{number}: {clip.prompt[:_MAX_ALT]}")
+    alt = html.escape(f"{number}: {clip.prompt[:MAX_ALT]}")
     source = f'src="{media(clip.id)}" poster="{media(clip.id, "poster.webp")}"'
     video = f'<video {source} loop muted playsinline preload="auto" aria-label="{alt}"></video>'
     words = html.escape(f"{number} · {say('seed')} {clip.seed}")
@@ -347,17 +351,8 @@ def render_differences(rows: Sequence[tuple[typing.Any, ...]], heads: Sequence[s
     if not rows:
         return ""
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in heads)
-    body = "".join(_table_row(name, *map(_cell_text, values)) for name, *values in rows[:_MAX_ROWS])
+    body = "".join(table_row(name, *map(_cell_text, values)) for name, *values in rows[:_MAX_ROWS])
     return f'<div class="lv-wide"><table class="lv-table"><thead><tr><td></td>{head}</tr></thead>{body}</table></div>'
-
-
-def _table(rows: Iterable[tuple[str, str]]) -> str:
-    return f'<table class="lv-table">{"".join(_table_row(name, value) for name, value in rows)}</table>'
-
-
-def _table_row(name: str, *values: str) -> str:
-    cells = "".join(f"<td>{html.escape(value)}</td>" for value in values)
-    return f'<tr><th scope="row">{html.escape(name)}</th>{cells}</tr>'
 
 
 def _cell_text(value: typing.Any) -> str:

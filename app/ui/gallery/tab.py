@@ -14,9 +14,9 @@ import gradio as gr
 
 from app.gallery import SORTS
 from app.gallery.clip import MAX_RATING
-from app.gallery.search import count_tags, count_values, delete_search, list_searches, save_search
+from app.gallery.search import count_values, delete_search, list_searches, save_search
 from app.studio import Studio
-from app.ui.context import EventContext, PageContext
+from app.ui.context import EventContext, PageContext, Saved
 from app.ui.gallery import handlers
 from app.ui.gallery.details import Details, create_details
 from app.ui.gallery.html import STAR, stage_words
@@ -30,14 +30,11 @@ _WHEN_COMPLETE = ("seed", "size", "created_from", "created_to", "parent")  # hal
 
 @dataclass(frozen=True)
 class Search:
-    """The widgets. fields: name → widget, in the order of `Filters`. saved, name, save, delete: of saved searches."""
+    """The widgets. fields: name → widget, in the order of `Filters`. saved: of saved searches."""
 
     fields: dict[str, typing.Any]
     accordion: gr.Accordion
-    saved: gr.Dropdown
-    name: gr.Textbox
-    save: gr.Button
-    delete: gr.Button
+    saved: Saved
 
     def wire(self, context: PageContext, search: Callable, apply: Callable, view: gr.State, outputs: list) -> None:
         """Connect the widgets with the grid.
@@ -63,30 +60,21 @@ class Search:
     def _wire_saved(self, context: PageContext, apply: Callable, view: gr.State, outputs: list) -> None:
         gallery, fields = context.studio.gallery, list(self.fields.values())
 
-        def list_names(value: str | None = None) -> dict:
-            return gr.update(choices=list(list_searches(gallery)), value=value)
-
         def use(event: EventContext, chosen: str | None, view: View) -> typing.Sequence:
             query = list_searches(gallery).get(chosen or "")
             return [gr.skip()] * len(outputs) if query is None else apply(event, view, query)
 
-        def save(event: EventContext, name: str | None, *values: typing.Any) -> dict:
-            save_search(gallery, name or "", Filters(*values).query())
-            return list_names((name or "").strip())
-
-        def delete(event: EventContext, chosen: str | None) -> dict:
-            if chosen:
-                delete_search(gallery, chosen)
-            return list_names()
-
-        self.saved.input(context.handler(use), [self.saved, view], outputs, **QUICK)
-        self.save.click(context.handler(save), [self.name, *fields], self.saved, **QUICK)
-        self.delete.click(context.handler(delete), self.saved, self.saved, **QUICK)
-        context.page.load(list_names, None, self.saved, **QUICK)
+        self.saved.chosen.input(context.handler(use), [self.saved.chosen, view], outputs, **QUICK)
+        context.wire_saved(
+            self.saved,
+            fields,
+            partial(list_searches, gallery),
+            lambda name, *values: save_search(gallery, name, Filters(*values).query()),
+            partial(delete_search, gallery),
+        )
 
 
 def create_search(context: PageContext) -> Search:
-    """Lay out the search above the grid."""
     say = context.say
     fields: dict[str, typing.Any] = {}
     with gr.Row(equal_height=True):
@@ -104,7 +92,7 @@ def create_search(context: PageContext) -> Search:
             delete = gr.Button(say("gallery_unsave"), size="sm", min_width=90)
             name_field = gr.Textbox(label=say("gallery_saved_name"), max_lines=1, min_width=200, scale=3)
             save = gr.Button(say("gallery_save"), size="sm", min_width=90)
-    return Search({name: fields[name] for name in Filters.names()}, accordion, saved, name_field, save, delete)
+    return Search({name: fields[name] for name in Filters.names()}, accordion, Saved(saved, name_field, save, delete))
 
 
 def _create_filters(context: PageContext) -> dict[str, typing.Any]:
@@ -152,7 +140,7 @@ def _list_choices(studio: Studio, event: EventContext, *values: typing.Any) -> l
             choices.setdefault(chosen[name], label(chosen[name]))
         updates.append(gr.update(choices=[("–", ANY), *_pairs(choices)]))
     tags = {tag: tag for tag in chosen["tags"] or ()}
-    tags |= {tag: f"{tag} ({count})" for tag, count in count_tags(gallery).items()}
+    tags |= {tag: f"{tag} ({count})" for tag, count in count_values(gallery, "tag").items()}
     sorts = {sort: say(f"gallery_sort_{sort}") for sort in SORTS}
     return [*updates, gr.update(choices=_pairs(tags)), gr.update(choices=_pairs(sorts), value=chosen["sort"])]
 
@@ -166,7 +154,6 @@ _HIDDEN = ["lv-away"]  # CSS class of a column that is not shown
 
 
 def create_tab(context: PageContext) -> None:
-    """Lay out the tab inside the open page and wire it to the studio."""
     # Columns are hidden, not removed, so that the grid stays where it was.
     with gr.Column(elem_id="lv-browse") as browse:
         grid = _create_grid(context)
@@ -195,7 +182,6 @@ class Grid:
 
 
 def _create_grid(context: PageContext) -> Grid:
-    """Lay out the search and the grid, and wire them."""
     studio = context.studio
     view, search = gr.State(View()), create_search(context)
     clips = panel(name="clips", extra="cards")
@@ -203,8 +189,8 @@ def _create_grid(context: PageContext) -> Grid:
     search.wire(context, partial(handlers.search, studio), partial(handlers.apply_query, studio), view, outputs)
     handle_grid = context.handler(partial(handlers.handle_grid, studio))
     clips.act(handle_grid, view, [*outputs, *search.fields.values()], **QUICK)
-    if context.train:
-        context.train(clips)
+    if "train" in context.leads:
+        context.leads["train"](clips)
     refresh = context.handler(lambda event, view: handlers.show_page(studio, view, event.say))
     # A tab that was never open is not in the page yet, so that the studio's news do not reach it.
     gr.on([context.page.load, context.tab.select], refresh, view, outputs, **QUICK)
@@ -231,7 +217,6 @@ def _show_column(
     event: EventContext,
     view: View,
 ) -> dict:
-    """Show one clip, the chosen clips, or the grid."""
     act, studio, say = event.data.get("act", ""), context.studio, event.say
     # A hidden player must not play on, and a clip that is opened again begins anew.
     empty = {details.player: "", details.about: "", compared: "", details.opened: Opened()}

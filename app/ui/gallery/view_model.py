@@ -124,7 +124,6 @@ class Filters:
         )
 
     def values(self) -> tuple[typing.Any, ...]:
-        """The widgets' values."""
         return astuple(self)
 
 
@@ -144,7 +143,6 @@ def _mark_prefix(text: str) -> str:
 
 
 def _unmark_prefix(text: str) -> str:
-    """Invert `_mark_prefix`."""
     if text[-1:].isalnum():
         return f"{text} "
     return text[:-1] if text[-1:] == "*" and text[-2:-1].isalnum() else text

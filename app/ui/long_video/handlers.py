@@ -5,7 +5,6 @@ Values of an event come from outside: they are parsed here, and `app.long_videos
 
 from __future__ import annotations
 
-import html
 import secrets
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +14,13 @@ from functools import partial
 from app.long_videos import plan_edits
 from app.recipes.initial_frames import InitialFrames
 from app.recipes.job_row import CANCELLED, FAILED, INTERRUPTED
+from app.recipes.segments import plan_of
 from app.studio import Studio
 from app.ui import panels
 from app.ui.context import EventContext
 from app.ui.create.form import Form, parse_whole
 from app.ui.create.handlers import act_on_queue
-from app.ui.html import alert
+from app.ui.html import alert, listed
 from app.ui.i18n import Words
 from app.ui.long_video.view_model import ROWS, View
 from extensions.long_video.plan import OVERLAPS, Segment, SegmentPlan
@@ -36,9 +36,7 @@ _SWITCHES = ("anchored", "guarded")
 _NUMBERS = ("seed", "overlap", "ramp")
 
 Handler = Callable[[Studio, EventContext, View], View]
-Change = Callable[
-    [SegmentPlan, int, Mapping[str, str]], SegmentPlan
-]  # of a segment, by its number and the event's data
+Change = Callable[[SegmentPlan, int, Mapping[str, str]], SegmentPlan]  # gets a segment's number, the event's data
 
 parse_number = partial(panels.parse_number, what="number of a segment")
 
@@ -68,12 +66,11 @@ def new_project(studio: Studio, request: Request, prompts: list[str], start: Ini
     window = request.frames or (studio.card.frames if studio.card else 16)
     overlap = max(overlap for overlap in OVERLAPS if overlap <= max(1, min(4, window - 1)))
     count = max(len(prompts), FIRST_SEGMENTS)
-    plan = studio.long_videos.plan(prompts, count, window=window, overlap=overlap, seed=request.seed)
+    plan = plan_of(prompts, count, window=window, overlap=overlap, seed=request.seed)
     return studio.long_videos.projects.create(plan, request, studio.model, start)
 
 
 def example_prompt(studio: Studio) -> str:
-    """Prompt of a new long video."""
     return next(iter(studio.card.examples if studio.card else ()), FIRST_PROMPT)
 
 
@@ -85,19 +82,16 @@ def use_script(how: str, studio: Studio, event: EventContext, view: View, text: 
         if how == "new" or not view.project:
             fps, window = (card.fps, card.frames) if card else (8.0, 16)
             script = parse_script(text or "", fps, window, min(4, window - 1))
-            project_id = new_project(
-                studio, Request(script.segments[0].prompt), [segment.prompt for segment in script.segments]
-            )
+            prompts = [segment.prompt for segment in script.segments]
+            project_id = new_project(studio, Request(prompts[0]), prompts)
             projects.change(project_id, lambda plan: plan_edits.set_plan(plan, segments=script.segments))
             return replace(View(project_id), message=_script_notes(script.said, event.say))
         project = projects.get(view.project)
         plan, fps = project.plan, project.request.fps or (card.fps if card else 8.0)
         there = 1 if how == "append" or project.start else 0
         script = parse_script(text or "", fps, plan.window, plan.overlap, there)
-        if how == "append":
-            projects.change(project.id, lambda plan: plan_edits.append(plan, *script.segments))
-        else:
-            projects.change(project.id, lambda plan: plan_edits.set_plan(plan, segments=script.segments))
+        before = plan.segments if how == "append" else ()
+        projects.change(project.id, lambda plan: plan_edits.set_plan(plan, segments=(*before, *script.segments)))
         return replace(view, message=_script_notes(script.said, event.say), undo=plan, chosen=None)
     except LavieError as error:
         return replace(view, message=alert(str(error)))
@@ -107,8 +101,7 @@ def _script_notes(notes: Sequence[str], say: Words) -> str:
     """What the times of a script were rounded to."""
     if not notes:
         return ""
-    rows = "".join(f"<li>{html.escape(line)}</li>" for line in notes)
-    return f'<div class="lv-note" role="status">{html.escape(say("long_snapped"))}<ul>{rows}</ul></div>'
+    return listed(say("long_snapped"), notes)
 
 
 def _new(studio: Studio, event: EventContext, view: View) -> View:
@@ -116,22 +109,14 @@ def _new(studio: Studio, event: EventContext, view: View) -> View:
     return View(new_project(studio, Request(prompt), [prompt]))
 
 
-def _branch(studio: Studio, event: EventContext, view: View) -> View:
-    return View(studio.long_videos.projects.duplicate(_project_id(event)))
-
-
-def _forget(studio: Studio, event: EventContext, view: View) -> View:
-    studio.long_videos.projects.delete(_project_id(event))
-    return View()
-
-
 def _rename(studio: Studio, event: EventContext, view: View) -> View:
     studio.long_videos.projects.rename(_project_id(event), event.data.get("value", ""))
     return view
 
 
-def _choose(studio: Studio, event: EventContext, view: View) -> View:
-    return View(studio.long_videos.projects.get(event.data.get("value", "")).id)
+def _forget(studio: Studio, event: EventContext, view: View) -> View:
+    studio.long_videos.projects.delete(_project_id(event))
+    return View()
 
 
 def _render(studio: Studio, event: EventContext, view: View) -> View:
@@ -160,18 +145,6 @@ def _pick_candidate(studio: Studio, event: EventContext, view: View) -> View:
     return replace(view, project=project_id)
 
 
-def _hide_candidates(studio: Studio, event: EventContext, view: View) -> View:
-    return replace(view, hidden=(*view.hidden, event.data.get("job", "")))
-
-
-def _select(studio: Studio, event: EventContext, view: View) -> View:
-    return _focus(view, parse_number(event.data.get("n")), "row")
-
-
-def _turn_page(studio: Studio, event: EventContext, view: View) -> View:
-    return replace(view, page=parse_number(event.data.get("page")), chosen=None)
-
-
 def _undo(studio: Studio, event: EventContext, view: View) -> View:
     """Restore the segments before the last removal."""
     before = view.undo
@@ -185,8 +158,6 @@ def _undo(studio: Studio, event: EventContext, view: View) -> View:
 
 
 def _edit(change: Change) -> Handler:
-    """A handler that changes one segment."""
-
     def handler(studio: Studio, event: EventContext, view: View) -> View:
         number = parse_number(event.data.get("n"))
         _change_plan(studio, event, lambda plan: change(plan, number, event.data))
@@ -222,7 +193,6 @@ def _insert(offset: int) -> Handler:
 
 
 def _append(studio: Studio, event: EventContext, view: View) -> View:
-    """Append segments with the last one's prompt."""
     count = parse_number(event.data.get("value"))
 
     def change(plan: SegmentPlan) -> SegmentPlan:
@@ -239,35 +209,23 @@ def _spread(plan: SegmentPlan, number: int, data: Mapping[str, str]) -> SegmentP
     return plan_edits.set_plan(plan, segments=(*plan.segments[: number + 1], *later))
 
 
-def _toggle_lock(plan: SegmentPlan, number: int, data: Mapping[str, str]) -> SegmentPlan:
-    return plan_edits.lock(plan, number, not plan_edits.segment_of(plan, number).locked)
-
-
 def _set_plan(studio: Studio, event: EventContext, view: View) -> View:
-    """Set a field of the plan."""
-    name, value = event.data.get("name", ""), event.data.get("value", "")
-
-    def change(plan: SegmentPlan) -> SegmentPlan:
-        if name in _SWITCHES:
-            return plan_edits.set_plan(plan, **{name: value == "true"})
-        if name in _NUMBERS:
-            return plan_edits.set_plan(plan, **{name: parse_whole(f"the video's {name}", value)})
-        if name == "strategy":
-            return plan_edits.set_plan(plan, strategy=value or None)
+    """Set a field of the plan; without a field, draw another seed for all segments without their own."""
+    name, text = event.data.get("name", ""), event.data.get("value", "")
+    value: typing.Any = text == "true"
+    if event.data.get("act") == "reseed":
+        name, value = "seed", plan_edits.draw_seed()
+    elif name in _NUMBERS:
+        value = parse_whole(f"the video's {name}", text)
+    elif name == "strategy":
+        value = text or None
+    elif name not in _SWITCHES:
         raise RequestError(f"a plan has no {short(name)}: load the page again")
-
-    _change_plan(studio, event, change)
-    return replace(view, project=_project_id(event))
-
-
-def _reseed(studio: Studio, event: EventContext, view: View) -> View:
-    """Draw another seed for all segments without their own."""
-    _change_plan(studio, event, lambda plan: plan_edits.set_plan(plan, seed=plan_edits.draw_seed()))
+    _change_plan(studio, event, lambda plan: plan_edits.set_plan(plan, **{name: value}))
     return replace(view, project=_project_id(event))
 
 
 def _set_form(studio: Studio, event: EventContext, view: View) -> View:
-    """Set a field of the request."""
     project = studio.long_videos.projects.get(_project_id(event))
     form, name, text = Form.of(project.request), event.data.get("name", ""), event.data.get("value", "")
     if name not in Form.names():
@@ -299,25 +257,25 @@ _HANDLERS: dict[str, Handler] = {
         lambda plan, n, data: plan_edits.set_segment(plan, n, frames=parse_whole("frames", data.get("value", "")))
     ),
     "reroll": _edit(lambda plan, n, data: plan_edits.reroll(plan, n)),
-    "lock": _edit(_toggle_lock),
+    "lock": _edit(lambda plan, n, data: plan_edits.lock(plan, n, not plan_edits.segment_of(plan, n).locked)),
     "insert_above": _insert(0),
     "insert_below": _insert(1),
     "remove": _undoable(lambda plan, n, data: plan_edits.remove(plan, n)),
     "spread": _undoable(_spread),
     "add": _append,
     "plan": _set_plan,
-    "reseed": _reseed,
+    "reseed": _set_plan,
     "form": _set_form,
-    "choose": _choose,
+    "choose": lambda studio, event, view: View(studio.long_videos.projects.get(event.data.get("value", "")).id),
     "title": _rename,
     "new": _new,
-    "branch": _branch,
+    "branch": lambda studio, event, view: View(studio.long_videos.projects.duplicate(_project_id(event))),
     "forget": _forget,
     "undo": _undo,
     "render": _render,
     "try": _make_candidates,
     "pick": _pick_candidate,
-    "tried": _hide_candidates,
-    "select": _select,
-    "turn": _turn_page,
+    "tried": lambda studio, event, view: replace(view, hidden=(*view.hidden, event.data.get("job", ""))),
+    "select": lambda studio, event, view: _focus(view, parse_number(event.data.get("n")), "row"),
+    "turn": lambda studio, event, view: replace(view, page=parse_number(event.data.get("page")), chosen=None),
 }

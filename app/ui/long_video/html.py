@@ -13,7 +13,19 @@ from app.queue.status import JobStatus
 from app.recipes.job_row import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, RUNNING
 from app.ui import panels
 from app.ui.create.form import Form
-from app.ui.html import actions, alert, button, duration, job_words, media
+from app.ui.html import (
+    action_button,
+    actions,
+    alert,
+    button,
+    data_attributes,
+    duration,
+    job_state,
+    job_words,
+    media,
+    named,
+    status,
+)
 from app.ui.i18n import Words
 from app.ui.long_video.timeline import seam_marks
 from app.ui.long_video.view_model import ROWS, Candidate, ViewModel, assign_hues
@@ -113,11 +125,7 @@ def render_screen(video: ViewModel, say: Words) -> str:
 
 
 def _job_state(job: JobStatus | None, say: Words) -> str:
-    if job is None or job.state == DONE:
-        return ""
-    if job.state == FAILED:
-        return alert(job.row.error or say("state_failed"))
-    return f'<p class="lv-state" role="status">{html.escape(job_words(job, say))}</p>'
+    return "" if job is None or job.state == DONE else job_state(job, say)
 
 
 def _render_button(video: ViewModel, say: Words) -> str:
@@ -135,10 +143,8 @@ def _render_button(video: ViewModel, say: Words) -> str:
     if video.estimate is not None:
         times += [say("long_time_segment", time=duration(video.estimate.segment, say))] if count else []
         times.append(say("long_time_whole", time=duration(video.estimate.whole, say)))
-    main = (
-        f'<button type="button" class="lv-button lv-main" id="lv-long-render" data-act="render" '
-        f'data-id="{html.escape(video.project.id)}">{html.escape(words)}</button>'
-    )
+    more = 'id="lv-long-render"'
+    main = action_button("render", html.escape(words), "lv-button lv-main", more, id=video.project.id)
     return f'{main}<p class="lv-facts">{html.escape(" · ".join(times) or say("estimate_none"))}</p>'
 
 
@@ -153,14 +159,11 @@ def render_settings(video: ViewModel, say: Words) -> str:
     """The settings that most people use: the later stages, and the seed of all segments."""
     form, project = Form.of(video.project.request), video.project
     switches = "".join(
-        _switch(video, "form", name, getattr(form, name), say(name), say(f"{name}_hint")) for name in MAIN
+        panels.switch(_set("form", name, video), getattr(form, name), say(name), say(f"{name}_hint")) for name in MAIN
     )
     value = "" if project.plan.seed is None else str(project.plan.seed)
-    seed = _input(video, "plan", "seed", value, say("long_seed"), "")
-    dice = (
-        f'<button type="button" class="lv-button" data-act="reseed" data-id="{html.escape(project.id)}">'
-        f"{html.escape(say('seed_dice'))}</button>"
-    )
+    seed = panels.text(_set("plan", "seed", video), value, say("long_seed"))
+    dice = _button("reseed", say("seed_dice"), video)
     inside = f'<div class="lv-settings">{switches}<div class="lv-with">{seed}{dice}</div></div>'
     return panel_content(video.view.refused, inside)
 
@@ -172,50 +175,37 @@ def render_advanced(video: ViewModel, say: Words) -> str:
     strategies = [("", say("long_as_model")), *((name, say(f"strategy_{name}")) for name in names)]
     effect = say(f"strategy_{plan.strategy}_does") if plan.strategy else say("long_as_model_does")
     anchored, guarded = (resolve_flag(plan.strategy, on) for on in (plan.anchored, plan.guarded))
+    overlaps = [(str(count), str(count)) for count in OVERLAPS]
+    ramp = f'type="number" min="0" max="{MAX_RAMP}"'
     joining = [
-        _select(video, "plan", "strategy", strategies, plan.strategy or "", say("long_strategy"), effect),
-        _select(
-            video, "plan", "overlap", [(str(n), str(n)) for n in OVERLAPS], str(plan.overlap), say("long_overlap"),
-            say("long_overlap_hint"),
+        panels.choice(_set("plan", "strategy", video), strategies, plan.strategy or "", say("long_strategy"), effect),
+        panels.choice(
+            _set("plan", "overlap", video), overlaps, str(plan.overlap), say("long_overlap"), say("long_overlap_hint")
         ),
-        _input(
-            video, "plan", "ramp", str(plan.ramp), say("long_ramp"), say("long_ramp_hint"),
-            f'type="number" min="0" max="{MAX_RAMP}"',
+        panels.text(_set("plan", "ramp", video), str(plan.ramp), say("long_ramp"), say("long_ramp_hint"), ramp),
+        *(
+            panels.switch(_set("plan", name, video), on, say(f"long_{name}"), say(f"long_{name}_hint"))
+            for name, on in (("anchored", anchored), ("guarded", guarded))
         ),
-        _switch(video, "plan", "anchored", anchored, say("long_anchored"), say("long_anchored_hint")),
-        _switch(video, "plan", "guarded", guarded, say("long_guarded"), say("long_guarded_hint")),
-    ]  # fmt: skip
+    ]
     samplers = [("", "–"), *((name, name) for name in SAMPLERS)]
     more = []
     for name in MORE:
         value = getattr(form, name)
         if name == "sampler":
-            more.append(_select(video, "form", name, samplers, value, say(name), ""))
+            more.append(panels.choice(_set("form", name, video), samplers, value, say(name)))
         else:
             text = value if isinstance(value, str) else "" if value is None else f"{value:g}"
             hint = say("negative_hint") if name == "negative" else say("model_default")
-            more.append(_input(video, "form", name, text, say(name), "", f'placeholder="{html.escape(hint)}"'))
+            attributes = f'placeholder="{html.escape(hint)}"'
+            more.append(panels.text(_set("form", name, video), text, say(name), "", attributes))
     heading = f"<h3>{html.escape(say('long_sampling'))}</h3>"
     first = f'<div class="lv-settings">{"".join(joining)}</div>'
     return panel_content(video.view.refused, f'{first}{heading}<div class="lv-settings lv-many">{"".join(more)}</div>')
 
 
-def _attributes(video: ViewModel, kind: str, name: str) -> str:
-    return panels.edit_attributes(kind, name=name, id=video.project.id)
-
-
-def _switch(video: ViewModel, kind: str, name: str, on: bool, label: str, hint: str) -> str:
-    return panels.switch(_attributes(video, kind, name), on, label, hint)
-
-
-def _input(video: ViewModel, kind: str, name: str, value: str, label: str, hint: str, more: str = "") -> str:
-    return panels.text(_attributes(video, kind, name), value, label, hint, more)
-
-
-def _select(
-    video: ViewModel, kind: str, name: str, choices: Iterable[tuple[str, str]], value: str, label: str, hint: str
-) -> str:
-    return panels.choice(_attributes(video, kind, name), choices, value, label, hint)
+def _set(act: str, name: str, video: ViewModel) -> str:
+    return panels.edit_attributes(act, name=name, id=video.project.id)
 
 
 def render_segments(video: ViewModel, say: Words) -> str:
@@ -227,17 +217,16 @@ def render_segments(video: ViewModel, say: Words) -> str:
     rows = "".join(_row(video, number, hues[number], say) for number in numbers)
     pages = pager("turn", view.page, -(-count // ROWS), say)
     head = f'<div class="lv-head"><h2>{html.escape(say("long_segments"))}</h2>{pages}</div>'
-    status = f'<p class="lv-quiet" role="status">{html.escape(_summary(video, say))}</p>'
+    summary = status(_summary(video, say), "lv-quiet")
     undo = ""
     if view.undo is not None:
         words = html.escape(say("long_undo"))
         undo = f'<p class="lv-now" role="status">{words} {button("undo", say, id=video.project.id)}</p>'
     table = f'<ol class="lv-segments" start="{first + 1}">{rows}</ol>'
-    return panel_content(view.refused, head + status + undo + table + _add_segments(video, say))
+    return panel_content(view.refused, head + summary + undo + table + _add_segments(video, say))
 
 
 def _summary(video: ViewModel, say: Words) -> str:
-    """Length of the video, and how many segments are outdated."""
     layout, count = video.layout, len(video.project.plan.segments)
     length = say("long_length", count=count, frames=layout.frames, seconds=f"{layout.frames / video.fps:.1f}")
     if not video.outdated:
@@ -297,14 +286,11 @@ def _fields(video: ViewModel, number: int, segment: Segment, frames: int, say: W
 
 def _row_buttons(video: ViewModel, number: int, segment: Segment, say: Words) -> str:
     place, count = number + 1, len(video.project.plan.segments)
-    lock = _icon("lock", "locked" if segment.locked else "open", say("long_lock", number=place), video, number)
-    lock = lock.replace("<button ", f'<button aria-pressed="{str(segment.locked).lower()}" ', 1)
-    icons = [lock, _icon("insert_above", "above", say("long_insert_above", number=place), video, number)]
-    icons.append(_icon("insert_below", "below", say("long_insert_below", number=place), video, number))
-    if place < count:
-        icons.append(_icon("spread", "spread", say("long_spread", number=place), video, number))
-    if count > 1 and not segment.locked:
-        icons.append(_icon("remove", "remove", say("long_remove", number=place), video, number))
+    acts = {"lock": "locked" if segment.locked else "open", "insert_above": "above", "insert_below": "below"}
+    acts |= {"spread": "spread"} if place < count else {}
+    acts |= {"remove": "remove"} if count > 1 and not segment.locked else {}
+    icons = [_icon(act, name, say(f"long_{act}", number=place), video, number) for act, name in acts.items()]
+    icons[0] = icons[0].replace("<button ", f'<button aria-pressed="{str(segment.locked).lower()}" ', 1)
     return f'<span class="lv-segbuttons">{"".join(icons)}</span>'
 
 
@@ -312,63 +298,51 @@ def _try(video: ViewModel, number: int, segment: Segment, say: Words) -> str:
     """The button that makes candidates: the segment with other seeds."""
     if segment.locked:
         return ""
-    label = html.escape(say("long_try_count", number=number + 1))
-    words = html.escape(say("long_try"))
+    counts = _counts(f"try-{number}", say("long_try_count", number=number + 1), TRIES, TRIES[1])
     return (
-        f'<span class="lv-try"><button type="button" class="lv-button" data-act="try" data-take="try-{number}" '
-        f'{_target(video, number)}>{words}</button><select class="lv-field" id="lv-try-{number}" data-keep '
-        f'aria-label="{label}">{_counts(TRIES, TRIES[1])}</select></span>'
+        f'<span class="lv-try">{_button("try", say("long_try"), video, n=number, take=f"try-{number}")}{counts}</span>'
     )
 
 
 def _candidates(video: ViewModel, number: int, say: Words) -> str:
-    """The candidates of a segment, or the state of their job."""
     job = video.candidate_job
     if job is not None and job.row.job.plan and len(job.row.job.plan.segments) == number + 1:
         if job.state == FAILED:
             return alert(job.row.error or say("state_failed"))
         if job.open:
-            words = html.escape(f"{say('long_trying', number=number + 1)} {job_words(job, say)}")
-            return f'<p class="lv-note" role="status">{words}</p>{button("cancel", say, id=job.row.id)}'
+            words = f"{say('long_trying', number=number + 1)} {job_words(job, say)}"
+            return status(words) + button("cancel", say, id=job.row.id)
     candidates = video.candidates.get(number, ())
     if not candidates:
         return ""
     figures = "".join(_candidate(video, number, place, one, say) for place, one in enumerate(candidates, 1))
-    done = _button("tried", say("long_tried_done"), video, number).replace(
-        "data-act", f'data-job="{html.escape(candidates[0].job)}" data-act', 1
-    )
+    done = _button("tried", say("long_tried_done"), video, n=number, job=candidates[0].job)
     return f'<div class="lv-candidates">{figures}</div><div class="lv-actions">{done}</div>'
 
 
 def _candidate(video: ViewModel, number: int, place: int, one: Candidate, say: Words) -> str:
     label = html.escape(say("long_candidate", place=place, seed=one.seed))
     motion = "" if one.motion is None else html.escape(say("long_motion", value=f"{one.motion:.1f}"))
-    pressed = str(one.seed == video.project.plan.seed_of(number)).lower()
-    return (
-        f'<figure><button type="button" class="lv-shot" data-act="pick" data-seed="{one.seed}" aria-label="{label}" '
-        f'aria-pressed="{pressed}" {_target(video, number)}>'
-        f'<img src="{html.escape(one.preview)}" alt=""></button>'
-        f"<figcaption>{seam_marks(one.seam, say)}<span>{motion}</span></figcaption></figure>"
-    )
+    more = f'aria-label="{label}" aria-pressed="{str(one.seed == video.project.plan.seed_of(number)).lower()}"'
+    picture = f'<img src="{html.escape(one.preview)}" alt="">'
+    pick = action_button("pick", picture, "lv-shot", more, seed=one.seed, id=video.project.id, n=number)
+    return f"<figure>{pick}<figcaption>{seam_marks(one.seam, say)}<span>{motion}</span></figcaption></figure>"
 
 
 def _add_segments(video: ViewModel, say: Words) -> str:
-    label = html.escape(say("long_add_count"))
-    return (
-        f'<div class="lv-actions">{_button("add", say("long_add"), video, take="add")}'
-        f'<select class="lv-field" id="lv-add" data-keep aria-label="{label}">{_counts(ADDED, 4)}</select>'
-        f'<span class="lv-quiet">{html.escape(say("long_add_hint"))}</span></div>'
-    )
+    add = _button("add", say("long_add"), video, take="add") + _counts("add", say("long_add_count"), ADDED, 4)
+    return f'<div class="lv-actions">{add}<span class="lv-quiet">{html.escape(say("long_add_hint"))}</span></div>'
 
 
-def _counts(counts: Iterable[int], chosen: int) -> str:
-    return "".join(f"<option{' selected' if count == chosen else ''}>{count}</option>" for count in counts)
+def _counts(name: str, label: str, counts: Iterable[int], chosen: int) -> str:
+    """The choice of a number, which the event of the button with `data-take` of this name brings along."""
+    options = "".join(f"<option{' selected' if count == chosen else ''}>{count}</option>" for count in counts)
+    return f'<select class="lv-field" id="lv-{name}" data-keep aria-label="{html.escape(label)}">{options}</select>'
 
 
-def _target(video: ViewModel, number: int | None = None) -> str:
+def _target(video: ViewModel, number: int) -> str:
     """Attributes that name the video and the segment: the page sends them together with what was typed."""
-    place = "" if number is None else f' data-n="{number}"'
-    return f'data-id="{html.escape(video.project.id)}"{place}'
+    return data_attributes(id=video.project.id, n=number)
 
 
 def _focus(video: ViewModel, number: int, how: str) -> str:
@@ -384,21 +358,12 @@ def _readonly(segment: Segment) -> str:
 
 def _icon(act: str, name: str, label: str, video: ViewModel, number: int) -> str:
     """A button with an icon of 16 × 16 in the colour of the text around it."""
-    label = html.escape(label)
     drawing = (
         f'<svg viewBox="0 0 16 16" width="16" height="16" fill="none" stroke="currentColor" stroke-width="1.5" '
         f'stroke-linecap="round" stroke-linejoin="round" aria-hidden="true">{_ICONS[name]}</svg>'
     )
-    return (
-        f'<button type="button" class="lv-mark" data-act="{act}" {_target(video, number)} aria-label="{label}" '
-        f'title="{label}">{drawing}</button>'
-    )
+    return action_button(act, drawing, "lv-mark", named(label), id=video.project.id, n=number)
 
 
-def _button(act: str, words: str, video: ViewModel, number: int | None = None, take: str = "") -> str:
-    """take: suffix of the id of the field whose value the event brings along."""
-    taken = f' data-take="{take}"' if take else ""
-    return (
-        f'<button type="button" class="lv-button" data-act="{act}"{taken} {_target(video, number)}>'
-        f"{html.escape(words)}</button>"
-    )
+def _button(act: str, words: str, video: ViewModel, **data: object) -> str:
+    return action_button(act, html.escape(words), "lv-button", "", id=video.project.id, **data)

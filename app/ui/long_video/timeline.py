@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from app.ui.html import action_button, named, quiet
 from app.ui.i18n import Words
 from app.ui.long_video.view_model import ViewModel, assign_hues
 from app.ui.panels import panel_content
@@ -45,7 +46,6 @@ _SENTENCES = (
 
 
 def render_timeline(video: ViewModel, say: Words) -> str:
-    """The panel under the table."""
     name = html.escape(say("long_timeline"))
     heading = f'<div class="lv-head"><h2>{name}</h2>{_verdict(video.report, say)}</div>'
     inside = _blocks(video, say)
@@ -72,27 +72,19 @@ def _verdict(report: Report | None, say: Words) -> str:
 
 
 def _blocks(video: ViewModel, say: Words) -> str:
-    """A button for each segment, as wide as it is long."""
     layout, plan = video.layout, video.project.plan
     hues = assign_hues([segment.prompt for segment in plan.segments])
     blocks = []
     if layout.start:
-        words = html.escape(say("long_start_frames", frames=layout.start))
-        blocks.append(
-            f'<button type="button" class="lv-block lv-block-start" style="flex-grow: {layout.start}" data-act="seek" '
-            f'data-seek="0" title="{words}" aria-label="{words}">▸</button>'
-        )
+        more = f'style="flex-grow: {layout.start}" {named(say("long_start_frames", frames=layout.start))}'
+        blocks.append(action_button("seek", "▸", "lv-block lv-block-start", more, seek=0))
     for number, segment in enumerate(plan.segments):
         frames, state = layout.frames_of(number), video.state_of(number)
         seek = f"{frames.start / layout.frames:.5f}"
         words = f"{say('long_segment', number=number + 1)}, {say(f'long_state_{state}')}: {segment.prompt[:200]}"
-        label = html.escape(words)
         here = ' aria-current="true"' if video.view.chosen == number else ""
-        blocks.append(
-            f'<button type="button" class="lv-block lv-hue-{hues[number]} lv-is-{state}" '
-            f'style="flex-grow: {len(frames)}" data-act="select" data-n="{number}" data-seek="{seek}" '
-            f'title="{label}" aria-label="{label}"{here}>{number + 1}</button>'
-        )
+        more, style = f'style="flex-grow: {len(frames)}" {named(words)}{here}', f"lv-hue-{hues[number]} lv-is-{state}"
+        blocks.append(action_button("select", str(number + 1), f"lv-block {style}", more, n=number, seek=seek))
     return f'<div class="lv-blocks">{"".join(blocks)}</div>'
 
 
@@ -117,10 +109,8 @@ def seam_marks(seam: Mapping[str, float] | Join, say: Words) -> str:
 
 
 def _signal_mark(name: str, level: str, ratio: float, say: Words) -> str:
-    words = html.escape(f"{say(f'signal_{name}')}: × {ratio:.2f}")
-    return (
-        f'<span class="lv-mete lv-mete-{level}" role="img" aria-label="{words}" title="{words}">{_SIGNS[level]}</span>'
-    )
+    words = named(f"{say(f'signal_{name}')}: × {ratio:.2f}")
+    return f'<span class="lv-mete lv-mete-{level}" role="img" {words}>{_SIGNS[level]}</span>'
 
 
 def join_levels(join: Join) -> dict[str, tuple[str, float]]:
@@ -200,7 +190,7 @@ def _middles(layout: Layout, count: int) -> Iterator[float]:
 
 
 def _findings_section(video: ViewModel, report: Report, say: Words) -> str:
-    outdated = f'<p class="lv-quiet">{html.escape(say("long_report_old"))}</p>' if video.outdated else ""
+    outdated = quiet(say("long_report_old")) if video.outdated else ""
     heading = f"<h3>{html.escape(say('long_findings'))}</h3>"
     before = 1 if video.clip_layout and video.clip_layout.start else 0  # the metrics count the start as a segment
     return f'<div class="lv-found-all">{heading}{render_findings(report.findings, say, before)}{outdated}</div>'
@@ -222,8 +212,7 @@ def _finding(finding: Finding, before: int, say: Words) -> str:
     where = f"<strong>{html.escape(say('long_whole'))}</strong>"
     if finding.where is not None:
         number = max(finding.where - before, 0)
-        words = html.escape(say("long_segment", number=number + 1))
-        where = f'<button type="button" class="lv-link" data-act="select" data-n="{number}">{words}</button>'
+        where = action_button("select", html.escape(say("long_segment", number=number + 1)), "lv-link", n=number)
     return (
         f'<li><span class="lv-mete lv-mete-bad" aria-hidden="true">{_SIGNS[BAD]}</span> {where}: {what}. {cure}.</li>'
     )

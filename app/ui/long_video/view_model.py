@@ -80,7 +80,6 @@ class ViewModel:
 
     @property
     def layout(self) -> Layout:
-        """Where the plan's segments lie."""
         return Layout(self.project.plan, self.project.start.frames if self.project.start else 0)
 
     @property
@@ -89,7 +88,6 @@ class ViewModel:
 
     @property
     def waiting(self) -> bool:
-        """Whether the render is in the queue."""
         return self.job is not None and self.job.state in WAITING
 
     @property
@@ -114,7 +112,6 @@ def assign_hues(prompts: Sequence[str]) -> list[int]:
 
 
 def list_projects(studio: Studio, say: Words) -> list[tuple[str, str]]:
-    """Ids and names of the long videos, the last changed first."""
     return [(project.id, _name(project, say)) for project in studio.long_videos.projects.list(_MAX_PROJECTS)]
 
 
@@ -140,7 +137,7 @@ def build_view_model(studio: Studio, view: View) -> ViewModel | None:
         fps=project.request.fps or (studio.card.fps if studio.card else 8.0),
         outdated=outdated,
         clip=clip,
-        report=studio.long_videos.report(clip.id) if clip else None,
+        report=studio.gallery.report(clip.id) if clip else None,
         clip_layout=_read_layout(clip) if clip else None,
         job=studio.job(project.job),
         candidate_job=candidate_job,
@@ -150,7 +147,6 @@ def build_view_model(studio: Studio, view: View) -> ViewModel | None:
 
 
 def _find_project(studio: Studio, project_id: str) -> Project | None:
-    """The project with this id, else the one changed last."""
     projects = studio.long_videos.projects
     if project_id:
         try:
@@ -164,7 +160,6 @@ def _find_project(studio: Studio, project_id: str) -> Project | None:
 
 
 def _read_layout(clip: Clip) -> Layout | None:
-    """Where the segments of a clip lie."""
     try:
         recipe = clip.recipe
     except LavieError:

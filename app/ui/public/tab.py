@@ -22,23 +22,15 @@ from app.gallery.search import find_clips
 from app.sharing import in_public_gallery, list_shared, share
 from app.studio import Studio
 from app.ui.context import EventContext, PageContext
-from app.ui.html import alert, button, media, strip_folders
+from app.ui.html import MAX_ALT, alert, button, media, moving_picture, quiet, status, strip_folders
 from app.ui.i18n import Words
-from app.ui.panels import QUICK, panel
+from app.ui.panels import QUICK, panel, slow
 from lavie.errors import LavieError
 
 SHOWN = 48  # newest clips of a section
-_ALT = 200  # characters of a prompt in a picture's alternative text
-_EXPORT: dict[str, typing.Any] = {
-    "concurrency_limit": 1,
-    "concurrency_id": "export",
-    "show_progress": "minimal",
-    "api_visibility": "private",
-}
 
 
 def wire_notes(context: PageContext, notes: gr.HTML, backup_problem: Callable[[], str | None]) -> None:
-    """Fill the panel of notes when a page is opened."""
     show = context.handler(lambda event: space_notes(context.studio.config, backup_problem(), event.say))
     context.page.load(show, None, notes, **QUICK)
 
@@ -65,7 +57,7 @@ def create_tab(context: PageContext) -> None:
         if studio.config.space and studio.config.space.sign_in and importlib.util.find_spec("authlib"):  # gradio[oauth]
             gr.LoginButton(size="sm")
     exported, clips = panel(name="zip"), panel(name="wall")
-    export.click(context.handler(partial(_export, studio)), None, [save, exported], **_EXPORT)
+    export.click(context.handler(partial(_export, studio)), None, [save, exported], **slow("export"))
     context.tab.select(context.handler(partial(_show, studio)), None, clips, **QUICK)
     clips.act(context.handler(partial(_act, studio)), None, clips, **QUICK)
 
@@ -75,7 +67,6 @@ def _show(studio: Studio, event: EventContext, message: str = "") -> str:
 
 
 def _act(studio: Studio, event: EventContext) -> str:
-    """Share one of the visitor's clips, or stop sharing it."""
     action, message = event.data.get("act"), ""
     try:
         if action in ("share", "unshare"):
@@ -99,16 +90,14 @@ def public_gallery(studio: Studio, say: Words) -> str:
 
 
 def _list(cards: str, empty: str) -> str:
-    return f'<ul class="lv-cards">{cards}</ul>' if cards else f'<p class="lv-quiet">{escape(empty)}</p>'
+    return f'<ul class="lv-cards">{cards}</ul>' if cards else quiet(empty)
 
 
 def _card(clip: Clip, say: Words, action: str = "") -> str:
-    still, moving = media(clip.id, "poster.webp"), media(clip.id, "preview.webp")
-    prompt, facts = escape(clip.prompt[:_ALT]), escape(f"{say('seed')} {clip.seed} · {clip.model}")
-    picture = f'<img src="{still}" data-still="{still}" data-moving="{moving}" alt="{prompt}" loading="lazy">'
+    prompt, facts = escape(clip.prompt[:MAX_ALT]), quiet(f"{say('seed')} {clip.seed} · {clip.model}")
     actions = f'<p class="lv-actions">{button(action, say, id=clip.id)}</p>' if action else ""
-    watch = f'<a href="{media(clip.id)}" target="_blank" rel="noopener">{picture}</a>'
-    return f'<li class="lv-card">{watch}<p>{prompt}</p><p class="lv-quiet">{facts}</p>{actions}</li>'
+    watch = f'<a href="{media(clip.id)}" target="_blank" rel="noopener">{moving_picture(clip)}</a>'
+    return f'<li class="lv-card">{watch}<p>{prompt}</p>{facts}{actions}</li>'
 
 
 def _export(studio: Studio, event: EventContext) -> tuple[gr.DownloadButton, str]:
@@ -120,4 +109,4 @@ def _export(studio: Studio, event: EventContext) -> tuple[gr.DownloadButton, str
     except LavieError as error:
         return gr.DownloadButton(visible=False), alert(str(error))
     words = event.say("wall_zipped", count=len(exported.clips), left_out=len(exported.left_out))
-    return gr.DownloadButton(value=path, visible=True), f'<p class="lv-quiet" role="status">{escape(words)}</p>'
+    return gr.DownloadButton(value=path, visible=True), status(words, "lv-quiet")

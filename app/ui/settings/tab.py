@@ -19,9 +19,9 @@ from app.models.jobs import CONVERT, DONE, IDLE, RUNNING, STOPPED, STOPPING, Sta
 from app.status import BundleStatus, DeviceStatus, DiskStatus, bundle_status, device_status, disk_status, versions
 from app.studio import Studio
 from app.ui.context import EventContext, PageContext
-from app.ui.html import STAGE_KEYS, alert, button, format_memory
+from app.ui.html import STAGE_KEYS, alert, button, fold, format_memory, quiet, status, table
 from app.ui.i18n import Languages, Words
-from app.ui.panels import QUICK, panel, slot
+from app.ui.panels import QUICK, options, panel, slot
 from lavie.errors import LavieError
 from lavie.files import RECORD
 from lavie.request import STAGES
@@ -73,7 +73,7 @@ def settings_page(studio: Studio, languages: Languages, event: EventContext) -> 
         _disk(studio, say),
         _appearance(languages, event),
         _keys(say),
-        _panel("versions", say, _table(versions().items())),
+        _panel("versions", say, table(versions().items())),
     ]
     return f'<div class="lv-panels">{"".join(panels)}</div>'
 
@@ -88,7 +88,7 @@ def model_panel(studio: Studio, event: EventContext) -> str:
     except LavieError as error:
         error_html = alert(str(error))
     try:
-        known = studio.choice.known()
+        known = studio.choice.list_models()
         models = "".join(_model(one, studio.choice.is_used(one), say) for one in known)
         files, free = find_published(studio.config.data / "models"), disk_status(studio.workspace).free
     except LavieError as error:
@@ -110,16 +110,15 @@ _ACTIONS: dict[str, Callable[[Studio, str], typing.Any]] = {
 
 
 def _model(known: KnownModel, used: bool, say: Words) -> str:
-    """A model: its stages, missing files, and whether new videos use it."""
     name = known.name or (say("weights_official") if known.asked == OFFICIAL else known.folder.name)
     if known.name is None:
-        about = alert(known.problem) if known.problem else _quiet(say("weights_absent"))
+        about = alert(known.problem) if known.problem else quiet(say("weights_absent"))
     else:
         runs = [say(STAGE_KEYS.get(stage, "weights_extends")) for stage, lacks in known.stages.items() if not lacks]
         size, lacks = format_bytes(sum(known.bytes.values())), _missing_files(known)
         own = [known.folder.name] if known.folder.name.lower() != known.name.lower() else []
-        about = _quiet(" · ".join([*own, size, " + ".join(runs)]))
-        about += _quiet(say("stage_lacks", files=", ".join(lacks))) if lacks else ""
+        about = quiet(" · ".join([*own, size, " + ".join(runs)]))
+        about += quiet(say("stage_lacks", files=", ".join(lacks))) if lacks else ""
     end = ""
     if used:
         end = f'<span class="lv-chip lv-ready">{escape(say("model_used"))}</span>'
@@ -129,23 +128,20 @@ def _model(known: KnownModel, used: bool, say: Words) -> str:
 
 
 def _published_weights(files: Files, standing: Standing, official: KnownModel, free: int, say: Words) -> str:
-    """The published weights: state, buttons and files."""
     whole = _has_stages(official, STAGES)
     parts = [f"<h3>{escape(say('weights_title'))}</h3>"] if not whole or files.files or standing.under_way else []
     if not whole:
-        parts.append(_quiet(say("weights_about", free=format_bytes(free))))
+        parts.append(quiet(say("weights_about", free=format_bytes(free))))
     elif not _can_extend(official):
-        parts.append(_quiet(say("weights_about_extension", free=format_bytes(free))))
+        parts.append(quiet(say("weights_about_extension", free=format_bytes(free))))
     if standing.problem:
         parts.append(alert(standing.problem))
     parts += [f'<p class="lv-note">{escape(notice)}</p>' for notice in standing.notices]
-    if standing.state == STOPPED:
-        parts.append(_status(say("weights_stopped")))
-    if standing.state == DONE:
-        parts.append(_status(say("weights_done")))
+    if standing.state in (STOPPED, DONE):
+        parts.append(status(say("weights_stopped" if standing.state == STOPPED else "weights_done"), "lv-state"))
     present = sum(files.files.values()) + files.begun
     if present and standing.state != RUNNING:
-        parts.append(_quiet(say("weights_there", size=format_bytes(present))))
+        parts.append(quiet(say("weights_there", size=format_bytes(present))))
     buttons = "".join(button(action, say) for action in _weights_actions(files, standing, official))
     return f'{"".join(parts)}<div class="lv-actions">{buttons}</div>{_files_table(files, say)}'
 
@@ -164,17 +160,12 @@ def _weights_actions(files: Files, standing: Standing, official: KnownModel) -> 
 
 
 def _files_table(files: Files, say: Words) -> str:
-    """Each file with its size and checked hash."""
-    rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{format_bytes(size)}</td>'
-        f"<td>{escape(_checksum(files.sha256.get(name), say))}</td></tr>"
+    rows = [
+        (name, format_bytes(size), _checksum(files.sha256.get(name), say))
         for name, size in files.files.items()
         if name != RECORD
-    )
-    if not rows:
-        return ""
-    summary = f"<summary>{escape(say('weights_files'))}</summary>"
-    return f'<details data-fold="files">{summary}<table class="lv-table">{rows}</table></details>'
+    ]
+    return fold(say("weights_files"), table(rows), ' data-fold="files"') if rows else ""
 
 
 def _checksum(sha256: str | None, say: Words) -> str:
@@ -186,23 +177,13 @@ def _missing_files(known: KnownModel) -> list[str]:
 
 
 def _has_stages(known: KnownModel, stages: Sequence[str]) -> bool:
-    """Whether the model has all files of these stages."""
     return known.name is not None and all(not known.stages.get(stage, [stage]) for stage in stages)
 
 
 def _can_extend(known: KnownModel) -> bool:
-    """Whether the model can extend videos."""
     from lavie.manifest import EXTENSION
 
     return _has_stages(known, [EXTENSION])
-
-
-def _quiet(words: str) -> str:
-    return f'<p class="lv-quiet">{escape(words)}</p>'
-
-
-def _status(words: str) -> str:
-    return f'<p class="lv-state" role="status">{escape(words)}</p>'
 
 
 def _bundle(bundle: BundleStatus, say: Words) -> str:
@@ -213,20 +194,20 @@ def _bundle(bundle: BundleStatus, say: Words) -> str:
     weights = [(name, format_memory(count)) for name, count in bundle.weights.items()]
     weights.append((say("weights_all"), format_memory(sum(bundle.weights.values()))))
     other = _note(say("model_other"), "python app.py --model …")
-    listed = f"<details open><summary>{escape(say('weights'))}</summary>{_table(weights)}</details>"
-    return _panel("model", say, _table(facts) + listed + other)
+    return _panel("model", say, table(facts) + fold(say("weights"), table(weights), " open") + other)
 
 
 def _device(device: DeviceStatus, say: Words) -> str:
-    facts = [(say("device"), device.runs_on.get("device") or say("device_later", device=device.asked))]
-    facts += [(say(name), device.runs_on[name]) for name in ("dtype", "attention", "offload") if name in device.runs_on]
+    runs_on = {name: str(value) for name, value in device.runs_on.items()}
+    facts = [(say("device"), runs_on.get("device") or say("device_later", device=device.asked))]
+    facts += [(say(name), runs_on[name]) for name in ("dtype", "attention", "offload") if name in runs_on]
     memory = say("free_of", free=format_memory(device.memory.free), total=format_memory(device.memory.total))
     facts.append((say("memory_free"), memory))
     if device.memory.peak:
         facts.append((say("memory_peak"), format_memory(device.memory.peak)))
     facts.append((say("loaded"), ", ".join(device.loaded) or say("loaded_none")))
     wrong = "" if device.state in ("ready", "loading") else alert(device.state)
-    return _panel("machine", say, wrong + _table(facts) + button("look", say))
+    return _panel("machine", say, wrong + table(facts) + button("look", say))
 
 
 def _disk(studio: Studio, say: Words) -> str:
@@ -234,7 +215,7 @@ def _disk(studio: Studio, say: Words) -> str:
         disk = disk_status(studio.workspace)
     except LavieError as error:
         return _panel("data", say, alert(str(error)))
-    return _panel("data", say, _table(_disk_facts(disk, say)) + _note(say("data_other"), "python app.py --data …"))
+    return _panel("data", say, table(_disk_facts(disk, say)) + _note(say("data_other"), "python app.py --data …"))
 
 
 def _disk_facts(disk: DiskStatus, say: Words) -> list[tuple[str, str]]:
@@ -254,15 +235,12 @@ def _appearance(languages: Languages, event: EventContext) -> str:
     names = [("", say("as_browser")), *((name, languages.words(name)("language_name")) for name in languages)]
     themes = [("", say("as_browser")), *((name, say(f"theme_{name}")) for name in THEMES)]
     choices = _choice("language", say, names, event.cookies) + _choice("theme", say, themes, event.cookies)
-    return _panel("looks", say, choices + f'<p class="lv-quiet">{escape(say("looks_hint"))}</p>')
+    return _panel("looks", say, choices + quiet(say("looks_hint")))
 
 
 def _choice(name: str, say: Words, values: Iterable[tuple[str, str]], cookies: typing.Mapping[str, str]) -> str:
-    options = "".join(
-        f'<option value="{value}"{" selected" if value == cookies.get(name, "") else ""}>{escape(words)}</option>'
-        for value, words in values
-    )
-    return f'<label class="lv-choice">{escape(say(name))}<select data-setting="{name}">{options}</select></label>'
+    choices = options(values, cookies.get(name, ""))
+    return f'<label class="lv-choice">{escape(say(name))}<select data-setting="{name}">{choices}</select></label>'
 
 
 def _keys(say: Words) -> str:
@@ -276,11 +254,6 @@ def _keys(say: Words) -> str:
 
 def _panel(name: str, say: Words, content: str, attributes: str = "") -> str:
     return f'<section class="lv-panel"{attributes}><h2>{escape(say(f"panel_{name}"))}</h2>{content}</section>'
-
-
-def _table(facts: Iterable[tuple[str, str]]) -> str:
-    rows = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in facts)
-    return f'<table class="lv-table">{rows}</table>'
 
 
 def _note(words: str, command: str) -> str:

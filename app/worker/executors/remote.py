@@ -9,11 +9,12 @@ import contextlib
 import logging
 import traceback
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.config import StudioConfig
+from app.models.loaded import adapt_cascade
 from extensions.lora.adapter import Adapter
 from lavie.errors import LavieError, RequestError
 from lavie.events import Event, StageDone
@@ -62,10 +63,10 @@ class Failed:
     trace: str | None = None
 
 
-Executor = Callable[[Task], Iterator[Any]]  # as `execute`, in another process
+Executor = Callable[[Task], Generator[Any, None, None]]  # as `execute`, in another process
 
 
-def execute(task: Task) -> Iterator[Any]:
+def execute(task: Task) -> Generator[Any, None, None]:
     """Run a task in the process that has the device; yields the events of `Cascade.generate`, or the provenance."""
     try:
         cascade = task.load(task.config)
@@ -74,7 +75,8 @@ def execute(task: Task) -> Iterator[Any]:
             return
         import torch
 
-        cascade = _adapt(cascade, task)
+        if task.adapters:
+            cascade = adapt_cascade(cascade, task.adapters, lambda adapter: task.deltas[adapter.sha256])
         done = {stage: torch.from_numpy(latents) for stage, latents in task.done.items()}
         for event in cascade.generate(task.request, done=done, memory=task.memory):
             # A tensor would be in shared memory of a process that may end before it is read.
@@ -85,14 +87,6 @@ def execute(task: Task) -> Iterator[Any]:
         reason = f"{type(error).__name__}: {error}"
         message = f"something went wrong inside ({reason}); the log of the studio shows where"
         yield Failed(message, traceback.format_exc())
-
-
-def _adapt(cascade: Cascade, task: Task) -> Cascade:
-    if not task.adapters:
-        return cascade
-    from extensions.lora.cascade import AdaptedCascade
-
-    return AdaptedCascade(cascade, task.adapters, lambda adapter: task.deltas[adapter.sha256])
 
 
 class Remote:
@@ -128,7 +122,7 @@ class Remote:
         source: Video | None = None,
         done: Mapping[str, Tensor] | None = None,
         memory: Mapping[str, MemoryMode] | None = None,
-    ) -> Iterator[Event]:
+    ) -> Generator[Event, None, None]:
         """As `Cascade.generate`, without a source. Raises DeviceError if there is no device, or it is lost."""
         if source is not None:
             raise RequestError(
@@ -148,7 +142,7 @@ class Remote:
     def _task(self, **values: Any) -> Task:
         return Task(self._config, self._load, **values, **self._adapters)
 
-    def _events(self, task: Task) -> Iterator[Any]:
+    def _events(self, task: Task) -> Generator[Any, None, None]:
         with contextlib.closing(self._executor(task)) as events:
             for event in events:
                 if isinstance(event, Failed):
@@ -156,8 +150,3 @@ class Remote:
                         _log.error("a task in another process failed\n%s", event.trace)
                     raise LavieError(event.message)
                 yield event
-
-
-def adapt_remote(cascade: Remote, adapters: Sequence[Adapter], read: Callable[[Adapter], AdapterDeltas]) -> Remote:
-    """As `app.models.loaded.adapt_cascade`, of a cascade in another process."""
-    return cascade.with_adapters(adapters, read)

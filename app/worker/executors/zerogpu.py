@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from app.config import StudioConfig
 from app.models.loaded import Load, Models
 from app.queue.estimates import Estimates
 from app.recipes.job_row import TRAIN, JobRow
-from app.worker.executors.remote import Executor, Remote, Task, adapt_remote, execute
+from app.worker.executors.remote import Executor, Remote, Task, execute
 from app.worker.worker import Worker
 from app.workspace import Workspace
 from lavie.errors import DeviceError, LavieError, RequestError
@@ -29,18 +29,13 @@ _MARGIN = 1.5  # a task that exceeds its time is killed
 _STOP_SECONDS = 30
 
 
-def seconds_of(task: Task) -> int:
-    """The device time of a task, for `spaces.GPU`."""
-    return task.seconds
-
-
 def zero_gpu() -> Executor:
     """`execute` on the lent device. Call it before anything else looks for a device. Raises DeviceError."""
     try:
         import spaces
     except ImportError as error:
         raise DeviceError(f"this Space has ZeroGPU, but {error}: add spaces to its requirements.txt") from error
-    return spaces.GPU(duration=seconds_of)(execute)
+    return spaces.GPU(duration=lambda task: task.seconds)(execute)
 
 
 def device_seconds(estimates: Estimates, request: Request, model: str) -> int:
@@ -53,22 +48,17 @@ def device_seconds(estimates: Estimates, request: Request, model: str) -> int:
 class ZeroGpuCascade(Remote):
     """A `lavie.Cascade` whose networks run on the lent device."""
 
-    def __init__(
-        self,
-        config: StudioConfig,
-        load: Load,
-        executor: Executor,
-        seconds: Callable[[Request, str], int],
-    ):
-        self._seconds = seconds
+    def __init__(self, config: StudioConfig, load: Load, executor: Executor, estimates: Estimates):
+        self._estimates = estimates
         super().__init__(config, load, executor)
 
     def _task(self, **values: Any) -> Task:
         task = super()._task(**values)
-        asked = self._seconds(task.request, self._config.model) if task.request else LOADING_SECONDS
-        return replace(task, seconds=asked)
+        if task.request is None:
+            return replace(task, seconds=LOADING_SECONDS)
+        return replace(task, seconds=device_seconds(self._estimates, task.request, self._config.model))
 
-    def _events(self, task: Task) -> Iterator[Any]:
+    def _events(self, task: Task) -> Generator[Any, None, None]:
         try:
             yield from super()._events(task)
         except LavieError:
@@ -87,13 +77,10 @@ class ZeroGpuWorker(Worker):
     def __init__(self, workspace: Workspace):
         executor, self._one = zero_gpu(), threading.Lock()
 
-        def seconds(request: Request, model: str) -> int:
-            return device_seconds(workspace.estimates, request, model)
+        def load(config: StudioConfig) -> Remote:
+            return ZeroGpuCascade(config, workspace.load, executor, workspace.estimates)
 
-        def load(config: StudioConfig) -> ZeroGpuCascade:
-            return ZeroGpuCascade(config, workspace.load, executor, seconds)
-
-        workspace.models = Models(workspace.config, load, adapt_remote)
+        workspace.models = Models(workspace.config, load, Remote.with_adapters)
         super().__init__(workspace)
 
     def start(self) -> None:

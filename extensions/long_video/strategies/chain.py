@@ -54,11 +54,9 @@ class Statistics:
 
     def rebase(self, scene: Statistics) -> Statistics:
         """The reference after a change of prompt: half the old one, half the new scene."""
-        return Statistics(_mix(self.mean, scene.mean), _mix(self.std, scene.std))
-
-
-def _mix(old: tuple[float, ...], new: tuple[float, ...]) -> tuple[float, ...]:
-    return tuple((1 - REBASE) * a + REBASE * b for a, b in zip(old, new, strict=True))
+        pairs = (self.mean, scene.mean), (self.std, scene.std)
+        mean, std = (tuple((1 - REBASE) * a + REBASE * b for a, b in zip(*pair, strict=True)) for pair in pairs)
+        return Statistics(mean, std)
 
 
 def anchor(
@@ -68,18 +66,13 @@ def anchor(
 
     The change grows over the frames (frame j of n by (j + 1)/n), since a sudden one would be a seam itself.
 
-    Args:
-        dead_band: differences up to this share of the contrast are left alone.
-        cap: the largest share of the contrast that is taken back.
-
-    Returns:
-        the frames; and gain and offset of each channel at the last frame, as plain values.
+    Returns the frames, and gain and offset of each channel at the last frame, as plain values.
     """
     found = Statistics.of(latents)
     gains, offsets = [], []
-    for mean, std, wanted_mean, wanted_std in zip(found.mean, found.std, reference.mean, reference.std, strict=True):
+    for was, std, wanted_mean, wanted_std in zip(found.mean, found.std, reference.mean, reference.std, strict=True):
         gains.append(1 + _limit_change(wanted_std / std - 1 if std else 0.0, dead_band, cap))
-        offsets.append(std * _limit_change((wanted_mean - mean) / std if std else 0.0, dead_band, cap))
+        offsets.append(std * _limit_change((wanted_mean - was) / std if std else 0.0, dead_band, cap))
     mean, gain, offset = (
         torch.tensor(values, dtype=latents.dtype, device=latents.device).view(1, -1, 1, 1, 1)
         for values in (found.mean, gains, offsets)
@@ -111,10 +104,7 @@ class Chain:
     """
 
     def __init__(self, layout: Layout, start: Tensor | None, opening: Tensor | None = None) -> None:
-        """Args:
-        start: 1 C N h w, frames that exist already.
-        opening: 1 C F h w, the first window if it exists already.
-        """
+        """start: 1 C N h w, frames that exist already. opening: 1 C F h w, the first window if it exists already."""
         self.layout = layout
         self._opening = opening
         self.tail: Tensor | None = None
@@ -123,19 +113,15 @@ class Chain:
         self._reference: Statistics | None = None
         if start is not None:
             self._append(start.float().cpu())
-            self._begin(self._last(start.float().cpu(), layout.plan.window))
+            self._begin(start[:, :, -layout.plan.window :].float().cpu())
 
     def _begin(self, clip: Tensor) -> None:
-        self._first, self._reference = clip, Statistics.of(clip)
+        """Measure the first clip. A copy is kept, so that the frames around it can be freed."""
+        self._first, self._reference = clip.clone(), Statistics.of(clip)
 
     def _append(self, latents: Tensor) -> None:
         latents = latents if self.tail is None else torch.cat([self.tail, latents], dim=2)
-        self.tail = self._last(latents, max(self.layout.plan.overlap, BEFORE))
-
-    @staticmethod
-    def _last(latents: Tensor, count: int) -> Tensor:
-        """A copy of the last frames, so that those before them can be freed."""
-        return latents[:, :, -count:].clone()
+        self.tail = latents[:, :, -max(self.layout.plan.overlap, BEFORE) :].clone()
 
     def opening(self, number: int) -> Tensor | None:
         """The first window of a segment if it exists already: 1 C F h w in float32 on the CPU."""
@@ -144,8 +130,8 @@ class Chain:
     def add(self, number: int, latents: Tensor) -> None:
         """Append a segment's latents 1 C n h w."""
         self._append(latents)
-        if self._first is None:
-            self._begin(latents[:, :, : self.layout.plan.window].clone())
+        if self._reference is None:
+            self._begin(latents[:, :, : self.layout.plan.window])
         elif self._is_new_scene(number):
             self._reference = self._reference.rebase(Statistics.of(latents))
 
@@ -164,7 +150,7 @@ class Chain:
         """
         if self._covariance is None:
             clip = begun if self._first is None else self._first
-            if clip.shape[2] < self.layout.plan.window:
+            if clip is None or clip.shape[2] < self.layout.plan.window:
                 clip = yield from free_clip()
             self._covariance = temporal_covariance(clip)
         return self._covariance

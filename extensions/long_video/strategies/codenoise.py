@@ -30,14 +30,9 @@ BORDER = 4  # frames by which two windows overlap
 def shared_noise(
     seed: int, own_seed: int, frame: int, window: int, shape: tuple[int, int, int], fresh: float = FRESH
 ) -> Tensor:
-    """The initial noise of a frame, C h w: √(1 − β²) of the bank's noise and β of its own.
+    """The initial noise of a frame, C h w: √(1 − β²) of the video's bank and β of its segment's own noise.
 
-    The bank is one window long; each half is shuffled by itself in every repetition.
-
-    Args:
-        seed: of the video.
-        own_seed: of the frame's segment.
-        fresh: β, 0 … 1.
+    The bank is one window long; each half is shuffled by itself in every repetition. fresh: β, 0 … 1.
     """
     half = window // 2
     block, place = divmod(frame, half)
@@ -79,11 +74,7 @@ class Wavefront:
     def __init__(
         self, model: Model, frames: int, window: int, text: Callable[[range], Tensor], noise: Callable[[int], Tensor]
     ) -> None:
-        """Args:
-        frames: of the whole video, at least `window`.
-        text: frames of a window → its text (see `window_model.Window`).
-        noise: absolute frame → C h w.
-        """
+        """text: frames of a window → its text (see `window_model.Window`). noise: absolute frame → C h w."""
         self.model, self.frames, self.window, self.text, self.noise = model, frames, window, text, noise
         self.scheduler = model.scheduler(text(range(window)).device)
         self.timesteps = self.scheduler.timesteps

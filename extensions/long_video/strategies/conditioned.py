@@ -13,43 +13,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extensions.long_video.strategies.window_model import Model, Window, denoise_window
+from extensions.long_video.strategies.window_model import Model, Window, denoise_window, run_steps
 from lavie.sampling import Denoised
 
 CARRY = 0.7  # share of a frame's error that its neighbour has too
 SANE_GAIN = 0.1  # a gain further than this from 1 comes from another picture
 
 
-def continue_frames(
-    model: Model, window: Window, known: Tensor | None
+def fill_frames(
+    model: Model, window: Window, given: Mapping[int, Tensor]
 ) -> Generator[Denoised, None, tuple[Tensor, dict[str, Any]]]:
-    """Make a window that begins with `known`.
-
-    Args:
-        known: 1 C o h w, latents of the window's first frames; None for none.
-
-    Returns:
-        latents 1 C F h w, the first o of them `known` itself; and facts as plain values.
-    """
-    given = {} if known is None else dict(enumerate(known.unbind(2)))
-    made = yield from fill_frames(model, window, given)
-    return calibrate(made, given)
-
-
-def fill_frames(model: Model, window: Window, given: Mapping[int, Tensor]) -> Generator[Denoised, None, Denoised]:
     """Make a window around given frames: the first, the first and the last (a transition), or none.
 
     Args:
         given: place in the window → latents 1 C h w.
 
     Returns:
-        the last step: latents 1 C F h w as the network made them, at the given places too.
+        latents 1 C F h w with the given frames at their places, see `calibrate`; and facts as plain values.
     """
+    return calibrate((yield from denoise_around(model, window, given)), given)
+
+
+def denoise_around(model: Model, window: Window, given: Mapping[int, Tensor]) -> Generator[Denoised, None, Denoised]:
+    """Make a window around given frames; returns the last step, as the network made it at the given places too."""
     beside = conditioning_channels(model, window, given)
-    done = None
-    for done in denoise_window(model, window, model.guided(window.text, concatenate=beside)):
-        yield done
-    return done
+    return (yield from run_steps(denoise_window(model, window, model.guided(window.text, concatenate=beside))))
 
 
 def conditioning_channels(model: Model, window: Window, given: Mapping[int, Tensor]) -> Tensor:
@@ -66,7 +54,7 @@ def conditioning_channels(model: Model, window: Window, given: Mapping[int, Tens
 
 
 def calibrate(made: Denoised, given: Mapping[int, Tensor]) -> tuple[Tensor, dict[str, Any]]:
-    """The result of `fill_frames` without the network's errors as measured at the given frames; and facts.
+    """The result of `denoise_around` without the network's errors as measured at the given frames; and facts.
 
     The given frames themselves are returned unchanged.
     """

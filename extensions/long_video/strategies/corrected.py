@@ -14,12 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from extensions.long_video.strategies.window_model import Model, Window, denoise_window
+from extensions.long_video.strategies.window_model import Model, Window, denoise_window, run_steps
 from lavie.noise import CONDITION, INITIAL, STEP
 from lavie.sampling import Denoised, Predictor, implied_prediction, predicted_clean, training_alphas
 
@@ -57,62 +56,40 @@ class KnownFrames:
         clean = predicted_clean(shown, self.predict(shown, timestep), timestep, self.prediction_type)
         if self.covariance is not None:
             new = [place for place in range(sample.shape[2]) if place not in self.places]
-            clean = replace_frames(clean, clean[:, :, new] + self._correction(clean, alpha), new)
+            clean = replace_frames(clean, clean[:, :, new] + self._correction(self.covariance, clean, alpha), new)
         return implied_prediction(
             sample, replace_frames(clean, self.known, self.places), timestep, self.prediction_type
         )
 
-    def _correction(self, guess: Tensor, alpha: float) -> Tensor:
+    def _correction(self, covariance: Tensor, guess: Tensor, alpha: float) -> Tensor:
         """The error of the guess at the known frames, carried to the new ones: 1 C F−o h w."""
-        carried = self.strength * carry_over(self.covariance, alpha, self.places).to(guess)
+        carried = self.strength * carry_over(covariance, alpha, self.places).to(guess)
         correction = torch.einsum("uk,bckhw->bcuhw", carried, self.known - guess[:, :, self.places])
         # The guess is small in high noise; a limit relative to it would cost contrast.
         limit = STRONGEST * self.known.square().mean().sqrt()
         return correction.clamp(-limit, limit)
 
 
-def continue_frames(
-    model: Model, window: Window, known: Tensor | None, covariance: Tensor | None, strength: float = 1.0
-) -> Generator[Denoised, None, tuple[Tensor, dict[str, Any]]]:
-    """Make a window that begins with `known`, 1 C o h w, or with nothing. covariance: F F; None repaints.
-
-    Returns:
-        latents 1 C F h w, the first o of them `known` itself; and facts as plain values.
-    """
-    given = {} if known is None else dict(enumerate(known.unbind(2)))
-    return (yield from fill_frames(model, window, given, covariance, strength)), {}
-
-
 def fill_frames(
     model: Model, window: Window, given: Mapping[int, Tensor], covariance: Tensor | None, strength: float = 1.0
 ) -> Generator[Denoised, None, Tensor]:
-    """Make a window around given frames at any places.
+    """Make a window 1 C F h w around given frames at any places, which it keeps.
 
-    Args:
-        given: place in the window → latents 1 C h w.
-        covariance: F F; None repaints.
-
-    Returns:
-        latents 1 C F h w with the given frames at their places.
+    given: place in the window → latents 1 C h w. covariance: F F; None repaints.
     """
     predict = model.guided(window.text)
-    done = None
     if not given:
-        for done in denoise_window(model, window, predict):
-            yield done
-        return done.latents
+        return (yield from run_steps(denoise_window(model, window, predict))).latents
     places = sorted(given)
-    told = [window.frames[place] for place in places]
+    numbers = [window.frames[place] for place in places]
     known = torch.stack([given[place] for place in places], dim=2).to(window.text.device)
 
     def noise(call: int) -> Tensor:
-        return window.noise(model.shape, CONDITION, call, frames=told)
+        return window.noise(model.shape, CONDITION, call, frames=numbers)
 
-    predict = KnownFrames(predict, known, places, noise, model.defaults.prediction_type, covariance, strength)
-    steps = repaint(model, window, predict) if covariance is None else denoise_window(model, window, predict)
-    for done in steps:
-        yield done
-    return replace_frames(done.latents, known, places)
+    knowing = KnownFrames(predict, known, places, noise, model.defaults.prediction_type, covariance, strength)
+    steps = repaint(model, window, knowing) if covariance is None else denoise_window(model, window, knowing)
+    return replace_frames((yield from run_steps(steps)).latents, known, places)
 
 
 def carry_over(covariance: Tensor, alpha: float, known: Sequence[int]) -> Tensor:
@@ -126,8 +103,8 @@ def carry_over(covariance: Tensor, alpha: float, known: Sequence[int]) -> Tensor
     unknown = [place for place in range(len(covariance)) if place not in known]
     identity = torch.eye(len(covariance), dtype=covariance.dtype)
     posterior = torch.linalg.inv(torch.linalg.inv(covariance) + alpha / (1 - alpha) * identity)
-    told = posterior[known]
-    return torch.linalg.solve(told[:, known], told[:, unknown]).T
+    rows = posterior[known]
+    return torch.linalg.solve(rows[:, known], rows[:, unknown]).T
 
 
 def replace_frames(frames: Tensor, others: Tensor, places: list[int]) -> Tensor:

@@ -7,26 +7,25 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import replace
 from functools import cached_property, partial
 
 import torch
 from torch import Tensor
 
-from extensions.long_video.base_frames import OpenModel, Part, PartStore, SegmentDone, latents_at, network_of
+from extensions.long_video.base_frames import OpenModel, Part, PartStore, SegmentDone, latents_at, network_of, read_part
 from extensions.long_video.cache_keys import latents_hash, piece_key, transition_key
 from extensions.long_video.join_plan import CLIP, TRANSITION, TRANSITION_STRATEGIES, JoinPlan, Piece, known_frames
-from extensions.long_video.plan import CONDITIONED, CORRECTED, REPAINT, Layout, Segment, SegmentPlan
+from extensions.long_video.plan import CONDITIONED, CORRECTED, Layout, Segment, SegmentPlan
 from extensions.long_video.prompts import PromptTable
 from extensions.long_video.strategies import conditioned, corrected
 from extensions.long_video.strategies.chain import temporal_covariance
-from extensions.long_video.strategies.window_model import Model, Window
+from extensions.long_video.strategies.window_model import Model, Window, report_steps
 from lavie.errors import RequestError
 from lavie.events import BASE, Step
 from lavie.latents import Latents, Parts
 from lavie.noise import derive_seed
 from lavie.sampling import Denoised
-from lavie.stages.preview import preview
+from lavie.values import require
 
 
 @torch.inference_mode()
@@ -42,19 +41,20 @@ def make_transition(
     negative_prompt: str = "",
     window: int = 16,
     strength: float = 1.0,
+    done: int = 0,
+    total: int | None = None,
 ) -> Generator[Step, None, Tensor]:
     """Make the frames between two clips or pictures.
 
     Args:
-        before: 1 C a h w, latents of the base stage; the last frames are known (`join_plan.known_frames`).
-        after: 1 C b h w; the first frames are known. `corrected` measures motion on a whole window of either clip and
-            makes one if both are shorter.
-        frames: new ones, at most `window` − 2. With 8 of 16 four are known at each end, with 14 one.
-        prompt: what happens in between.
-        seed: 0 … 2^53 − 1. It may equal the clips' own: the noise differs.
+        before, after: 1 C n h w, latents of the base stage; the frames at the transition are known
+            (`join_plan.known_frames`). `corrected` measures motion on a whole window of either clip and makes one if
+            both are shorter.
+        frames: new ones, at most `window` − 2.
+        seed: may equal the clips' own: the noise differs.
         strategy: `conditioned`, `corrected` or `repaint`.
-        window: frames that the network sees at once.
-        strength: of the correction, 0 … 1 (`corrected.KnownFrames`).
+        window, strength: as in a `JoinPlan`.
+        done, total: steps before these, and in all, for the events; None for these alone.
 
     Returns:
         float32 1 C frames h w on the CPU, only the new frames. A pure function of the arguments.
@@ -65,23 +65,17 @@ def make_transition(
     _check(model, before, after, seed, strategy)
     ends = known_frames(before.shape[2], after.shape[2], frames, window)
     known = torch.cat([before[:, :, -ends[0] :], after[:, :, : ends[1]]], dim=2)
-    text = PromptTable(Layout(plan), model.embed, model.sampling.guidance).whole(prompt)
-    total = ends[0] + frames + ends[1]
-    places = [*range(ends[0]), *range(total - ends[1], total)]
+    text = PromptTable(Layout(plan), model.embed, model.guidance, negative_prompt).whole(prompt)
+    length = ends[0] + frames + ends[1]
+    places = [*range(ends[0]), *range(length - ends[1], length)]
     given = dict(zip(places, known.to(text.device, torch.float32).unbind(2), strict=True))
-    shown = Window(range(total), text, derive_seed(seed, TRANSITION))
+    shown = Window(range(length), text, derive_seed(seed, TRANSITION))
     clips = [clip.float().cpu() for clip in (before[:, :, -window:], after[:, :, :window]) if clip.shape[2] >= window]
-    free = strategy == CORRECTED and not clips
+    most = done + model.steps * (2 if strategy == CORRECTED and not clips else 1)
     model.prepare(prompt)
     making = _fill_window(model, shown, given, clips, strategy, strength, Window(range(window), text, seed))
-    count, index = model.sampling.steps * (2 if free else 1), 0
-    while True:
-        try:
-            now = next(making)
-        except StopIteration as end:
-            return end.value[:, :, ends[0] : ends[0] + frames].float().cpu()
-        index += 1
-        yield Step(BASE, index, count, preview(now.clean, model.defaults.preview))
+    made = yield from report_steps(model, making, done, most, most if total is None else total)
+    return made[:, :, ends[0] : ends[0] + frames].float().cpu()
 
 
 def _fill_window(
@@ -93,13 +87,9 @@ def _fill_window(
     strength: float,
     alone: Window,
 ) -> Generator[Denoised, None, Tensor]:
-    """Make the whole window, 1 C F h w.
-
-    clips: to measure motion on. alone: a window to make such a clip in if there is none.
-    """
+    """Make the whole window, 1 C F h w. clips: to measure motion on; without one, a clip is made in `alone`."""
     if strategy == CONDITIONED:
-        made = yield from conditioned.fill_frames(model, window, given)
-        return conditioned.calibrate(made, given)[0]
+        return (yield from conditioned.fill_frames(model, window, given))[0]
     covariance = None
     if strategy == CORRECTED:
         if not clips:
@@ -116,24 +106,18 @@ def _check(model: Model, before: Tensor, after: Tensor, seed: int | None, strate
         )
     if seed is None:
         raise RequestError("a transition's seed is None: draw one, so that the video can be made again")
-    if strategy == REPAINT:
-        model.require(strategy, ("ddim",))
-    else:
-        model.require(strategy)
-    channels, *size = model.shape
-    for name, latents in (("before", before), ("after", after)):
-        if [latents.shape[0], latents.shape[1], *latents.shape[3:]] != [1, channels, *size] or not latents.shape[2]:
-            raise RequestError(
-                f"the frames {name} the transition are latents of shape {tuple(latents.shape)}: give 1 × {channels} × "
-                f"frames × {size[0]} × {size[1]}"
-            )
+    model.check_sampler(strategy)
+    model.check_frames("before the transition", before)
+    model.check_frames("after the transition", after)
 
 
 Clip = Callable[[], Tensor]  # reads a clip's latents of the base stage, 1 C n h w
 
 
 class TransitionFrames:
-    """The base frames of a `JoinPlan`, see `base_frames.BaseFrames`. Its parts are the transitions."""
+    """The base frames of a `JoinPlan`; its parts are the transitions. The interface is that of `SegmentFrames`."""
+
+    opening = None
 
     def __init__(self, plan: JoinPlan, clips: Sequence[Clip]) -> None:
         """plan: resolved. clips: one for each clip of the plan. Raises RequestError for another number of clips."""
@@ -141,7 +125,7 @@ class TransitionFrames:
             raise RequestError(f"{len(clips)} clips are given for a video of {len(plan.shots)}: give one for each")
         self._plan, self._clips = plan, clips
         self.layout = plan
-        self.network, self.opening_network = network_of(plan.strategy), None
+        self.network = network_of(require(plan.strategy))
         self.prompts = [plan.transitions[number].prompt for number in plan.transition_numbers]
 
     def keys(self, stage_digest: str) -> list[str]:
@@ -182,7 +166,7 @@ class TransitionFrames:
 
     def make(self, open_model: OpenModel, store: PartStore, keys: Sequence[str]) -> Iterator[Step | SegmentDone]:
         """Make the missing transitions; none depends on another."""
-        missing = [place for place, key in enumerate(keys) if not _is_stored(store, key)]
+        missing = [place for place, key in enumerate(keys) if read_part(store, key) is None]
         if not missing:
             return
         with open_model(self.network) as model:
@@ -191,21 +175,24 @@ class TransitionFrames:
 
     def _make(self, model: Model, place: int, store: PartStore, key: str) -> Iterator[Step | SegmentDone]:
         """Make a transition. place: among the transitions with new frames."""
-        plan, number, steps = self._plan, self._plan.transition_numbers[place], model.sampling.steps
-        transition, seed = plan.transitions[number], plan.seed_of(number)
+        plan, number = self._plan, self._plan.transition_numbers[place]
+        transition, seed = plan.transitions[number], require(plan.seed_of(number))
         before = self._clip(number)[:, :, -plan.window :].clone()  # a view would keep the whole clip in memory
         after = self._clip(number + 1)[:, :, : plan.window].clone()
-        wide = {"negative_prompt": plan.negative_prompt, "window": plan.window, "strength": plan.strength}
-        what = transition.frames, transition.prompt, seed, plan.strategy
-        making = make_transition(model, before, after, *what, **wide)
-        done = steps * sum(map(plan.windows_of, plan.transition_numbers[:place]))
-        while True:
-            try:
-                step = next(making)
-            except StopIteration as end:
-                latents = end.value
-                break
-            yield replace(step, index=done + step.index, steps=self.total_steps(steps))
+        latents = yield from make_transition(
+            model,
+            before,
+            after,
+            transition.frames,
+            transition.prompt,
+            seed,
+            require(plan.strategy),
+            negative_prompt=plan.negative_prompt,
+            window=plan.window,
+            strength=plan.strength,
+            done=model.steps * sum(map(plan.windows_of, plan.transition_numbers[:place])),
+            total=self.total_steps(model.steps),
+        )
         known = known_frames(before.shape[2], after.shape[2], transition.frames, plan.window)
         facts = {"frames": transition.frames, "seed": seed, "known": list(known)}
         store[key] = Part(BASE, place, latents, facts)
@@ -214,16 +201,17 @@ class TransitionFrames:
     @cached_property
     def _hashes(self) -> list[tuple[str, str, str]]:
         """For each clip the hashes of all its latents, of its first window and of its last."""
-        found, size = [], None
+        found, sizes, window = [], [], self._plan.window
         for number in range(len(self._clips)):
-            latents, window = self._clip(number), self._plan.window
-            shape = [*latents.shape[:2], *latents.shape[3:]]
-            size = size or shape
-            if shape != size:
+            latents = self._clip(number)
+            sizes.append([*latents.shape[:2], *latents.shape[3:]])
+            if sizes[-1] != sizes[0]:
                 raise RequestError(
-                    f"the latents of clip {number + 1} have the size {shape}, those of the first {size}: fit it to that"
+                    f"the latents of clip {number + 1} have the size {sizes[-1]}, those of the first {sizes[0]}: fit "
+                    "it to that"
                 )
-            found.append(tuple(map(latents_hash, (latents, latents[:, :, :window], latents[:, :, -window:]))))
+            ends = latents_hash(latents[:, :, :window]), latents_hash(latents[:, :, -window:])
+            found.append((latents_hash(latents), *ends))
         return found
 
     def _clip(self, number: int) -> Tensor:
@@ -233,12 +221,3 @@ class TransitionFrames:
             found = tuple(latents.shape)
             raise RequestError(f"clip {number + 1} has latents of shape {found}, not of {frames} frames: keep it anew")
         return latents
-
-
-def _is_stored(store: PartStore, key: str) -> bool:
-    """Whether a part can be read; damage shows only when reading."""
-    try:
-        store[key]
-    except KeyError:
-        return False
-    return True

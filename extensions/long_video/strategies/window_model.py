@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from extensions.long_video.plan import CODENOISE, REPAINT
 from lavie.errors import RequestError
-from lavie.events import BASE
+from lavie.events import BASE, Step
 from lavie.manifest import StageDefaults
 from lavie.noise import INITIAL, frame_noise
 from lavie.request import WINDOWED_SAMPLERS, Sampling
 from lavie.sampling import Denoised, Guided, Predictor, denoise, make_scheduler, set_steps
+from lavie.stages.preview import preview
+from lavie.values import require
+
+T = TypeVar("T")
 
 
 def no_preparation(prompt: str) -> None:
@@ -46,21 +51,36 @@ class Model:
     prepare: Callable[[str], None] = no_preparation
     show: Callable[[Tensor], np.ndarray] | None = None
 
-    def require(self, strategy: str, samplers: tuple[str, ...] = WINDOWED_SAMPLERS) -> None:
+    @property
+    def steps(self) -> int:
+        return require(self.sampling.steps)
+
+    @property
+    def guidance(self) -> float:
+        return require(self.sampling.guidance)
+
+    def check_sampler(self, strategy: str) -> None:
         """Raises RequestError if `strategy` cannot use the sampler."""
+        samplers = ("ddim",) if strategy in (REPAINT, CODENOISE) else WINDOWED_SAMPLERS
         if self.sampling.sampler not in samplers:
             raise RequestError(
                 f"the strategy {strategy!r} cannot use the sampler {self.sampling.sampler!r}: choose "
                 f"{' or '.join(samplers)}"
             )
 
+    def check_frames(self, which: str, latents: Tensor) -> None:
+        """Raises RequestError for latents other than 1 C n h w of this network. which: as in “to continue”."""
+        batch, channels, frames, *size = latents.shape
+        if (batch, channels, *size) != (1, *self.shape) or not frames:
+            expected = f"1 × {self.shape[0]} × frames × {self.shape[1]} × {self.shape[2]}"
+            raise RequestError(f"the frames {which} are latents of shape {tuple(latents.shape)}: give {expected}")
+
     def guided(self, text: Tensor, concatenate: Tensor | None = None) -> Guided:
-        sampling = self.sampling
-        return Guided(self.network, text, sampling.guidance, sampling.rescale, concatenate=concatenate)
+        return Guided(self.network, text, self.guidance, self.sampling.rescale, concatenate=concatenate)
 
     def scheduler(self, device: torch.device) -> Any:
-        scheduler = make_scheduler(self.sampling.sampler, self.defaults.prediction_type)
-        set_steps(scheduler, self.sampling.steps, device)
+        scheduler = make_scheduler(require(self.sampling.sampler), self.defaults.prediction_type)
+        set_steps(scheduler, self.steps, device)
         return scheduler
 
 
@@ -70,8 +90,9 @@ class Window:
 
     Args:
         frames: their absolute numbers.
-        text: 2 L C with the negative prompt's embeddings first, or 2 F L C with a prompt a frame; one half at guidance
-        1. seed: of the segment.
+        text: 2 L C with the negative prompt's embeddings first, or 2 F L C with a prompt a frame; one half at
+            guidance 1.
+        seed: of the segment.
         attempt: from 0; each has noise of its own.
     """
 
@@ -91,3 +112,23 @@ def denoise_window(model: Model, window: Window, predict: Predictor) -> Iterator
     """Denoise one window from the noise that a clip of the base stage starts from at these frames."""
     noise = window.noise(model.shape, INITIAL)
     return denoise(predict, noise, model.scheduler(noise.device), model.defaults.prediction_type)
+
+
+def run_steps(steps: Iterator[Denoised]) -> Generator[Denoised, None, Denoised]:
+    """Yield all steps and return the last one."""
+    for step in steps:
+        yield step
+    return step
+
+
+def report_steps(
+    model: Model, making: Generator[Denoised, None, T], done: int, most: int, total: int
+) -> Generator[Step, None, T]:
+    """Run `making` and report its steps as those after `done` of `total`, none above `most`; returns its result."""
+    while True:
+        try:
+            step = next(making)
+        except StopIteration as end:
+            return end.value
+        done = min(done + 1, most)
+        yield Step(BASE, done, total, preview(step.clean, model.defaults.preview))

@@ -37,10 +37,11 @@ def save_kohya(path: Path | str, state: AdapterDeltas, metadata: Mapping[str, ob
 
     Raises AdapterError for deltas of another kind, or if the file cannot be written.
     """
-    path = Path(path)
-    tensors = _tensors(state)
-    told = {name: value if isinstance(value, str) else json.dumps(value) for name, value in (metadata or {}).items()}
-    said = _describe(path.stem, state) | told
+    path, deltas = Path(path), _low_rank_deltas(state)
+    words = {f"{WORD_START}{word}{WORD_END}": vectors for word, vectors in state.words.items()}
+    tensors = _tensors(deltas) | {key: vectors.detach().cpu().contiguous() for key, vectors in words.items()}
+    given = {name: value if isinstance(value, str) else json.dumps(value) for name, value in (metadata or {}).items()}
+    said = _describe(path.stem, list(deltas.values())) | given
     content = save(tensors, said | _hashes(tensors, said))
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -52,28 +53,34 @@ def save_kohya(path: Path | str, state: AdapterDeltas, metadata: Mapping[str, ob
     return path
 
 
-def _tensors(state: AdapterDeltas) -> dict[str, Tensor]:
+def _low_rank_deltas(state: AdapterDeltas) -> dict[str, LowRank]:
+    """The deltas by kohya's names."""
     found = {}
     for part in PARTS:
         for layer, delta in state.of(part).items():
             if not isinstance(delta, LowRank):
                 raise AdapterError(f"{layer} is changed by a {type(delta).__name__}: only low-rank ones can be written")
-            name, down, up = kohya_name(part, layer), delta.factors["down"], delta.factors["up"]
-            up = up.reshape(*up.shape, *(1 for _ in down.shape[2:]))
-            found[f"{name}.lora_down.weight"] = down.detach().cpu().contiguous()
-            found[f"{name}.lora_up.weight"] = up.detach().cpu().contiguous()
-            found[f"{name}.alpha"] = torch.tensor(float(delta.alpha))
+            found[kohya_name(part, layer)] = delta
     if not found:
         raise AdapterError("there is no change to write: train an adapter first")
-    words = {f"{WORD_START}{word}{WORD_END}": vectors for word, vectors in state.words.items()}
-    return found | {key: vectors.detach().cpu().contiguous() for key, vectors in words.items()}
+    return found
 
 
-def _describe(name: str, state: AdapterDeltas) -> dict[str, str]:
+def _tensors(deltas: Mapping[str, LowRank]) -> dict[str, Tensor]:
+    found = {}
+    for name, delta in deltas.items():
+        down, up = delta.factors["down"], delta.factors["up"]
+        up = up.reshape(*up.shape, *(1 for _ in down.shape[2:]))
+        found[f"{name}.lora_down.weight"] = down.detach().cpu().contiguous()
+        found[f"{name}.lora_up.weight"] = up.detach().cpu().contiguous()
+        found[f"{name}.alpha"] = torch.tensor(float(delta.alpha))
+    return found
+
+
+def _describe(name: str, deltas: list[LowRank]) -> dict[str, str]:
     """The metadata known from the weights."""
-    every = [delta for part in PARTS for delta in state.of(part).values()]
-    kernels = [delta for delta in every if any(n > 1 for n in delta.shape[2:])]
-    largest = max(every, key=lambda delta: delta.rank)
+    kernels = [delta for delta in deltas if any(n > 1 for n in delta.shape[2:])]
+    largest = max(deltas, key=lambda delta: delta.rank)
     arguments = {}
     if kernels:
         widest = max(kernels, key=lambda delta: delta.rank)

@@ -84,6 +84,50 @@ def _by_text_width(found: list[Module]) -> str | None:
     return next((_TEXT_WIDTHS[width] for width in widths if width in _TEXT_WIDTHS), None)
 
 
+MAX_RANK = 512
+DOWN, UP, MID, ALPHA = "down", "up", "mid", "alpha"
+LOW_RANK, LOHA, LOKR = "LoRA", "LoHa", "LoKr"
+_LOHA_ROLES = tuple(f"hada_{name}" for name in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2"))
+_LOKR_ROLES = tuple(f"lokr_{name}" for name in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2"))
+EMBEDDING_KEY = "emb_params"  # of a textual inversion whose word is the file's name
+# Words that came with an adapter ("pivotal tuning"), as AUTOMATIC1111's web UI reads them: start, word, end.
+WORD_START, WORD_END = "bundle_emb.", ".string_to_param.*"
+KOHYA, DIFFUSERS, OLD_DIFFUSERS, PEFT = "kohya", "diffusers", "diffusers (old)", "peft"
+
+_DIFFUSERS_PARTS = ("unet.", "text_encoder.")  # before peft's endings, in what its pipelines write today
+
+_ROLES = {LOW_RANK: {DOWN, UP, MID}, LOHA: set(_LOHA_ROLES), LOKR: set(_LOKR_ROLES)}
+
+# How a key ends → what the tensor is, and the family that writes such keys.
+_ENDINGS = {
+    ".lora_down.weight": (DOWN, KOHYA),
+    ".lora_up.weight": (UP, KOHYA),
+    ".lora_mid.weight": (MID, KOHYA),
+    ".lora.down.weight": (DOWN, DIFFUSERS),
+    ".lora.up.weight": (UP, DIFFUSERS),
+    ".lora_linear_layer.down.weight": (DOWN, DIFFUSERS),
+    ".lora_linear_layer.up.weight": (UP, DIFFUSERS),
+    "_lora.down.weight": (DOWN, OLD_DIFFUSERS),
+    "_lora.up.weight": (UP, OLD_DIFFUSERS),
+    ".lora_A.weight": (DOWN, PEFT),
+    ".lora_B.weight": (UP, PEFT),
+    ".lora_A.default.weight": (DOWN, PEFT),
+    ".lora_B.default.weight": (UP, PEFT),
+    ".alpha": (ALPHA, None),
+    **{f".{role}": (role, LOHA) for role in _LOHA_ROLES},
+    **{f".{role}": (role, LOKR) for role in _LOKR_ROLES},
+}
+# Changes that are not sums of small matrices; they would be applied wrongly.
+_UNSUPPORTED = {
+    "DoRA": (".dora_scale", ".lora_magnitude_vector", ".lora_magnitude_vector.weight"),
+    "whole differences of weights": (".diff", ".diff_b"),
+    "changes of norms": (".w_norm", ".b_norm"),
+    "OFT": (".oft_blocks", ".oft_diag", ".oft_R.weight", ".oft_r", ".boft_R", ".boft_s"),
+    "(IA)³": (".on_input", ".ia3_l"),
+    "GLoRA": (".a1.weight", ".a2.weight", ".b1.weight", ".b2.weight"),
+    "LoRA with biases": (".lora_B.bias", ".lora_up.bias", ".lora.up.bias", ".bias"),
+}
+
 Size = tuple[int, ...]
 _NO_ROOM = (0, 0)  # the size of factors that do not fit each other
 
@@ -92,7 +136,6 @@ def check_size(kind: str, shapes: dict[str, Size], weight: Size, where: str, bas
     """The rank of a delta; None for a LoKr with two whole factors.
 
     Args:
-        kind: `LoRA`, `LoHa` or `LoKr`.
         shapes: of the factors, by role.
         weight: shape of the layer's weight.
         where, base: file and layer, and the model of the file, for messages.
@@ -102,13 +145,13 @@ def check_size(kind: str, shapes: dict[str, Size], weight: Size, where: str, bas
     missing = _missing(kind, shapes)
     if missing:
         raise AdapterError(f"{where} lacks {missing}, it was cut short or saved in part: {FETCH_AGAIN}")
-    if any(prod(shape) != 1 for role, shape in shapes.items() if role == "alpha"):
-        raise AdapterError(f"{where} has an alpha of shape {list(shapes['alpha'])}, not one number: {FETCH_AGAIN}")
+    if any(prod(shape) != 1 for role, shape in shapes.items() if role == ALPHA):
+        raise AdapterError(f"{where} has an alpha of shape {list(shapes[ALPHA])}, not one number: {FETCH_AGAIN}")
     rank, size = _SIZES[kind](shapes)
     if size == _NO_ROOM:
         told = ", ".join(f"{role} {list(shape)}" for role, shape in sorted(shapes.items()))
         raise AdapterError(f"{where} has factors that do not fit each other ({told[:200]}): {FETCH_AGAIN}")
-    uneven = kind == "LoKr" and weight[1] % _kronecker_factor(shapes, 1)[1]
+    uneven = kind == LOKR and weight[1] % _kronecker_factor(shapes, 1)[1]
     if size != (weight[0], prod(weight[1:])) or uneven:
         raise AdapterError(
             f"{where} is changed by a matrix of {size[0]} × {size[1]}, the layer here has {weight[0]} × "
@@ -118,13 +161,14 @@ def check_size(kind: str, shapes: dict[str, Size], weight: Size, where: str, bas
 
 
 def _missing(kind: str, shapes: dict[str, Size]) -> str | None:
-    needed = {"LoRA": ("down", "up"), "LoHa": ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"), "LoKr": ()}[kind]
-    if kind == "LoHa" and ("hada_t1" in shapes) != ("hada_t2" in shapes):
-        needed = ("hada_t1", "hada_t2")
-    if kind == "LoKr":
-        needed = tuple(
-            role for w in ("lokr_w1", "lokr_w2") if w not in shapes for role in (f"{w}_a", f"{w}_b")
-        )  # each factor whole, or as a product
+    """The first factor that is needed and not there."""
+    needed = [DOWN, UP]
+    if kind == LOHA:
+        cores = ["hada_t1", "hada_t2"]
+        needed = cores if any(core in shapes for core in cores) else []
+        needed = ["hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", *needed]
+    elif kind == LOKR:  # each factor whole, or as a product
+        needed = [f"{w}_{half}" for w in ("lokr_w1", "lokr_w2") if w not in shapes for half in "ab"]
     return next((role for role in needed if role not in shapes), None)
 
 
@@ -172,52 +216,7 @@ def _kronecker_factor(shapes: dict[str, Size], number: int) -> Size:
     return (a[0], prod(b[1:])) if len(a) == 2 and len(b) >= 2 and a[1] == b[0] else _NO_ROOM
 
 
-_SIZES = {"LoRA": _low_rank, "LoHa": _loha, "LoKr": _lokr}
-
-
-MAX_RANK = 512
-DOWN, UP, MID, ALPHA = "down", "up", "mid", "alpha"
-LOW_RANK, LOHA, LOKR = "LoRA", "LoHa", "LoKr"
-_LOHA_ROLES = tuple(f"hada_{name}" for name in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2"))
-_LOKR_ROLES = tuple(f"lokr_{name}" for name in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2"))
-EMBEDDING_KEY = "emb_params"  # of a textual inversion whose word is the file's name
-# Words that came with an adapter ("pivotal tuning"), as AUTOMATIC1111's web UI reads them: start, word, end.
-WORD_START, WORD_END = "bundle_emb.", ".string_to_param.*"
-KOHYA, DIFFUSERS, OLD_DIFFUSERS, PEFT = "kohya", "diffusers", "diffusers (old)", "peft"
-
-_DIFFUSERS_PARTS = ("unet.", "text_encoder.")  # before peft's endings, in what its pipelines write today
-
-_ROLES = {LOW_RANK: {DOWN, UP, MID}, LOHA: set(_LOHA_ROLES), LOKR: set(_LOKR_ROLES)}
-
-# How a key ends → what the tensor is, and the family that writes such keys.
-_ENDINGS = {
-    ".lora_down.weight": (DOWN, KOHYA),
-    ".lora_up.weight": (UP, KOHYA),
-    ".lora_mid.weight": (MID, KOHYA),
-    ".lora.down.weight": (DOWN, DIFFUSERS),
-    ".lora.up.weight": (UP, DIFFUSERS),
-    ".lora_linear_layer.down.weight": (DOWN, DIFFUSERS),
-    ".lora_linear_layer.up.weight": (UP, DIFFUSERS),
-    "_lora.down.weight": (DOWN, OLD_DIFFUSERS),
-    "_lora.up.weight": (UP, OLD_DIFFUSERS),
-    ".lora_A.weight": (DOWN, PEFT),
-    ".lora_B.weight": (UP, PEFT),
-    ".lora_A.default.weight": (DOWN, PEFT),
-    ".lora_B.default.weight": (UP, PEFT),
-    ".alpha": (ALPHA, None),
-    **{f".{role}": (role, LOHA) for role in _LOHA_ROLES},
-    **{f".{role}": (role, LOKR) for role in _LOKR_ROLES},
-}
-# Changes that are not sums of small matrices; they would be applied wrongly.
-_UNSUPPORTED = {
-    "DoRA": (".dora_scale", ".lora_magnitude_vector", ".lora_magnitude_vector.weight"),
-    "whole differences of weights": (".diff", ".diff_b"),
-    "changes of norms": (".w_norm", ".b_norm"),
-    "OFT": (".oft_blocks", ".oft_diag", ".oft_R.weight", ".oft_r", ".boft_R", ".boft_s"),
-    "(IA)³": (".on_input", ".ia3_l"),
-    "GLoRA": (".a1.weight", ".a2.weight", ".b1.weight", ".b2.weight"),
-    "LoRA with biases": (".lora_B.bias", ".lora_up.bias", ".lora.up.bias", ".bias"),
-}
+_SIZES = {LOW_RANK: _low_rank, LOHA: _loha, LOKR: _lokr}
 
 
 @dataclass(frozen=True)
@@ -233,12 +232,7 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """The layers that a file changes.
-
-    Args:
-        unmatched: the file's names of layers that the networks lack.
-        family: the file format.
-    """
+    """The layers that a file changes, its names of layers that the networks lack, and its format."""
 
     layers: tuple[Planned, ...]
     unmatched: tuple[str, ...]
@@ -285,14 +279,16 @@ def _refuse_unsupported(header: Header) -> None:
 def _group_keys(header: Header, targets: Targets) -> tuple[dict[str, dict[str, str]], set[str], list[str]]:
     """The keys by module and role, the families that wrote them, and the unknown keys."""
     found: dict[str, dict[str, str]] = {}
-    families, unknown, words = set(), [], set(words_of(header).values())
+    families: set[str] = set()
+    unknown, words = [], set(words_of(header).values())
     for key in (key for key in header.shapes if key not in words):
-        module, role, family = split_key(key) or (None, None, None)
-        if module is None:
+        split = split_key(key)
+        if split is None:
             unknown.append(key)
             continue
-        in_diffusers = family == PEFT and module.startswith(_DIFFUSERS_PARTS)
-        families |= {DIFFUSERS if in_diffusers else family} - {None}
+        module, role, family = split
+        if family is not None:
+            families.add(DIFFUSERS if family == PEFT and module.startswith(_DIFFUSERS_PARTS) else family)
         roles = found.setdefault(module, {})
         if role in roles:
             raise AdapterError(f"{header.path.name} holds {short(key)} and {short(roles[role])}: {FETCH_AGAIN}")
@@ -318,13 +314,11 @@ def _family(header: Header, families: set[str], layers: tuple[Planned, ...]) -> 
     for kind in (LOHA, LOKR):
         if kind in families:
             return f"LyCORIS {kind}"
-    if families == {KOHYA} and any(_convolves(header, layer) for layer in layers):
-        return "kohya LoCon"
+    if families == {KOHYA}:
+        kernels = (header.shapes[layer.keys[DOWN]][2:] for layer in layers)
+        if any(MID in layer.keys for layer in layers) or any(n > 1 for kernel in kernels for n in kernel):
+            return "kohya LoCon"
     return " and ".join(sorted(families))
-
-
-def _convolves(header: Header, layer: Planned) -> bool:
-    return MID in layer.keys or any(n > 1 for n in header.shapes[layer.keys[DOWN]][2:])
 
 
 def embedding_of(header: Header) -> tuple[str | None, tuple[int, int]] | None:
@@ -339,7 +333,7 @@ def embedding_of(header: Header) -> tuple[str | None, tuple[int, int]] | None:
     (key, shape), *_ = header.shapes.items()
     if split_key(key) or len(shape) not in (1, 2):
         return None
-    return None if key == EMBEDDING_KEY else key, (1, *shape)[-2:]
+    return None if key == EMBEDDING_KEY else key, (shape[0] if len(shape) == 2 else 1, shape[-1])
 
 
 def words_of(header: Header) -> dict[str, str]:

@@ -26,12 +26,7 @@ FETCH_AGAIN = "fetch the file again from where it came"
 
 @dataclass(frozen=True)
 class Header:
-    """A file's header.
-
-    Args:
-        shapes: of every tensor, by key.
-        metadata: untrusted texts.
-    """
+    """A file's header: the shape of every tensor by key, and untrusted texts."""
 
     path: Path
     size: int
@@ -105,7 +100,8 @@ def _shape(path: Path, key: str, tensor: Any) -> tuple[int, ...]:
     if dtype not in DTYPES:
         known = ", ".join(DTYPES)
         raise AdapterError(f"{path.name}: {short(key)} has number type {short(dtype)}: save it in one of {known}")
-    whole = isinstance(shape, list) and len(shape) <= 5 and all(type(n) is int and n > 0 for n in shape)
-    if not whole or math.prod(shape) > MAX_ELEMENTS:
-        raise AdapterError(f"{path.name}: {short(key)} has shape {short(shape)}, which no layer has: {FETCH_AGAIN}")
-    return tuple(shape)
+    sizes = tuple(shape) if isinstance(shape, list) else (0,)
+    whole = len(sizes) <= 5 and all(type(n) is int and n > 0 for n in sizes)
+    if whole and math.prod(sizes) <= MAX_ELEMENTS:
+        return sizes
+    raise AdapterError(f"{path.name}: {short(key)} has shape {short(shape)}, which no layer has: {FETCH_AGAIN}")

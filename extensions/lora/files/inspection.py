@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -23,6 +22,7 @@ from extensions.lora.files.read import IN_HEADER, config_beside, deltas_of, read
 from extensions.lora.names import Targets
 from lavie.errors import AdapterError
 from lavie.files import file_hash
+from lavie.values import parse_object
 
 MAX_TEXT, MAX_WORD = 4000, 200  # characters of a description, of a title or a trigger
 MAX_JSON = 2**20  # characters of the JSON inside a text, bytes of a side-car
@@ -35,8 +35,8 @@ def facts_of(header: Header) -> dict[str, Any]:
     notes: list[str] = []
     beside, said = _sidecar(header.path, notes), header.metadata
     titles = (said.get("modelspec.title"), said.get("ss_output_name"), header.path.stem)
-    described = (beside.get("description"), beside.get("notes"), said.get("modelspec.description"))
-    described = (*described, said.get("ss_training_comment"))
+    theirs = (said.get("modelspec.description"), said.get("ss_training_comment"))
+    described = (beside.get("description"), beside.get("notes"), *theirs)
     triggers = [*_words(beside.get("activation text")), *_words(said.get("modelspec.trigger_phrase"))]
     return {
         "title": next((text for value in titles if (text := cut(value, MAX_WORD))), ""),
@@ -64,13 +64,10 @@ def _sidecar(path: Path, notes: list[str]) -> dict[str, Any]:
 
 def _object(text: str, name: str, notes: list[str]) -> dict[str, Any]:
     try:
-        found = json.loads(text) if len(text) <= MAX_JSON else None
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
+        return parse_object(text, MAX_JSON)
+    except ValueError:
         notes.append(_UNREADABLE.format(name))
         return {}
-    return found
 
 
 def _frequent_tags(text: str | None, notes: list[str]) -> tuple[str, ...]:
@@ -143,22 +140,19 @@ TEXTUAL_INVERSION = "textual inversion"
 
 
 def inspect(path: Path | str, targets: Targets) -> AdapterCard:
-    """The card of an adapter's file. Reads and checks every number.
-
-    Args:
-        targets: the networks it is for, see `read.targets_in` and `read.targets_of`.
+    """The card of an adapter's file for the networks of `targets`. Reads and checks every number.
 
     Raises AdapterError for damage, exceeded limits, unsupported kinds and files for other networks.
     """
     header = read_header(path)
-    facts = facts_of(header)
-    named = {"name": safe_name(header.path.stem) or "adapter", "size": header.size}
+    facts = facts_of(header) | {"name": safe_name(header.path.stem) or "adapter", "size": header.size}
     if described := embedding_of(header):
         read_embedding(path, targets.text_width)
         word, (vectors, _) = described
         facts["trigger_words"] = facts["trigger_words"] or (cut(word, MAX_WORD) or header.path.stem,)
-        said = {"family": TEXTUAL_INVERSION, "base_model": UNKNOWN, "vectors": vectors}
-        return AdapterCard(file_hash(header.path), **named, **said, **facts)
+        return AdapterCard(
+            file_hash(header.path), family=TEXTUAL_INVERSION, base_model=UNKNOWN, vectors=vectors, **facts
+        )
     base = guess_base(header)
     refuse_foreign(header, base)
     planned = plan(header, targets, base)
@@ -168,7 +162,6 @@ def inspect(path: Path | str, targets: Targets) -> AdapterCard:
     every = [*deltas.unet.values(), *deltas.text.values()]
     return AdapterCard(
         file_hash(header.path),
-        **named,
         family=planned.family,
         base_model=base,
         unet_layers=len(deltas.unet),

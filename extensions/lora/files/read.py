@@ -6,7 +6,6 @@ each part, peft into `adapter_config.json` beside the file.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass, field
@@ -38,6 +37,7 @@ from lavie.errors import AdapterError, BundleError, short
 from lavie.events import BASE
 from lavie.files import file_hash
 from lavie.manifest import HOW_TO_GET, NETWORK_FILE, TEXT_ENCODER, TEXT_FILE
+from lavie.values import parse_object
 
 IN_HEADER, _BESIDE = "lora_adapter_metadata", "adapter_config.json"
 _MAX_TEXT = 2**20  # bytes
@@ -45,19 +45,24 @@ _PREFIXES = {UNET: "unet.", "text": "text_encoder."}
 
 
 class Alphas:
-    """The alphas in a file's configuration, if it has one.
+    """The alphas in a file's configuration, if it has one. Raises AdapterError for one that cannot be read.
 
-    Raises AdapterError for an unreadable configuration, without which the file would be applied too strongly.
+    Without them the file would be applied too strongly.
     """
 
     def __init__(self, header: Header) -> None:
-        self.name = header.path.name
-        self._config = self._read(header)
+        self.name, text = header.path.name, header.metadata.get(IN_HEADER)
+        text = config_beside(header) if text is None else text
+        try:
+            self._config = {} if text is None else parse_object(text, _MAX_TEXT)
+        except ValueError:
+            raise self._error("a configuration", text) from None
 
     def of(self, part: str, layer: str, rank: int | None) -> float:
         """The alpha of a layer; `rank` if nothing is said, which is a scale of 1."""
-        rank = rank or 1
-        config = self._of_part(part)
+        rank, prefix = rank or 1, _PREFIXES[part]
+        own = {key.removeprefix(prefix): value for key, value in self._config.items() if key.startswith(prefix)}
+        config = own or self._config
         alpha = config.get("lora_alpha", config.get("alpha"))
         pattern = config.get("alpha_pattern") or {}
         if not isinstance(pattern, dict):
@@ -69,14 +74,6 @@ class Alphas:
             raise self._error("lora_alpha", alpha)
         return alpha * math.sqrt(rank) if config.get("use_rslora") else alpha
 
-    def _of_part(self, part: str) -> dict[str, Any]:
-        own = {
-            key.removeprefix(_PREFIXES[part]): value
-            for key, value in self._config.items()
-            if key.startswith(_PREFIXES[part])
-        }
-        return own or self._config
-
     def _matches(self, pattern: str, layer: str) -> bool:
         """Whether a pattern means a layer. Only names are read, with an optional ^; a stranger's regular expressions
         are not run.
@@ -85,19 +82,6 @@ class Alphas:
         if not re.fullmatch(r"\^?[\w.]+", name):
             raise self._error("alpha_pattern", pattern)
         return layer == name.removeprefix("^") or (not name.startswith("^") and layer.endswith(f".{name}"))
-
-    def _read(self, header: Header) -> dict[str, Any]:
-        text = header.metadata.get(IN_HEADER)
-        text = config_beside(header) if text is None else text
-        if text is None:
-            return {}
-        try:
-            config = json.loads(text) if len(text) <= _MAX_TEXT else None
-        except (ValueError, RecursionError):
-            config = None
-        if not isinstance(config, dict):
-            raise self._error("a configuration", text)
-        return config
 
     def _error(self, what: str, value: Any) -> AdapterError:
         return AdapterError(f"{self.name}: peft says {what} {short(value)}, which is not understood: {FETCH_AGAIN}")
@@ -121,10 +105,7 @@ _NO_LAYERS = ("_embedding", "relative_attention_bias")  # tables, not layers
 class AdapterDeltas:
     """What a file changes.
 
-    Args:
-        unet, text: layer → delta.
-        unmatched: the file's names of layers that the networks lack.
-        words: word → vectors N C, see `embeddings.extend_vocabulary`.
+    unmatched: the file's names of layers that the networks lack. words: word → vectors N C.
     """
 
     unet: dict[str, LayerDelta]
@@ -152,10 +133,7 @@ def targets_in(bundle: Bundle) -> Targets:
 
 
 def read_deltas(path: Path | str, targets: Targets, sha256: str | None = None) -> AdapterDeltas:
-    """Read all deltas of a file for these networks.
-
-    Args:
-        sha256: the expected hash; None to accept any file.
+    """Read all deltas of a file for these networks. sha256: the expected hash; None to accept any file.
 
     Raises AdapterError for another file than expected and for whatever `read_header`, `plan` and the numbers get wrong.
     """
@@ -185,10 +163,7 @@ def deltas_of(header: Header, planned: Plan, targets: Targets) -> AdapterDeltas:
 
 
 def read_embedding(path: Path | str, width: int) -> Tensor:
-    """The vectors of a textual inversion: N C in float32.
-
-    Args:
-        width: C of the text encoder.
+    """The vectors of a textual inversion: N C in float32. width: C of the text encoder.
 
     Raises AdapterError for another kind of file, another width, and NaN or infinite numbers.
     """

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from extensions.lora.deltas import LowRank
+from extensions.lora.deltas import LayerDelta, LowRank
 from extensions.lora.hooks import hooks_of
 from extensions.lora.names import Shapes, flat
 from extensions.lora.training.settings import Preset
@@ -29,7 +29,7 @@ FREQUENT = 40_000  # CLIP's vocabulary is sorted by frequency; words before this
 class TriggerWord(nn.Module):
     """A trigger with vectors of its own."""
 
-    def __init__(self, word: str, encoder: TextEncoder, table: nn.Module) -> None:
+    def __init__(self, word: str, encoder: TextEncoder, table: nn.Embedding) -> None:
         """table: the text model's embeddings. The vectors start at the mean of all trained words."""
         super().__init__()
         self.word, self._encoder, self._table = word, encoder, (table,)  # a tuple, so that the table is no submodule
@@ -120,9 +120,9 @@ class Factors(nn.Module):
             self.down[flat(layer)] = nn.Parameter(_draw_uniform((rank, *into), generator))
             self.up[flat(layer)] = nn.Parameter(torch.zeros(out, rank))
 
-    def deltas(self, dtype: torch.dtype | None = None) -> dict[str, LowRank]:
+    def deltas(self, dtype: torch.dtype | None = None) -> dict[str, LayerDelta]:
         """Layer → delta with the factors themselves, or with copies in `dtype`."""
-        found = {}
+        found: dict[str, LayerDelta] = {}
         for layer, alpha in self._layers.items():
             pair = (self.down[flat(layer)], self.up[flat(layer)])
             found[layer] = LowRank(alpha, *(pair if dtype is None else (each.detach().to(dtype) for each in pair)))

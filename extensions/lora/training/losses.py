@@ -18,7 +18,7 @@ from lavie.noise import derive_seed
 from lavie.sampling import training_alphas, training_target
 from lavie.text import embeddings
 from lavie.training.data.encoded import LATENTS, Encoded, StoredClips
-from lavie.training.diffusion import PLACED_STILLS, drop_captions, noised, placed_at_times, step_generator
+from lavie.training.diffusion import PLACED_STILLS, add_random_noise, drop_captions, embed_at_times, step_generator
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -78,7 +78,7 @@ class MaskedSet(StoredClips):
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Draw with replacement: latents B C F h w, tokens B L, and weights B 1 F h w, 0 … 1."""
-        drawn, tokens = self._drawn(count, generator)
+        drawn, tokens = self._draw_stored(count, generator)
         latents = torch.stack([stored[LATENTS].float() for stored in drawn])
         weights = [stored.get(WEIGHT, torch.ones_like(stored[LATENTS][:1])).float() for stored in drawn]
         return latents, tokens, torch.stack(weights)
@@ -108,13 +108,13 @@ class Lesson:
     Args:
         network: the base network with its factors attached.
         empty: L, the tokens of an empty prompt.
-        ordinary: what must not change; None for nothing.
-        moved: pictures in motion; None for none.
+        ordinary: what must not change.
+        moved: pictures in motion.
         parameters: computes the parts of a loss in parallel for these; empty for one after the other.
     """
 
     network: nn.Module
-    text_model: nn.Module
+    text_model: Any
     media: MaskedSet
     empty: Tensor
     preset: Preset
@@ -126,11 +126,11 @@ class Lesson:
 
     def loss_at(self, step: int) -> Tensor:
         """The loss of step number `step`, a scalar."""
-        parts = [lambda: self.media_loss(step_generator(self.seed, step))]
-        if self.moved is not None:
-            parts.append(lambda: self._set_loss(self.moved, self.preset.moved, self._generator("moved", step)))
-        if self.ordinary is not None:
-            parts.append(lambda: self.preset.prior * self._prior_loss(self._generator("ordinary", step)))
+        parts, moved, ordinary = [lambda: self.media_loss(step_generator(self.seed, step))], self.moved, self.ordinary
+        if moved is not None:
+            parts.append(lambda: self._set_loss(moved, self.preset.moved, self._generator("moved", step)))
+        if ordinary is not None:
+            parts.append(lambda: self.preset.prior * self._prior_loss(ordinary, self._generator("ordinary", step)))
         if self.parameters and len(parts) > 1:
             return sum_in_parallel(parts, self.parameters)
         return torch.stack([part() for part in parts]).sum()
@@ -149,9 +149,9 @@ class Lesson:
         are_clips = latents.shape[2] > 1
         tokens = drop_captions(tokens, self.empty, generator, self.preset.caption_dropout).to(self.text_model.device)
         share = 1 if are_clips else PLACED_STILLS
-        text = placed_at_times(self.text_model, tokens, latents.shape[2], share, generator)
+        text = embed_at_times(self.text_model, tokens, latents.shape[2], share, generator)
         clean, weights = latents.to(text.device), weights.to(text.device)
-        noisy, timestep, noise = noised(clean, generator, tilt=self.preset.tilt)
+        noisy, timestep, noise = add_random_noise(clean, generator, tilt=self.preset.tilt)
         said = self.network(noisy, timestep, text, image_frames=0 if are_clips else 1).float()
         target = training_target(clean, noise, timestep, self.prediction_type)
         error = weighted_error(said, target, weights)
@@ -162,9 +162,9 @@ class Lesson:
             error = error * min_snr(timestep, self.preset.snr, self.prediction_type)
         return error.mean()
 
-    def _prior_loss(self, generator: torch.Generator) -> Tensor:
+    def _prior_loss(self, ordinary: Ordinary, generator: torch.Generator) -> Tensor:
         """The distance to the predictions of the network without the adapter, on ordinary captions."""
-        noisy, timestep, tokens, said = (each.to(self.text_model.device) for each in self.ordinary.draw(generator))
+        noisy, timestep, tokens, said = (each.to(self.text_model.device) for each in ordinary.draw(generator))
         text = embeddings(self.text_model, tokens, noisy.shape[2])
         return (self.network(noisy, timestep, text).float() - said).square().mean()
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from extensions.lora.training.losses import WEIGHT
 from extensions.lora.training.pictures import MASK, MaskedCut, MovedCut, is_picture, mask_beside, read_picture
@@ -34,11 +34,11 @@ from lavie.training.data.encoded import (
     Encoding,
     Reader,
     collect,
+    hash_weights,
     reasons,
     summary,
-    weights_mark,
 )
-from lavie.training.data.items import PICTURES, VIDEOS, Fault, Item, beside, find_items
+from lavie.training.data.items import PICTURES, VIDEOS, Fault, Item, find_items, pair_with_caption
 
 MAX_MEMBERS = 2000
 MAX_BYTES = 4 * 2**30  # of all members, unpacked
@@ -77,7 +77,7 @@ def unpack(archive: Path, folder: Path) -> Path:
 
 def _check_members(archive: Path, found: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
     """The plain files of a zip. Raises TrainingError for what nobody packs who means well."""
-    members = [member for member in found if not member.is_dir() and not _is_clutter(member)]
+    members = [member for member in found if not member.is_dir() and not member.filename.startswith("__MACOSX/")]
     if len(members) > MAX_MEMBERS:
         raise TrainingError(f"{archive.name} holds {len(members)} files, more than {MAX_MEMBERS}: pack fewer")
     if (total := sum(member.file_size for member in members)) > MAX_BYTES:
@@ -96,17 +96,13 @@ def _check_members(archive: Path, found: list[zipfile.ZipInfo]) -> list[zipfile.
     return members
 
 
-def _is_clutter(member: zipfile.ZipInfo) -> bool:
-    """What macOS adds beside each file."""
-    return member.filename.startswith("__MACOSX/")
-
-
 @dataclass(frozen=True)
 class Masked(Item):
     """A picture with a mask beside it; another mask makes another item."""
 
     def digest(self) -> str:
-        both = super().digest() + file_hash(mask_beside(self.path))
+        mask = mask_beside(self.path)
+        both = super().digest() + (file_hash(mask) if mask else "")
         return hashlib.sha256(both.encode()).hexdigest()
 
 
@@ -125,7 +121,8 @@ def find_media(images: Sequence[Path], folder: Path, caption: str) -> tuple[list
     elif len(images) == 1 and images[0].is_file() and zipfile.is_zipfile(images[0]):
         items, faults = find_items(_inner(unpack(images[0], folder / file_hash(images[0])[:16])), caption)
     else:
-        items, faults = [_file(path, caption) for path in images], []
+        found = [_file(path, caption) for path in images]
+        items, faults = [each for each in found if isinstance(each, Item)], []
     pictures = (item for item in items if not item.name.lower().endswith(MASK))
     return [_with_mask(item) for item in pictures], faults
 
@@ -133,7 +130,7 @@ def find_media(images: Sequence[Path], folder: Path, caption: str) -> tuple[list
 def middle_frame(read: Reader) -> Reader:
     """Reads pictures as `pictures.read_picture`, and of videos the middle frame, fully weighted."""
 
-    def frames(path: Path) -> Iterator[np.ndarray]:
+    def frames(path: Path) -> Generator[np.ndarray, None, None]:
         if path.suffix.lower() in PICTURES or is_picture(path):  # what was in a shard has no ending
             yield read_picture(path)
             return
@@ -145,13 +142,13 @@ def middle_frame(read: Reader) -> Reader:
     return frames
 
 
-def _file(path: Path, caption: str) -> Item:
+def _file(path: Path, caption: str) -> Item | Fault:
     if not path.is_file():
         raise TrainingError(f"{path} is not there: give a folder, a zip, or files that are")
     if path.suffix.lower() not in PICTURES | VIDEOS:
         known = ", ".join(sorted(PICTURES | VIDEOS))
         raise TrainingError(f"{path} is neither a picture, a video nor a zip: give files that end in {known}")
-    return beside(path.parent, path, caption)
+    return pair_with_caption(path.parent, path, caption)
 
 
 def _inner(folder: Path) -> Path:
@@ -167,14 +164,9 @@ def _with_mask(item: Item) -> Item:
 
 
 def encode_media(
-    settings: Settings, preset: Preset, bundle: Bundle, vae: nn.Module, read: Reader
+    settings: Settings, preset: Preset, bundle: Bundle, vae: Any, read: Reader
 ) -> Generator[Notice | Encoding, None, list[Encoded]]:
     """Find and encode media, reporting progress; returns those that are usable.
-
-    Args:
-        preset: whether clips or pictures are wanted, and in how many views.
-        vae: on its device.
-        read: path of a video → frames.
 
     Raises TrainingError with the reasons if nothing is usable.
     """
@@ -196,7 +188,7 @@ def encode_media(
 
 
 def encode_moving(
-    found: list[Encoded], settings: Settings, bundle: Bundle, vae: nn.Module, read: Reader, ways: Sequence[str]
+    found: list[Encoded], settings: Settings, bundle: Bundle, vae: Any, read: Reader, ways: Sequence[str]
 ) -> Generator[Encoding, None, list[Encoded]]:
     """Encode pictures in motion (`pictures.MovedCut`), reporting progress."""
     cut = _still_cut(MovedCut, bundle, length=bundle.frames, ways=tuple(ways))
@@ -225,13 +217,13 @@ def _still_cut(kind: type[MaskedCut], bundle: Bundle, **how: Any) -> MaskedCut:
     return kind(**vars(replace(_cut(bundle), frames=1, most=1)), **how)
 
 
-def _encoder(settings: Settings, cut: Cut, bundle: Bundle, vae: nn.Module, read: Reader) -> Encoder:
+def _encoder(settings: Settings, cut: Cut, bundle: Bundle, vae: Any, read: Reader) -> Encoder:
     factor = bundle.halvings(VAE)
-    return Encoder(settings.work / "latents", read, cut, lambda clip: _encode(vae, clip, factor), weights_mark(vae))
+    return Encoder(settings.work / "latents", read, cut, lambda clip: _encode(vae, clip, factor), hash_weights(vae))
 
 
 @torch.no_grad()
-def _encode(vae: nn.Module, clip: np.ndarray, factor: int) -> dict[str, Tensor]:
+def _encode(vae: Any, clip: np.ndarray, factor: int) -> dict[str, Tensor]:
     """uint8 F H W 3, or 4 with pixel weights → latents C F h w, and weights 1 F h w."""
     frames = vae_module.from_uint8(torch.from_numpy(np.ascontiguousarray(clip[..., :3]))).transpose(0, 1)[None]
     stored = {LATENTS: vae_module.encode(vae, frames.to(vae.device))[0].cpu().half()}

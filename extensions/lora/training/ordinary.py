@@ -13,6 +13,7 @@ import random
 import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from lavie.manifest import MANIFEST, VAE, StageDefaults
 from lavie.noise import derive_seed
 from lavie.stages.base import sample_base
 from lavie.text import TextEncoder
-from lavie.training.tuning.task import result_of
+from lavie.training.tuning.task import run_stage
 from lavie.values import parse_object
 from lavie.video import Video
 
@@ -45,8 +46,8 @@ class Sampler:
     def __init__(
         self,
         bundle: Bundle,
-        network: nn.Module,
-        text_model: nn.Module,
+        network: Any,
+        text_model: Any,
         encoder: TextEncoder,
         words: Mapping[str, Tensor],
     ) -> None:
@@ -64,28 +65,24 @@ class Sampler:
         prompts = [prompt] if sampling.guidance == 1.0 else [defaults.negative_prompt, prompt]
         text = self._encoder.encode(self._text_model, prompts, self._text_model.device, bundle.frames)
         shape = (self._network.config.out_channels, bundle.frames, bundle.height // factor, bundle.width // factor)
-        return result_of(sample_base(self._network, text, shape, sampling, defaults, seed))
-
-    @property
-    def negative_prompt(self) -> str:
-        return self._bundle.defaults[BASE].negative_prompt
+        return run_stage(sample_base(self._network, text, shape, sampling, defaults, seed))
 
     def record_calls(self, prompt: str, seed: int, steps: int) -> list[tuple[Tensor, int, Tensor]]:
         """The network's calls on the way to a clip: noisy latents B C F h w, timestep and prediction of each step.
 
         B is 2 with guidance, the unconditional half first.
         """
-        told = []
+        calls = []
 
-        def note(_network: nn.Module, inputs: tuple[Any, ...], said: Tensor) -> None:
-            told.append((inputs[0], int(inputs[1]), said))
+        def record(_network: nn.Module, inputs: tuple[Any, ...], said: Tensor) -> None:
+            calls.append((inputs[0], int(inputs[1]), said))
 
-        handle = self._network.register_forward_hook(note)
+        handle = self._network.register_forward_hook(record)
         try:
             self.latents(prompt, seed, steps)
         finally:
             handle.remove()
-        return told
+        return calls
 
     @torch.no_grad()
     def video(self, vae: nn.Module, prompt: str) -> Video:
@@ -114,14 +111,7 @@ _PLAIN = (
 
 @dataclass(frozen=True)
 class Ordinary:
-    """Inputs of the network on the way to ordinary clips, and its predictions.
-
-    Args:
-        noisy: N C F h w.
-        timesteps: N.
-        tokens: N L, of the captions.
-        said: predictions like `noisy`.
-    """
+    """Inputs N C F h w of the network on the way to ordinary clips, timesteps N, tokens N L and its predictions."""
 
     noisy: Tensor
     timesteps: Tensor
@@ -172,7 +162,7 @@ def make_ordinary(
         yield Notice(f"makes {len(captions)} clips without the adapter, by which it is kept from changing all else")
         stored = _record_clips(sampler, captions, seed)
         _store(file, stored)
-    read = tokens([sampler.negative_prompt, *captions])
+    read = tokens([bundle.defaults[BASE].negative_prompt, *captions])
     return Ordinary(stored["noisy"], stored["timesteps"], read[stored["captions"]], stored["said"])
 
 
@@ -200,8 +190,12 @@ def _manifest(bundle: Bundle) -> dict[str, Any]:
 def _exchange_words(text: str, kinds: Sequence[Sequence[str]], draws: random.Random) -> str:
     for words in kinds:
         either = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
-        text = re.sub(rf"\b(?:{either})\b", lambda _, words=words: draws.choice(words), text)
+        text = re.sub(rf"\b(?:{either})\b", partial(_choose, draws, words), text)
     return text
+
+
+def _choose(draws: random.Random, words: Sequence[str], _: re.Match[str]) -> str:
+    return draws.choice(words)
 
 
 def _load(file: Path) -> dict[str, Tensor] | None:

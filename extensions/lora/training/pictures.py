@@ -76,7 +76,9 @@ def _decode(path: Path) -> np.ndarray:
     """uint8 H W 4 over mid-grey, with the transparency."""
     try:
         with Image.open(path, formats=_FORMATS) as picture:
-            _check_size(picture.width, picture.height)
+            if picture.width * picture.height > MAX_PIXELS:
+                size = f"{picture.width}×{picture.height}"
+                raise Unusable("it has too many pixels", f"{size}, at most {MAX_PIXELS} are taken: scale it down")
             if picture.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255
                 scaled = np.asarray(picture).astype(np.uint32) >> 8
                 picture = Image.fromarray(scaled.astype(np.uint8))
@@ -93,11 +95,6 @@ def _decode(path: Path) -> np.ndarray:
     pixels = np.array(Image.alpha_composite(grey, layer))
     pixels[..., 3] = np.asarray(layer)[..., 3]
     return pixels
-
-
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise Unusable("it has too many pixels", f"{width}×{height}, at most {MAX_PIXELS} are taken: scale it down")
 
 
 @dataclass(frozen=True)
@@ -128,11 +125,9 @@ class Pane:
         self._planes = [Image.fromarray(plane) for plane in (colours, np.pad(picture[..., 3], around))]
 
     def view(self, aside: np.ndarray, scale: float) -> np.ndarray:
-        """uint8 H W 4, the picture moved and scaled.
+        """uint8 H W 4, the picture moved and magnified.
 
-        Args:
-            aside: how far the middle of the view lies from the picture's, in shares of its sides, within one picture's
-            size. scale: magnification.
+        aside: how far the middle of the view lies from the picture's, in shares of its sides, at most 1.
         """
         centre, half = self._size * (0.5 + aside) + self._size, self._size / scale / 2
         box = (*(centre - half), *(centre + half))
@@ -142,7 +137,9 @@ class Pane:
 def _views(clip: np.ndarray, count: int) -> Iterator[np.ndarray]:
     """`count` views of a picture, a clip uint8 1 H W 4; the first is the picture itself."""
     yield clip
-    pane = Pane(clip[0]) if count > 1 else None
+    if count == 1:
+        return
+    pane = Pane(clip[0])
     for number in range(1, count):
         rng = np.random.default_rng(number)
         yield pane.view(rng.uniform(-MOVED, MOVED, 2), rng.uniform(*SCALED))[None]

@@ -26,13 +26,12 @@ from extensions.lora.training.factors import (
 )
 from extensions.lora.training.losses import Lesson, MaskedSet, MovedSet
 from extensions.lora.training.media import encode_media, encode_moving
-from extensions.lora.training.memory import estimate_bytes, frames_a_step, free_bytes
-from extensions.lora.training.ordinary import Ordinary, Sampler, make_ordinary, ordinary_captions, phrases_for
+from extensions.lora.training.ordinary import Sampler, make_ordinary, ordinary_captions, phrases_for
 from extensions.lora.training.pictures import WAYS
 from extensions.lora.training.settings import MOTION, Preset, Settings, preset_for
-from lavie.bundle import BASE, Bundle
+from lavie.bundle import CLASSES, Bundle
 from lavie.errors import TrainingError
-from lavie.events import Notice
+from lavie.events import BASE, Notice
 from lavie.manifest import TEXT_ENCODER, VAE, VELOCITY
 from lavie.residency import pick_device
 from lavie.training.data.encoded import Encoded, Encoding, Reader
@@ -135,7 +134,10 @@ class LoraSession:
             if self.trigger is not None and is_fresh:
                 yield Notice(f"“{settings.trigger}” begins as {f'“{begun}”' if begun else 'the mean of all words'}")
             if self.preset.prior:
-                lesson = replace(lesson, ordinary=(yield from self._ordinary()))
+                how = (settings.work, settings.seed, self.preset.ordinary)
+                with without_factors(self.network):
+                    ordinary = yield from make_ordinary(self.bundle, self._sampler, self._tokens, *how)
+                lesson = replace(lesson, ordinary=ordinary)
             if settings.samples_every and is_fresh:
                 yield self._samples(0)
             visits, stop = self._visits(captions), lambda done: self._stop(done, plan.steps)
@@ -147,21 +149,25 @@ class LoraSession:
     def _load(self) -> None:
         """Load the frozen networks and what is trained."""
         bundle, asked = self.bundle, self.settings
-        network, self.text_model, self.vae = (
-            bundle.load(component, torch.float32).to(self.device) for component in (BASE, TEXT_ENCODER, VAE)
-        )
+        network, self.text_model, self.vae = (self._load_network(component) for component in (BASE, TEXT_ENCODER, VAE))
         if asked.gradient_checkpointing:
             network.train()
             network.enable_gradient_checkpointing()
-        factors = Factors(targets_of(network).unet, self.preset, asked.seed)
-        self.network, self.trigger = network, None
+        self._factors = Factors(targets_of(network).unet, self.preset, asked.seed)
+        self.network = network
+        self.trigger: TriggerWord | None = None
         if needs_vector(self._encoder, asked.trigger):
             self.trigger = TriggerWord(asked.trigger, self._encoder, self.text_model.get_input_embeddings())
-        parts = {"factors": factors} | ({"trigger": self.trigger} if self.trigger is not None else {})
-        self.trained = nn.ModuleDict(parts).to(self.device)
+        self.trained = nn.ModuleDict({"factors": self._factors})
+        if self.trigger is not None:
+            self.trained["trigger"] = self.trigger
+        self.trained.to(self.device)
         self._words = self.trigger.words() if self.trigger is not None else {}
-        factors.attach(network)
+        self._factors.attach(network)
         self._sampler = Sampler(bundle, network, self.text_model, self._encoder, self._words)
+
+    def _load_network(self, component: str) -> Any:
+        return self.bundle.load(component, torch.float32).to(self.device)
 
     def _announce(self, media: int, steps: int) -> Iterator[Notice]:
         """Say what will be done, what it needs, and what is doubtful about the trigger."""
@@ -187,12 +193,6 @@ class LoraSession:
             return None
         phrases = phrases_for(self.bundle, self.preset.name)
         return self.trigger.choose_start(phrases, lambda: lesson.media_loss(step_generator(self.settings.seed, 0)))
-
-    def _ordinary(self) -> Generator[Notice, None, Ordinary]:
-        """The clips that must not change."""
-        how = (self.settings.work, self.settings.seed, self.preset.ordinary)
-        with without_factors(self.network):
-            return (yield from make_ordinary(self.bundle, self._sampler, self._tokens, *how))
 
     def _lesson(self, media: list[Encoded]) -> Lesson:
         frames = self.bundle.frames if self.preset.from_clips else 1
@@ -256,7 +256,7 @@ class LoraSession:
         folder.mkdir(exist_ok=True)
         name = f"{self.settings.output.stem}-{step:06}.safetensors"
         file = save_kohya(folder / name, self._deltas(), self._about(captions, step))
-        for old in _checkpoint_files(folder)[: -self.settings.keep]:
+        for old in sorted(folder.glob("*.safetensors"))[: -self.settings.keep]:
             old.unlink()
         return Kept(f"step {step} is in {file}", step, file)
 
@@ -268,10 +268,61 @@ class LoraSession:
     def _deltas(self) -> AdapterDeltas:
         """The trained deltas in float16, as in files."""
         words = self.trigger.words(torch.float32) if self.trigger is not None else {}
-        return AdapterDeltas(self.trained["factors"].deltas(torch.float16), {}, words=words)
+        return AdapterDeltas(self._factors.deltas(torch.float16), {}, words=words)
 
     def _about(self, captions: list[str], step: int) -> dict[str, Any]:
         return metadata(self.settings, self.preset, self.bundle, captions, step)
+
+
+FLOAT = 4  # bytes
+STATE = 5  # copies of a trained number: itself, its gradient, the average, two moments of the optimiser
+KEPT = 2.0  # copies of a layer's output kept for the backward pass, with attention and norms
+
+
+def estimate_bytes(bundle: Bundle, frames: int, trained: int, checkpointing: bool) -> int:
+    """Estimated bytes at the peak: weights in float32, trained numbers, and the backward pass.
+
+    frames: that a step shows. trained: numbers in all factors.
+    """
+    weights = 2 * sum(bundle.size(component) for component in (BASE, TEXT_ENCODER, VAE))  # stored in float16
+    kept = KEPT * FLOAT * _outputs(bundle, frames)
+    return round(weights + STATE * FLOAT * trained + (kept / 4 if checkpointing else kept))
+
+
+def frames_a_step(bundle: Bundle, preset: Preset) -> int:
+    """The most frames that a step shows, the prior's clip included: all losses are added before the backward pass."""
+    clips = preset.moved + bool(preset.prior)
+    return preset.batch * (bundle.frames if preset.from_clips else 1) + clips * bundle.frames
+
+
+def free_bytes(device: torch.device) -> int:
+    """Bytes that this process may still take."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    return psutil.virtual_memory().available
+
+
+@torch.no_grad()
+def _outputs(bundle: Bundle, frames: int) -> int:
+    """The numbers that all layers output for one clip, counted by a run on the meta device."""
+    with torch.device("meta"):
+        network = CLASSES[BASE].from_config(bundle.config(BASE))
+    counted = 0
+
+    def count(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal counted
+        counted += output.numel() if isinstance(output, torch.Tensor) else 0
+
+    for layer in network.modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(count)
+    factor, config = bundle.halvings(VAE), network.config
+    sample = (1, config.in_channels, frames, bundle.height // factor, bundle.width // factor)
+    text = (1, bundle.text_encoder(BASE).limit, config.cross_attention_dim)
+    network(torch.empty(sample, device="meta"), torch.empty(1, device="meta"), torch.empty(text, device="meta"))
+    return counted
 
 
 def memory_for(settings: Settings) -> tuple[int, int]:
@@ -298,8 +349,3 @@ def _preset(settings: Settings, bundle: Bundle) -> Preset:
         learning_rate=usual.learning_rate if rate is None else rate,
         prior=usual.prior if prior is None else prior,
     )
-
-
-def _checkpoint_files(folder: Path) -> list[Path]:
-    """The files of checkpoints, oldest first."""
-    return sorted(folder.glob("*.safetensors"))

@@ -28,12 +28,9 @@ class Preset:
 
     Args:
         layers: pieces of the names of the base network's layers that get factors.
-        rank, alpha: of each; their ratio scales a delta.
-        learning_rate: at the peak.
         steps_a_medium: steps that each picture or clip adds, between `fewest` and `most`.
         batch: media per step.
         caption_dropout: share of emptied captions.
-        weight_decay: of the factors.
         ema: decay of the factors' average, which is the result.
         prior: weight of keeping ordinary captions unchanged (self-distillation); 0 is off.
         ordinary: clips for the prior.
@@ -82,7 +79,7 @@ _FULL = {
 # memorise few pictures with their places, so they see each in many views and in motion. Where each frame reads its own
 # text (`text.embeddings`), motion is learned from text as much as over time.
 _FASTEST = {SUBJECT: 1e-2, STYLE: 3e-3, MOTION: 3e-3}
-_SMALL = {
+_SMALL: dict[str, dict[str, Any]] = {
     SUBJECT: {
         "layers": _ATTENTION + _MORE + _CONVOLUTIONS,
         "rank": 8,
@@ -138,9 +135,7 @@ class Settings:
     Args:
         images: a folder, a zip, or several files.
         trigger: the word for what is learned.
-        preset: its name.
         model: the bundle to train for.
-        output: the file to write.
         work: folder of checkpoints, latents, samples and logs.
         samples_every, checkpoint_every: in steps; 0 makes no samples.
         keep: number of checkpoint files to keep.

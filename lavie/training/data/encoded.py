@@ -1,29 +1,27 @@
 """Media → latents, once: each medium's clips in a file of the work folder, from which a loss draws.
 
 A file is named by what its content depends on: the medium's bytes, how clips are cut, and the autoencoder's weights. So
-it is found again at the next start whatever the medium is called by then, and never mistaken for another one.
+the next start finds it under any name of the medium, and never mistakes it for another one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lavie.errors import MediaError, TrainingError
 from lavie.training.data.cuts import Cut, Unusable
 from lavie.training.data.items import Fault, Item
-from lavie.vae import from_uint8
+from lavie.training.media import cut_pieces, write_tensors
 
 NAMED = 3  # examples for each reason
 
@@ -52,7 +50,7 @@ LATENTS, SMALL = "latents", "small"
 HELD_OUT = 0.05  # share of the media that only validation sees
 
 # A file → its frames, uint8 H W 3, one at a time. Raises MediaError.
-Reader = Callable[[Path], Iterator[np.ndarray]]
+Reader = Callable[[Path], Generator[np.ndarray, None, None]]
 # A clip, uint8 F H W 3 → tensors: latents C F h w in float16, and what else a loss draws beside them.
 Encode = Callable[[np.ndarray], dict[str, Tensor]]
 
@@ -83,7 +81,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Encoder:
-    """Brings media into shape. folder: of the files. mark: what the latents depend on besides medium and cut."""
+    """Encodes media into files in `folder`. mark: what the latents depend on besides medium and cut."""
 
     folder: Path
     read: Reader
@@ -91,15 +89,15 @@ class Encoder:
     encode: Encode
     mark: str
 
-    def encoded(self, item: Item) -> Encoded | Fault:
-        """The clips of a medium, from the file that is there or newly made. Raises TrainingError: the disk is full."""
+    def load_or_encode(self, item: Item) -> Encoded | Fault:
+        """The clips of a medium, from its file or newly made. Raises TrainingError where the disk is full."""
         try:
             digest = item.digest()
             file = self._file(digest)
-            if not (count := _clips_in(file)):
+            if not (count := _count_clips(file)):
                 clips = self._clips(item)
                 count = len(clips)
-                _write(file, [self.encode(clip) for clip in clips])
+                self._write(file, clips)
             return Encoded(item, digest, file, count)
         except Unusable as reason:
             return Fault(item.name, reason.kind, reason.detail)
@@ -116,14 +114,21 @@ class Encoder:
             finally:
                 frames.close()
 
+    def _write(self, file: Path, clips: list[np.ndarray]) -> None:
+        encoded = [self.encode(clip) for clip in clips]
+        try:
+            write_tensors(file, {name: torch.stack([clip[name] for clip in encoded]) for name in encoded[0]})
+        except TrainingError as error:
+            raise TrainingError(f"latents could not be written to {file.parent} ({error}): make room there") from None
+
     def _file(self, digest: str) -> Path:
         key = json.dumps([digest, asdict(self.cut), self.mark])
         name = hashlib.sha256(key.encode()).hexdigest()
         return self.folder / name[:2] / f"{name}.safetensors"
 
 
-def weights_mark(network: nn.Module) -> str:
-    """sha256 of a network's weights as they are in memory, names and number type included."""
+def hash_weights(network: nn.Module) -> str:
+    """sha256 of a network's weights in memory, names and number types included."""
     digest = hashlib.sha256()
     for name, tensor in network.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -131,34 +136,26 @@ def weights_mark(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def encode_all(encoder: Encoder, items: Sequence[Item]) -> Iterator[Encoding | Encoded | Fault]:
-    """Each item's clips or what is wrong with it, and now and then how far it is. No medium ends it."""
-    began = told = time.monotonic()
-    for done, item in enumerate(items, 1):
-        yield encoder.encoded(item)
-        now = time.monotonic()
-        if now - told >= 10 or done == len(items):
-            told = now
-            yield Encoding(done, len(items), (now - began) / done * (len(items) - done))
-
-
 def collect(encoder: Encoder, items: Sequence[Item], faults: list[Fault]) -> Generator[Encoding, None, list[Encoded]]:
-    """Encode items, telling how far it is; those that can be used. What is wrong with others is added to `faults`."""
-    media = []
-    for each in encode_all(encoder, items):
-        if isinstance(each, Encoding):
-            yield each
+    """Encode items and return those that can be used. Yields progress; adds what is wrong with others to `faults`."""
+    media: list[Encoded] = []
+    began = reported = time.monotonic()
+    for done, item in enumerate(items, 1):
+        found = encoder.load_or_encode(item)
+        if isinstance(found, Encoded):
+            media.append(found)
         else:
-            (media if isinstance(each, Encoded) else faults).append(each)
+            faults.append(found)
+        now = time.monotonic()
+        if now - reported >= 10 or done == len(items):
+            reported = now
+            yield Encoding(done, len(items), (now - began) / done * (len(items) - done))
     return media
 
 
 def hold_out(media: list[Encoded]) -> tuple[list[Encoded], list[Encoded]]:
-    """(trained on, held out): chosen by content alone, so that a medium stays on its side as a folder grows.
-
-    Of two or more at least one is held out; a single one is trained on.
-    """
-    # Copies of one medium must not stand on both sides: the digest decides, not the place in the list.
+    """(trained on, held out), chosen by content alone: a medium stays on its side as a folder grows, and copies of one
+    stand on the same side. Of two or more at least one is held out; a single one is trained on."""
     lots = sorted({each.lot for each in media})
     if len(lots) < 2:
         return media, []
@@ -167,20 +164,20 @@ def hold_out(media: list[Encoded]) -> tuple[list[Encoded], list[Encoded]]:
 
 
 class StoredClips:
-    """Clips in files, and their captions as tokens; holds no latents in memory."""
+    """Clips in files, and their captions as tokens. Holds no latents in memory."""
 
     def __init__(self, media: Sequence[Encoded], tokens: Callable[[list[str]], Tensor], frames: int):
         """tokens: captions → B L. frames: of each clip."""
         self.frames = frames
         self.captions = [each.item.caption for each in media]
         self._clips = [(each.file, index, number) for number, each in enumerate(media) for index in range(each.count)]
-        self._tokens = tokens(self.captions) if self.captions else None
+        self._tokens = tokens(self.captions) if self.captions else torch.empty(0, 0, dtype=torch.long)
 
     def __len__(self) -> int:
         return len(self._clips)
 
     def read(self, number: int) -> dict[str, Tensor]:
-        """Everything that is stored of clip `number`. Raises TrainingError: its file is gone or damaged."""
+        """The stored tensors of clip `number`. Raises TrainingError where its file is gone or damaged."""
         file, index, _ = self._clips[number]
         try:
             with safe_open(file, "pt") as stored:
@@ -191,50 +188,29 @@ class StoredClips:
     def caption(self, number: int) -> str:
         return self.captions[self._clips[number][2]]
 
-    def _drawn(self, count: int, generator: torch.Generator) -> tuple[list[dict[str, Tensor]], Tensor]:
-        """What is stored of `count` clips, drawn with replacement, and their captions' tokens B L."""
+    def _draw_stored(self, count: int, generator: torch.Generator) -> tuple[list[dict[str, Tensor]], Tensor]:
+        """The stored tensors of `count` clips, drawn with replacement, and their captions' tokens B L."""
         chosen = torch.randint(len(self), (count,), generator=generator).tolist()
         tokens = self._tokens[torch.tensor([self._clips[each][2] for each in chosen])]
         return [self.read(each) for each in chosen], tokens
 
 
 class EncodedSet(StoredClips):
-    """As `media.Media`."""
+    """As `media.Media`, and as `media.LargeMedia` where small frames are stored beside the latents."""
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        drawn, tokens = self._drawn(count, generator)
+        drawn, tokens = self._draw_stored(count, generator)
         return torch.stack([stored[LATENTS].float() for stored in drawn]), tokens
 
-
-class EncodedLargeSet(StoredClips):
-    """Large clips beside the small ones that they came from, as `media.LargeMedia`."""
-
-    def draw(self, count: int, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        drawn, tokens = self._drawn(count, generator)
-        latents, small = [], []
-        for stored in drawn:
-            first = int(torch.randint(self.frames - frames + 1, (), generator=generator))
-            latents.append(stored[LATENTS][:, first : first + frames].float())
-            small.append(from_uint8(stored[SMALL][first : first + frames]).transpose(0, 1))
-        return torch.stack(latents), torch.stack(small), tokens
+    def draw_large(self, count: int, frames: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        drawn, tokens = self._draw_stored(count, generator)
+        return *cut_pieces([(stored[LATENTS], stored[SMALL]) for stored in drawn], frames, generator), tokens
 
 
-def _clips_in(file: Path) -> int:
-    """How many clips a file holds; 0 where it is not there or damaged, so that it is made again."""
+def _count_clips(file: Path) -> int:
+    """The number of clips in a file, 0 where it is not there or damaged."""
     try:
         with safe_open(file, "pt") as stored:
             return stored.get_slice(LATENTS).get_shape()[0]
     except (OSError, SafetensorError):
         return 0
-
-
-def _write(file: Path, clips: list[dict[str, Tensor]]) -> None:
-    """The file appears whole or not at all. Raises TrainingError: it cannot be written."""
-    partial = file.with_suffix(f".{os.getpid()}.partial")  # copies of a medium may be in the hands of two processes
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: torch.stack([clip[name] for clip in clips]) for name in clips[0]}, partial)
-        partial.replace(file)
-    except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        raise TrainingError(f"latents could not be written to {file.parent} ({error}): make room there") from None

@@ -1,4 +1,4 @@
-"""What Nano learns from: batches of pictures for its autoencoders, encoded stills and clips for its networks."""
+"""Nano's training data: batches of pictures for its autoencoders, encoded stills and clips for its networks."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models import AutoencoderKL
 from torch import Tensor
 
 from lavie.stages.super_resolution import SCALE
+from lavie.text import TextEncoder
 from lavie.training.media import LargeClips, LatentSet
 from lavie.training.nano.networks import FRAMES, HEIGHT, WIDTH
 from lavie.training.world import Staging, Subject, random_scene, stage
@@ -31,12 +32,17 @@ def frames_to_tensor(frames: np.ndarray) -> Tensor:
 
 
 def random_staging(seed: int, index: int, *, held_out: bool, turned: float = 0.0, spun: float = 0.0) -> Staging:
-    """The `index`-th clip of a run's world. held_out: whether purple and hearts may appear. turned: share of shapes
-    that stand at any angle, where the others are nearly upright. spun: share of subjects that are made to spin."""
+    """The `index`-th clip of a run's world.
+
+    Args:
+        held_out: whether purple and hearts may appear.
+        turned: share of shapes that stand at any angle; the others are nearly upright.
+        spun: share of subjects that are made to spin.
+    """
     rng = np.random.default_rng([seed, index])
     scene = random_scene(rng, held_out=held_out, two=TWO_SUBJECTS)
     if spun:
-        subjects = (_spun(subject) if rng.random() < spun else subject for subject in scene.subjects)
+        subjects = (_make_spin(subject) if rng.random() < spun else subject for subject in scene.subjects)
         scene = replace(scene, subjects=tuple(subjects))
     staging = stage(scene, rng)
     placements = [
@@ -46,7 +52,7 @@ def random_staging(seed: int, index: int, *, held_out: bool, turned: float = 0.0
     return replace(staging, placements=tuple(placements))
 
 
-def _spun(subject: Subject) -> Subject:
+def _make_spin(subject: Subject) -> Subject:
     """The subject spinning; nobody sees it of a circle."""
     return subject if subject.shape == "circle" else replace(subject, motion="spinning")
 
@@ -63,14 +69,14 @@ def picture_batches(
     def batch_at(step: int) -> Tensor:
         rng = np.random.default_rng([seed, step])
         entire = step % 6 == 0 or step >= only_whole_from
-        pictures = _pictures(rng, height, width, None if entire else crop)
+        pictures = _draw_pictures(rng, height, width, None if entire else crop)
         chosen = [next(pictures) for _ in range(whole if entire else crops)]
         return frames_to_tensor(np.stack(chosen))
 
     return batch_at
 
 
-def _pictures(rng: np.random.Generator, height: int, width: int, crop: int | None) -> Iterator[np.ndarray]:
+def _draw_pictures(rng: np.random.Generator, height: int, width: int, crop: int | None) -> Iterator[np.ndarray]:
     while True:
         staging = stage(random_scene(rng, held_out=True, two=0.3), rng)
         moment = float(rng.random())
@@ -96,17 +102,24 @@ def _recolour(frame: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 @torch.no_grad()
 def encode_world(
-    vae: AutoencoderKL, tokenizer, count: int, seed: int, *, clips: bool, frames: int = FRAMES, until: float = 1.0
+    vae: AutoencoderKL,
+    text: TextEncoder,
+    count: int,
+    seed: int,
+    *,
+    clips: bool,
+    frames: int = FRAMES,
+    until: float = 1.0,
 ) -> LatentSet:
-    """Encode `count` clips (of which none is held out of video), or as many stills (of which all may be).
-
-    until: the time at which a clip ends (see `world.Placement.outline`).
+    """Encode `count` clips without purple and hearts, or `count` stills with them.
 
     A still is a moment of a clip, so that stills show every place and size that clips will; its caption is silent on
     motion.
+
+    until: the time at which a clip ends (see `world.Placement.outline`).
     """
-    how = {"spun": SPUN} if clips else {"turned": TURNED}
-    stagings = [random_staging(seed, index, held_out=not clips, **how) for index in range(count)]
+    spun, turned = (SPUN, 0.0) if clips else (0.0, TURNED)
+    stagings = [random_staging(seed, i, held_out=not clips, turned=turned, spun=spun) for i in range(count)]
     moments = np.random.default_rng([seed, count]).random(count)
     at_once = max(1, ENCODED_AT_ONCE // (frames if clips else 1))
     encoded = []
@@ -120,23 +133,23 @@ def encode_world(
             latents = vae.encode(pixels).latent_dist.mode().to(torch.float16)
         encoded.append(latents.unflatten(0, (len(filmed), -1)).transpose(1, 2))
     captions = [(staging.scene if clips else staging.scene.still()).caption for staging in stagings]
-    tokens = tokenizer(captions, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
-    return LatentSet(torch.cat(encoded).contiguous(), tokens["input_ids"])
+    return LatentSet(torch.cat(encoded).contiguous(), text.tokens(captions))
 
 
 @torch.no_grad()
-def grey_latents(vae: AutoencoderKL) -> Tensor:
-    """C h w, the latents of a mid-grey frame: what stands for the frames that extension is not given."""
-    return vae.encode(torch.zeros(1, 3, HEIGHT, WIDTH)).latent_dist.mode()[0]
+def encode_grey(vae: AutoencoderKL) -> Tensor:
+    """C h w, the latents of a mid-grey frame, which stands for the frames that extension is not given."""
+    latents: Tensor = vae.encode(torch.zeros(1, 3, HEIGHT, WIDTH)).latent_dist.mode()
+    return latents[0]
 
 
 @torch.no_grad()
-def super_resolution_clips(
-    vae: AutoencoderKL, tokenizer, count: int, seed: int, frames: int, height: int = HEIGHT, width: int = WIDTH
+def encode_large_clips(
+    vae: AutoencoderKL, text: TextEncoder, count: int, seed: int, frames: int, height: int = HEIGHT, width: int = WIDTH
 ) -> LargeClips:
-    """`count` windows of neighbouring output frames, filmed at `height` × `width` and `SCALE` times as large.
+    """Encode `count` windows of neighbouring output frames, filmed at `height` × `width` and `SCALE` times as large.
 
-    Nothing is held out, since detail has no motion to learn.
+    Purple and hearts appear, since detail has no motion to learn.
     """
     latents, small, captions = [], [], []
     for index in range(count):
@@ -148,5 +161,4 @@ def super_resolution_clips(
         latents.append(encoded.to(torch.float16).transpose(0, 1))
         small.append(torch.from_numpy(staging.at(moments, height, width)))
         captions.append(staging.scene.caption)
-    tokens = tokenizer(captions, padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt")
-    return LargeClips(torch.stack(latents), torch.stack(small), tokens["input_ids"])
+    return LargeClips(torch.stack(latents), torch.stack(small), text.tokens(captions))

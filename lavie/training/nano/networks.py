@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models import AutoencoderKL
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -36,7 +38,7 @@ PLACE_DEVIATION = 0.3  # of the vectors that tell places apart, beside words at 
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Lower-cased words and nothing else; what the world has no word for becomes `<unknown>`."""
+    """Lower-cased words of the world; every other word becomes `<unknown>`."""
     words = ["a", "and", "on", "background", *RADII, *COLOURS, *SHAPES, *BACKGROUNDS]
     words += [word for motion in MOTIONS for word in motion.split()]
     vocabulary = {word: i for i, word in enumerate(dict.fromkeys([START, END, UNKNOWN, *words]))}
@@ -67,6 +69,7 @@ def build_text_model(
     places: of a frame in a clip, for which it has positions of their own (`lavie.text.embeddings`); give them a start
     with `start_places` when it has learned to read.
     """
+    own: dict[str, Any] = {"frame_places": places} if places else {}
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -74,14 +77,14 @@ def build_text_model(
         num_hidden_layers=layers,
         num_attention_heads=heads,
         max_position_embeddings=tokenizer.model_max_length * (1 + places),
-        **({"frame_places": places} if places else {}),
+        **own,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
     model = CLIPTextModel(config)
     with torch.no_grad():
-        model.get_input_embeddings().weight.normal_(std=0.5)
+        model.embeddings.token_embedding.weight.normal_(std=0.5)
     return model
 
 
@@ -102,6 +105,7 @@ WIDTHS, INTERPOLATION_WIDTHS = (128, 128), (64, 128, 128)
 VAE_WIDTHS, UPSCALER_VAE_WIDTHS = (32, 64, 128, 128), (16, 32, 64)
 LATENT_CHANNELS = 4
 SHAPES_COMPILED = 256  # of a block: widths, sizes, with and without gradients, stills and clips
+Network = TypeVar("Network", bound=VideoUNet)
 
 
 def build_vae(widths: tuple[int, ...], size: int) -> AutoencoderKL:
@@ -122,50 +126,53 @@ def build_vae(widths: tuple[int, ...], size: int) -> AutoencoderKL:
         mid_block_add_attention=False,
     )
     start_as_resampling(vae)
+    assert vae.quant_conv is not None and vae.quant_conv.bias is not None
     with torch.no_grad():
         vae.quant_conv.weight[LATENT_CHANNELS:] = 0
         vae.quant_conv.bias[LATENT_CHANNELS:] = -6
     return vae
 
 
-def build_network(
-    kind: type[VideoUNet] = BaseUNet, in_channels: int = LATENT_CHANNELS, widths: tuple[int, ...] = WIDTHS
-) -> VideoUNet:
-    """A base network or, by `in_channels`, an extension network; `kind` and `widths` for others of this layout."""
-    return kind(
-        sample_size=HEIGHT // 8,
-        in_channels=in_channels,
-        block_out_channels=widths,
-        layers_per_block=1,
-        norm_num_groups=8,
-        cross_attention_dim=TEXT_WIDTH,
-        attention_head_dim=4,
-        down_block_types=(ATTENTION_DOWN,) * len(widths),
-        up_block_types=(ATTENTION_UP,) * len(widths),
-    )
-
-
-def build_interpolation() -> InterpolationUNet:
-    """It sees four key frames around each frame, and their straight blend."""
-    channels = LATENT_CHANNELS + beside_channels(NEIGHBOURS, LATENT_CHANNELS)
-    return build_network(InterpolationUNet, channels, INTERPOLATION_WIDTHS)
-
-
 def build_frame_vae() -> AutoencoderKL:
-    """The ×8 autoencoder, of the base network's frames.
+    """The ×8 autoencoder of the base network's frames.
 
-    Its last level keeps its width, so that there is no shortcut to lay the groups out in: it begins less plainly.
+    Its last level keeps its width and has no shortcut to lay the groups out in, so it begins less plainly.
     """
     return build_vae(VAE_WIDTHS, HEIGHT)
 
 
 def build_upscaler_vae() -> AutoencoderKL:
-    """The ×4 autoencoder, of the large frames."""
+    """The ×4 autoencoder of the large frames."""
     return build_vae(UPSCALER_VAE_WIDTHS, SCALE * HEIGHT)
 
 
+def build_network(in_channels: int = LATENT_CHANNELS) -> BaseUNet:
+    """A base network or, by `in_channels`, an extension network."""
+    return BaseUNet(**_layout(in_channels, WIDTHS))
+
+
+def build_interpolation() -> InterpolationUNet:
+    """A network that is shown four key frames around each frame, and their straight blend."""
+    channels = LATENT_CHANNELS + beside_channels(NEIGHBOURS, LATENT_CHANNELS)
+    return InterpolationUNet(**_layout(channels, INTERPOLATION_WIDTHS))
+
+
+def _layout(in_channels: int, widths: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        "sample_size": HEIGHT // 8,
+        "in_channels": in_channels,
+        "block_out_channels": widths,
+        "layers_per_block": 1,
+        "norm_num_groups": 8,
+        "cross_attention_dim": TEXT_WIDTH,
+        "attention_head_dim": 4,
+        "down_block_types": (ATTENTION_DOWN,) * len(widths),
+        "up_block_types": (ATTENTION_UP,) * len(widths),
+    }
+
+
 def build_super_resolution() -> SuperResolutionUNet:
-    """Narrow, since it works on sixty-four times as many pixels as the base network."""
+    """A narrow network, since it works on sixty-four times as many pixels as the base network."""
     return SuperResolutionUNet(
         sample_size=HEIGHT,
         block_out_channels=(32, 48, 64),
@@ -179,8 +186,9 @@ def build_super_resolution() -> SuperResolutionUNet:
     )
 
 
-def start_time_at_zero(network: VideoUNet) -> VideoUNet:
-    """Zero the output of all that mixes time, so that an inflated network begins as the image network it was."""
+def start_time_at_zero(network: Network) -> Network:
+    """Zero the output of all layers that mix time, so that an inflated network begins as the image network it was."""
+    module: Any
     for name, module in network.named_modules():
         if name.endswith(("attn_temp.to_out.0", "attn_temporal.to_out.0", "shift_conv")):
             nn.init.zeros_(module.weight)
@@ -193,8 +201,8 @@ def start_time_at_zero(network: VideoUNet) -> VideoUNet:
     return network
 
 
-def inherit(network: VideoUNet, parent: dict[str, torch.Tensor]) -> VideoUNet:
-    """Start from the weights of another network, where names are the same; new input channels start at 0."""
+def inherit(network: Network, parent: dict[str, torch.Tensor]) -> Network:
+    """Copy the weights of another network where names are the same; new input channels start at 0."""
     own = network.state_dict()
     for name, value in own.items():
         if name == "conv_in.weight":
@@ -205,15 +213,15 @@ def inherit(network: VideoUNet, parent: dict[str, torch.Tensor]) -> VideoUNet:
     return network
 
 
-def quick_attention():
-    """For training on a CPU: Nano's sequences are so short that plain attention's backward pass beats the fused one."""
+def quick_attention() -> AbstractContextManager[None]:
+    """Plain attention, whose backward pass on a CPU beats the fused one for sequences as short as Nano's."""
     return sdpa_kernel(SDPBackend.MATH)
 
 
-def compiled(network: VideoUNet) -> VideoUNet:
-    """Compile the repeated blocks for training, in place; where there is no C++ compiler, leave them as they are.
+def compile_blocks(network: VideoUNet) -> VideoUNet:
+    """Compile the repeated blocks for training, in place; without a C++ compiler, leave them as they are.
 
-    Each shape is compiled for itself, and kept in the compiler's cache on disk for the next start.
+    Each shape is compiled separately and stays in the compiler's cache on disk for the next start.
     """
     if shutil.which("g++"):
         torch._dynamo.config.recompile_limit = SHAPES_COMPILED

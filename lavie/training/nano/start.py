@@ -11,8 +11,11 @@ whatever x is; and since silu(x) − silu(−x) = x, the activation behind the n
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models import AutoencoderKL
 from torch import Tensor, nn
 
 from lavie.unet import InterpolationUNet, SuperResolutionUNet
@@ -25,19 +28,25 @@ CONSTANT = COLOURS  # the channel behind the colours, on the way to where groups
 @torch.no_grad()
 def start_as_resampling(vae: AutoencoderKL) -> AutoencoderKL:
     """Latent channels 0 … 2 begin as mean colours and decode to them; the last channel is free. In place."""
-    for half in (vae.encoder, vae.decoder):
+    half: Any
+    block: Any
+    for half, blocks, samplers in (
+        (vae.encoder, vae.encoder.down_blocks, "downsamplers"),
+        (vae.decoder, vae.decoder.up_blocks, "upsamplers"),
+    ):
         _carry_in(half.conv_in, range(COLOURS))
-        blocks = half.down_blocks if half is vae.encoder else half.up_blocks
         for block in blocks:
             _silence(block.resnets)
             _pass_shortcut(block.resnets[0].conv_shortcut, half.conv_norm_out, last=block is blocks[-1])
-            for sampler in getattr(block, "downsamplers" if half is vae.encoder else "upsamplers") or []:
+            for sampler in getattr(block, samplers) or []:
                 _resample(sampler.conv)
         _silence(half.mid_block.resnets)
         _let_pairs_through(half.conv_norm_out)
         _read_pairs(half.conv_out, half.conv_norm_out, torch.eye(COLOURS))
-    _identity(vae.quant_conv)
-    _identity(vae.post_quant_conv)
+    for convolution in (vae.quant_conv, vae.post_quant_conv):
+        assert convolution is not None
+        for channel in range(min(convolution.in_channels, convolution.out_channels, COLOURS + 1)):
+            _only(convolution, channel, channel)  # rows of the means; those of the deviations stay
     return vae
 
 
@@ -53,12 +62,13 @@ def start_as_passing_on(network: SuperResolutionUNet, small: Tensor, latents: Te
     """
     known = torch.cat([small, torch.ones_like(small[:, :1])], dim=1).transpose(0, 1).flatten(1).T
     fitted = torch.linalg.lstsq(known, latents.transpose(0, 1).flatten(1).T).solution
-    noisy = network.config.in_channels - COLOURS
+    noisy = network.config["in_channels"] - COLOURS
     _carry_in(network.conv_in, range(noisy, noisy + COLOURS))
+    level: Any
     for level in (*network.down_blocks, network.mid_block, *network.up_blocks):
         _silence(level.resnets, share=0.1)
     # The skip connection from the first convolution to the last residual block carries the small frames past the rest.
-    last = network.up_blocks[-1].resnets[-1].conv_shortcut
+    last = level.resnets[-1].conv_shortcut
     _lay_out(last, network.conv_norm_out, first=last.in_channels - network.conv_in.out_channels)
     _let_pairs_through(network.conv_norm_out)
     network.conv_out.weight.zero_()
@@ -68,21 +78,21 @@ def start_as_passing_on(network: SuperResolutionUNet, small: Tensor, latents: Te
 
 @torch.no_grad()
 def start_as_blending(network: InterpolationUNet) -> InterpolationUNet:
-    """Begin by adding nothing to the straight blend of the key frames. In place.
+    """Begin by adding nothing to the straight blend of the key frames, and ignore the noisy latents. In place.
 
-    And never listen to the noise, as long as this network is trained: four key frames say what lies between them. The
-    noisy latents say it too where noise is weak, but that is only a look at the answer, which nobody gives later.
+    Four key frames say what lies between them. Where noise is weak the noisy latents say it too, but they are a look at
+    the answer, which the network does not get when it is used; a hook keeps their weights at zero.
     """
     heard = torch.ones_like(network.conv_in.weight)
-    heard[:, : network.config.out_channels] = 0
+    heard[:, : network.config["out_channels"]] = 0
     network.conv_in.weight.mul_(heard).register_hook(heard.mul)
-    nn.init.zeros_(network.conv_out.weight)
-    nn.init.zeros_(network.conv_out.bias)
+    for parameter in network.conv_out.parameters():
+        nn.init.zeros_(parameter)
     return network
 
 
-def _carry_in(convolution: nn.Conv2d, sources) -> None:
-    """Output channels 0 … 2 are those inputs, the next one is LOUD everywhere; further ones keep their random start."""
+def _carry_in(convolution: nn.Conv2d, sources: Iterable[int]) -> None:
+    """Output channels 0 … 2 are these inputs, the next one is LOUD everywhere; others keep their random start."""
     for channel, source in enumerate(sources):
         _only(convolution, channel, source)
     _only(convolution, CONSTANT, None, bias=LOUD)
@@ -116,8 +126,7 @@ def _let_pairs_through(norm: nn.GroupNorm) -> None:
 def _read_pairs(convolution: nn.Conv2d, norm: nn.GroupNorm, weights: Tensor, bias: Tensor | None = None) -> None:
     """Outputs as `weights` (outputs × colours) of the colours, each read as half of what its pair differs by."""
     for output, row in enumerate(weights):
-        convolution.weight[output] = 0
-        convolution.bias[output] = 0 if bias is None else bias[output]
+        _only(convolution, output, None, bias=0.0 if bias is None else float(bias[output]))
         for start, weight in zip(_group_starts(norm), row, strict=True):
             convolution.weight[output, start, 1, 1] = weight
             convolution.weight[output, start + 1, 1, 1] = -weight
@@ -129,6 +138,7 @@ def _group_starts(norm: nn.GroupNorm) -> list[int]:
 
 def _only(convolution: nn.Conv2d, output: int, source: int | None, gain: float = 1.0, bias: float = 0.0) -> None:
     """Let an output channel be `gain` times an input channel, or nothing but its bias."""
+    assert convolution.bias is not None
     convolution.weight[output] = 0
     convolution.bias[output] = bias
     if source is not None:
@@ -145,15 +155,8 @@ def _resample(convolution: nn.Conv2d) -> None:
             convolution.weight[channel, channel, :2, :2] = 0.25
 
 
-def _silence(blocks, share: float = 0.0) -> None:
+def _silence(blocks: Iterable[Any], share: float = 0.0) -> None:
     """Residual blocks begin by adding nothing, or `share` of what they would."""
     for block in blocks:
         block.conv2.weight *= share
         block.conv2.bias.zero_()
-
-
-def _identity(convolution: nn.Conv2d) -> None:
-    """The rows of the means; those of the deviations stay."""
-    channels = min(convolution.in_channels, convolution.out_channels, COLOURS + 1)
-    convolution.weight[:channels] = torch.eye(channels, convolution.in_channels)[:, :, None, None]
-    convolution.bias[:channels] = 0

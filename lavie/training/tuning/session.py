@@ -1,9 +1,9 @@
-"""A training on own media from its start to the bundle: what is read, in which order, and what is told meanwhile."""
+"""A training on own media, from reading the folder to writing the bundle, and its events."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,8 +18,19 @@ from lavie.manifest import EXTENSION, MANIFEST, VAE
 from lavie.residency import pick_device
 from lavie.training.assemble import check_output, write_changed
 from lavie.training.data.cuts import Cut
-from lavie.training.data.encoded import Encoded, Encoder, Reader, StoredClips, collect, hold_out, reasons, summary
+from lavie.training.data.encoded import (
+    Encoded,
+    EncodedSet,
+    Encoder,
+    Encoding,
+    Reader,
+    collect,
+    hold_out,
+    reasons,
+    summary,
+)
 from lavie.training.data.items import Fault, Item, find_items
+from lavie.training.diffusion import Loss
 from lavie.training.loop import CHECKPOINT, Plan, Visit, fit
 from lavie.training.nano.networks import quick_attention
 from lavie.training.team import autocast_of, join_team
@@ -29,13 +40,13 @@ from lavie.video import Video
 
 
 def check_work(work: Path, resume: bool) -> None:
-    """Raises TrainingError for the checkpoint of a run that nobody asked to go on with."""
+    """Raises TrainingError for the checkpoint of a run that is not to be resumed."""
     if (work / CHECKPOINT).exists() and not resume:
         raise TrainingError(f"{work} holds the checkpoint of a run: give --resume to go on from it, or another --work")
 
 
-def begin_work(work: Path, resume: bool, decides: dict) -> Iterator[Notice]:
-    """Keep what decides the bits of a run beside its checkpoint, and tell what a resumed run does differently.
+def begin_work(work: Path, resume: bool, decides: dict[str, Any]) -> Iterator[Notice]:
+    """Write the values that decide the bits of a run beside its checkpoint, and yield how a resumed run differs.
 
     decides: name → plain value.
     """
@@ -53,11 +64,12 @@ VALIDATED = 8  # batches of fixed clips, timesteps and noise that a validation l
 VALIDATION_SEED = 2**40  # no run's own: seeds of settings are what a person types
 SHOWN = 2  # samples
 SHORT_SEQUENCE = 1024  # pixels of latents up to which plain attention trains faster on a CPU
+Pair = tuple[EncodedSet, EncodedSet]  # clips and stills
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The loss on media that are never trained on, of the averaged weights; the same draws every time."""
+    """The averaged weights' loss on media that are never trained on, from the same draws every time."""
 
     step: int
     loss: float
@@ -65,14 +77,14 @@ class Validation:
 
 @dataclass(frozen=True)
 class Samples:
-    """What the averaged weights make of the same clips, from the same seeds, every time."""
+    """The averaged weights' videos of the same clips, from the same seeds every time."""
 
     step: int
     videos: list[Video]
 
 
 class Session:
-    """One run. Making it checks what can be checked before anything is computed; `run` does the work."""
+    """One run. The constructor checks what can be checked before anything is computed; `run` does the work."""
 
     def __init__(self, settings: Settings, read: Reader):
         """read: a file → its frames. Raises TrainingError, BundleError or DeviceError."""
@@ -87,9 +99,9 @@ class Session:
         self._read = read
 
     def run(self) -> Iterator[Any]:
-        """`Notice`, `Encoding`, `Progress`, `Validation` and `Samples` as they come; at the end the bundle is there.
+        """Train and write the bundle. Yields `Notice`, `Encoding`, `Progress`, `Validation` and `Samples`.
 
-        With several processes all of them run this; only the first one's events are worth telling.
+        In a team all processes run this; only the first one's events matter.
         """
         yield from self._begin()
         trained, held = yield from self._sets()
@@ -108,10 +120,10 @@ class Session:
             yield Notice(f"begins from {self.task.source}, on {self.task.device}")
             yield from begin_work(asked.work, asked.resume, asked.decides())
 
-    def _sets(self) -> Iterator[Any]:
-        """((clips, stills) to train on, the same two held out), None where a set is not wanted."""
+    def _sets(self) -> Generator[Notice | Encoding, None, tuple[Pair, Pair]]:
+        """(clips, stills) to train on, and the same two held out. A set that is not wanted is empty."""
         items, faults = find_items(self.settings.data)
-        wanted, unwanted = self._sorted(items)
+        wanted, unwanted = self._sort(items)
         if self.team is not None:  # each encodes its share first, then all find everything done
             for encoder, group in wanted:
                 yield from collect(encoder, group[self.team.rank :: self.team.size], [])
@@ -128,11 +140,11 @@ class Session:
         yield from self._tell_captions([each.item.caption for media in found for each in media])
         if self.settings.validate_every and any(media and not held for media, held in pairs):
             yield Notice("one medium of a kind is too few to hold one out: validation sees what is trained on")
-        trained = self._stored([media for media, _ in pairs])
-        return trained, self._stored([held or media for media, held in pairs])
+        trained = self._store([media for media, _ in pairs])
+        return trained, self._store([held or media for media, held in pairs])
 
-    def _sorted(self, items: list[Item]) -> tuple[list[tuple[Encoder, list[Item]]], list[Fault]]:
-        """(clips, stills), each with what encodes them, and what is of neither kind."""
+    def _sort(self, items: list[Item]) -> tuple[list[tuple[Encoder, list[Item]]], list[Fault]]:
+        """(clips, stills), each with its encoder, and items of neither kind."""
         task, cut = self.task, self.task.cut
         single = cut.frames == 1 and not task.wants_stills  # then a picture is as good as a frame
         clips = [item for item in items if task.wants_clips and (single or not item.is_picture)]
@@ -149,7 +161,7 @@ class Session:
         ], unwanted
 
     def _require(self, found: list[list[Encoded]], faults: list[Fault]) -> None:
-        """Raises TrainingError where there is nothing to train on, with the reasons."""
+        """Raises TrainingError with the reasons where there is nothing to train on."""
         asked, (clips, stills) = self.settings, found
         why = f": {reasons(faults)}" if faults else ", and no file that is a picture, a video or a shard"
         if self.task.wants_clips and not clips:
@@ -159,12 +171,9 @@ class Session:
             instead = "" if asked.base_mode == STILLS else "; joint training needs some, or give --mode video-only"
             raise TrainingError(f"{asked.data} holds no usable picture{why}{instead}")
 
-    def _stored(self, sets: list[list[Encoded]]) -> tuple[StoredClips | None, StoredClips | None]:
+    def _store(self, sets: list[list[Encoded]]) -> Pair:
         clips, stills = sets
-        return (
-            self.task.stored(clips, self.task.cut.frames) if clips else None,
-            self.task.stored(stills, 1) if stills else None,
-        )
+        return self.task.open_set(clips, self.task.cut.frames), self.task.open_set(stills, 1)
 
     def _tell_captions(self, captions: list[str]) -> Iterator[Notice]:
         read = [self.task.encoder.read(caption) for caption in captions]
@@ -199,13 +208,13 @@ class Session:
         cut, factor = self.task.cut, self.task.bundle.halvings(VAE)
         return self.task.device.type == "cpu" and cut.width * cut.height <= SHORT_SEQUENCE * factor**2
 
-    def _visits(self, held: tuple[StoredClips | None, StoredClips | None]) -> list[Visit]:
+    def _visits(self, held: Pair) -> list[Visit]:
         asked, visits = self.settings, []
         if asked.validate_every:
             loss_at = self.task.loss(*held, asked.batch, VALIDATION_SEED)
             visits.append(Visit(asked.validate_every, lambda step: self._validate(loss_at, step)))
         if asked.samples_every:
-            clips = held[0] if held[0] is not None else held[1]
+            clips = held[0] or held[1]
             numbers = range(min(SHOWN, len(clips)))
             visits.append(
                 Visit(asked.samples_every, lambda step: Samples(step, [self.task.sample(clips, n) for n in numbers]))
@@ -213,7 +222,7 @@ class Session:
         return visits
 
     @torch.no_grad()
-    def _validate(self, loss_at, step: int) -> Validation:
+    def _validate(self, loss_at: Loss, step: int) -> Validation:
         with torch.autocast(self.task.device.type, torch.bfloat16, enabled=self.autocast):
             losses = [loss_at(number).item() for number in range(VALIDATED)]
         found = Validation(step, sum(losses) / len(losses))

@@ -1,9 +1,10 @@
-"""What a training on own media is asked to do: values and their limits. Loads nothing."""
+"""The settings of a training on own media, and their limits. Loads nothing."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lavie.errors import TrainingError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION
@@ -55,7 +56,7 @@ class Settings:
     device: str = "auto"
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _expect("kind", self.kind, KINDS)
         _expect("origin", self.origin, ORIGINS)
         for name in ("steps", "batch", "stride", "checkpoint_every"):
@@ -92,8 +93,8 @@ class Settings:
     def base_mode(self) -> str:
         return self.mode or JOINT
 
-    def decides(self) -> dict:
-        """What the bits of a run depend on, as plain values."""
+    def decides(self) -> dict[str, Any]:
+        """The values that the bits of a run depend on, as plain values."""
         names = ("kind", "steps", "batch", "frames", "size", "stride", "mode", "origin", "ema", "precision", "crop")
         said = {name: getattr(self, name) for name in (*names, "freeze_spatial", "seed")}
         said |= {"data": str(self.data), "model": str(self.model), "learning_rate": self.peak_rate}

@@ -1,19 +1,21 @@
-"""What one network learns from a person's media and how it shows what it can: the difference between the commands."""
+"""The task of a training on own media: the network, its encoded media, its loss and its samples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from transformers import CLIPTextModel
 
 from lavie import vae as vae_module
-from lavie.bundle import BASE, CLASSES, INTERPOLATION, SUPER_RESOLUTION, Bundle
+from lavie.bundle import CLASSES, Bundle
 from lavie.errors import TrainingError
-from lavie.events import Step
+from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Step
 from lavie.key_frames import RATE, beside_channels
 from lavie.latents import Latents, Whole, whole
 from lavie.manifest import EXTENSION, MANIFEST, NEAREST, UPSCALER_VAE, VAE, StageDefaults
@@ -25,34 +27,40 @@ from lavie.stages.super_resolution import SCALE, super_resolve
 from lavie.stages.windowed import denoise_windows
 from lavie.text import unconditional_first
 from lavie.training.data.cuts import Cut
-from lavie.training.data.encoded import LATENTS, SMALL, EncodedLargeSet, EncodedSet, StoredClips, weights_mark
+from lavie.training.data.encoded import LATENTS, SMALL, Encoded, EncodedSet, hash_weights
 from lavie.training.diffusion import (
+    Batches,
+    Loss,
+    Networks,
+    beside_noise,
     concat_loss,
     extension_loss,
+    frame_mask,
     interpolation_loss,
     joint_loss,
     still_loss,
     super_resolution_loss,
 )
-from lavie.training.masks import beside_noise, frame_mask
 from lavie.training.nano.networks import inherit, start_time_at_zero
 from lavie.training.tuning.settings import CONCAT, FROM_BUNDLE, FROM_LAYOUT, STILLS, VIDEO_ONLY, Settings
 from lavie.unet import VideoUNet
+from lavie.values import require
 from lavie.video import Video
 from lavie.windows import Windows
 
 
 def extend(
-    network: nn.Module, text: Tensor, beside: Tensor, sampling: Sampling, defaults: StageDefaults, seed: int
+    network: VideoUNet, text: Tensor, beside: Tensor, sampling: Sampling, defaults: StageDefaults, seed: int
 ) -> Generator[Step, None, Latents]:
-    """Latents of a clip of which `beside` (1 1+C F h w, see `masks`) gives some frames.
+    """Latents of a clip of which `beside` (1 1+C F h w, see `beside_noise`) gives some frames.
 
     text: 2 L C, the negative prompt's embeddings first; 1 L C where guidance is 1.
     """
-    shape = (network.config.out_channels, *beside.shape[2:])
+    frames, height, width = beside.shape[2:]
+    shape = (network.config["out_channels"], frames, height, width)
 
-    def predictor_at(start: int, shown) -> Guided:
-        return Guided(network, text, sampling.guidance, sampling.rescale, concatenate=beside)
+    def predictor_at(start: int, shown: Sequence[int]) -> Guided:
+        return Guided(network, text, require(sampling.guidance), sampling.rescale, concatenate=beside)
 
     return (yield from denoise_windows(EXTENSION, predictor_at, shape, sampling, defaults, seed, text.device))
 
@@ -61,23 +69,24 @@ LATENT_CHANNELS = 4
 GUIDED_KINDS = (INTERPOLATION, EXTENSION)  # base networks that are shown something beside the noise
 
 
-def starting_network(bundle: Bundle, kind: str, origin: str, seed: int) -> tuple[VideoUNet, str]:
+def build_starting_network(bundle: Bundle, kind: str, origin: str, seed: int) -> tuple[VideoUNet, str]:
     """A network in float32 on the CPU, ready to be trained, and in words where its weights come from.
 
-    Raises TrainingError: there is nothing in the bundle that it could begin with.
+    Raises TrainingError if the bundle has nothing that it could begin with.
     """
+    network: VideoUNet
     if origin == FROM_BUNDLE:
-        network, source = _from_bundle(bundle, kind)
+        network, source = _load_start(bundle, kind)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = start_time_at_zero(CLASSES[kind].from_config(_config(bundle, kind, origin)))
+            network = start_time_at_zero(CLASSES[kind].from_config(_find_config(bundle, kind, origin)))
         source = "random weights"
     return network.requires_grad_(True).train(), source
 
 
 def freeze_spatial(network: VideoUNet) -> None:
-    """Train only what mixes time, as where the rest comes from an image model."""
+    """Train only the layers that mix time, as where the rest comes from an image model."""
     for name, parameter in network.named_parameters():
         parameter.requires_grad_("temp" in name)  # `attn_temp`, `norm_temp`, and everything with `temporal` in its name
     for module in network.modules():
@@ -85,7 +94,7 @@ def freeze_spatial(network: VideoUNet) -> None:
             module.register_forward_pre_hook(_track_input)
 
 
-def _track_input(module: nn.Module, inputs: tuple) -> tuple:
+def _track_input(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """Ask for the gradient of a norm's input even where nobody needs it.
 
     torch 2.13 ends in a segmentation fault on a CPU where a channels-last group norm of a small picture is trained and
@@ -96,43 +105,36 @@ def _track_input(module: nn.Module, inputs: tuple) -> tuple:
     return (tracked, *others)
 
 
-def _from_bundle(bundle: Bundle, kind: str) -> tuple[VideoUNet, str]:
+def _load_start(bundle: Bundle, kind: str) -> tuple[VideoUNet, str]:
     if (bundle.folder / kind / "config.json").is_file():
-        return bundle.load(kind, torch.float32), f"{bundle.name}’s {kind}"
+        network = bundle.load(kind, torch.float32)
+        assert isinstance(network, VideoUNet)
+        return network, f"{bundle.name}’s {kind}"
     if kind not in GUIDED_KINDS:
         raise TrainingError(f"{bundle.folder} holds no {kind} to begin with: give --from scratch, or another --model")
-    network = CLASSES[kind].from_config(_config(bundle, kind, FROM_BUNDLE))
+    network = CLASSES[kind].from_config(_find_config(bundle, kind, FROM_BUNDLE))
     parent = bundle.load(BASE, torch.float32)
     return inherit(network, parent.state_dict()), f"{bundle.name}’s base, new inputs at zero"
 
 
-def _config(bundle: Bundle, kind: str, origin: str) -> dict:
+def _find_config(bundle: Bundle, kind: str, origin: str) -> dict[str, Any]:
     """The bundle's own layout of this network; that of its base network with more inputs; or the published one."""
     if origin != FROM_LAYOUT and (bundle.folder / kind / "config.json").is_file():
         return bundle.config(kind)
-    inputs = {"in_channels": _inputs(bundle, kind)} if kind in GUIDED_KINDS else {}
+    inputs = {"in_channels": _count_inputs(bundle, kind)} if kind in GUIDED_KINDS else {}
     if origin != FROM_LAYOUT and inputs:
-        return _plain(bundle.config(BASE)) | inputs
+        plain = {name: value for name, value in bundle.config(BASE).items() if not name.startswith("_")}  # no class
+        return plain | inputs
     text = bundle.text_components(kind if kind == SUPER_RESOLUTION else BASE)[0]
     return {"cross_attention_dim": bundle.config(text)["hidden_size"], **inputs}
 
 
-def _inputs(bundle: Bundle, kind: str) -> int:
+def _count_inputs(bundle: Bundle, kind: str) -> int:
     """Channels of noise and what stands beside it: for extension a mask and latents."""
     if kind == EXTENSION:
         return LATENT_CHANNELS + 1 + LATENT_CHANNELS
     conditioning = bundle.defaults[kind].conditioning if kind in bundle.defaults else NEAREST
     return LATENT_CHANNELS + beside_channels(conditioning, LATENT_CHANNELS)
-
-
-def _plain(config: dict) -> dict:
-    """A config without the name of the class that it was written for."""
-    return {name: value for name, value in config.items() if not name.startswith("_")}
-
-
-def levels(network: nn.Module) -> int:
-    """By how much frames of latents shrink inside the network."""
-    return 2 ** (len(network.config.block_out_channels) - 1)
 
 
 SAMPLE_SEED = 1
@@ -141,30 +143,27 @@ ENOUGH_GIVEN = 4  # frames that a sample of extension is given, or half of the c
 
 
 class Task:
-    """A network, what stands around it, and the loss that it is trained by. Everything is on `device`."""
+    """A network, the components that its training needs, and its loss. Everything is on `device`."""
 
     def __init__(self, bundle: Bundle, settings: Settings, device: torch.device):
-        """Raises TrainingError or BundleError: these settings do not fit this bundle."""
+        """Raises TrainingError or BundleError where the settings do not fit the bundle."""
         self.bundle, self.settings, self.device = bundle, settings, device
         self.stage = BASE if settings.kind == EXTENSION else settings.kind
         if self.stage not in bundle.defaults:
             raise TrainingError(f"{bundle.folder / MANIFEST} does not say how {self.stage} runs: take another bundle")
         self.defaults = bundle.defaults[self.stage]
-        network, self.source = starting_network(bundle, settings.kind, settings.origin, settings.seed)
+        network, self.source = build_starting_network(bundle, settings.kind, settings.origin, settings.seed)
         if settings.freeze_spatial:
             freeze_spatial(network)
         if settings.gradient_checkpointing:
             network.enable_gradient_checkpointing()
-        self.network = network.to(device)
+        self.network = network
         self.cut = self._cut()
         self.encoder = bundle.text_encoder(self.stage)
-        self.text_model = bundle.load(bundle.text_components(self.stage)[0], torch.float32).to(device)
+        text_model = bundle.load(bundle.text_components(self.stage)[0], torch.float32)
+        assert isinstance(text_model, CLIPTextModel)
+        self.networks = Networks(network, text_model).to(device)  # the text encoder stays as it is
         self.vae = bundle.load(UPSCALER_VAE if self._enlarges else VAE, torch.float32).to(device)
-
-    @property
-    def networks(self) -> nn.ModuleDict:
-        """As the losses of the base network take them; the text encoder stays as it is."""
-        return nn.ModuleDict({"unet": self.network, "text_encoder": self.text_model})
 
     @property
     def wants_clips(self) -> bool:
@@ -176,15 +175,14 @@ class Task:
 
     def mark(self) -> str:
         """What latents depend on besides the medium and its cut."""
-        return weights_mark(self.vae)
+        return hash_weights(self.vae)
 
-    def stored(self, media: list, frames: int) -> StoredClips:
-        kind = EncodedLargeSet if self._enlarges else EncodedSet
-        return kind(media, self.encoder.tokens, frames)
+    def open_set(self, media: list[Encoded], frames: int) -> EncodedSet:
+        return EncodedSet(media, self.encoder.tokens, frames)
 
     @torch.no_grad()
     def encode(self, clip: np.ndarray) -> dict[str, Tensor]:
-        """uint8 F H W 3 → what is stored of a clip: latents C F h w, and beside large ones the small frames."""
+        """uint8 F H W 3 → the stored tensors of a clip: latents C F h w, and beside large ones the small frames."""
         frames = vae_module.from_uint8(torch.from_numpy(np.ascontiguousarray(clip))).transpose(0, 1)[None]
         stored = {LATENTS: vae_module.encode(self.vae, frames.to(self.device))[0].cpu().half()}
         if self._enlarges:
@@ -192,48 +190,45 @@ class Task:
             stored[SMALL] = torch.from_numpy(np.stack(small))
         return stored
 
-    def loss(
-        self, clips: StoredClips | None, stills: StoredClips | None, batch: int, seed: int
-    ) -> Callable[[int], Tensor]:
-        """Step → loss, of the sets that there are."""
-        asked, kind = self.settings, self.settings.kind
-        common = (self.encoder.tokens([""])[0], batch, seed)
-        prediction = self.defaults.prediction_type
-        if kind == BASE and clips is None:
-            return still_loss(self.networks, stills, *common, prediction)
-        if kind == BASE and asked.base_mode == CONCAT and stills is not None:
-            return concat_loss(self.networks, clips, stills, *common, prediction)
+    def loss(self, clips: EncodedSet, stills: EncodedSet, batch: int, seed: int) -> Loss:
+        """The loss of the sets, of which one may be empty."""
+        kind, networks, frames = self.settings.kind, self.networks, self.cut.frames
+        batches = Batches(self.encoder.tokens([""])[0], batch, seed, self.defaults.prediction_type)
+        if kind == BASE and not clips:
+            return still_loss(networks, stills, batches)
+        if kind == BASE and self.settings.base_mode == CONCAT and stills:
+            return concat_loss(networks, clips, stills, batches)
         if kind == BASE:
-            return joint_loss(self.networks, clips, stills, *common, prediction)
+            return joint_loss(networks, clips, stills or None, batches)
         if kind == INTERPOLATION:
-            arguments = (self.network, self.text_model, clips, *common, self.cut.frames, prediction)
-            return interpolation_loss(*arguments, self.defaults.conditioning)
+            return interpolation_loss(networks, clips, batches, frames, self.defaults.conditioning)
         if kind == EXTENSION:
-            return extension_loss(self.network, self.text_model, clips, self._grey(), *common, prediction)
-        arguments = (self.network, self.text_model, clips, *common, self.cut.frames, prediction)
-        return super_resolution_loss(*arguments, crop=asked.crop)
+            return extension_loss(networks, clips, self._grey(), batches)
+        return super_resolution_loss(networks, clips, batches, frames, self.settings.crop)
 
     @torch.no_grad()
-    def sample(self, clips: StoredClips, number: int) -> Video:
+    def sample(self, clips: EncodedSet, number: int) -> Video:
         """What the network makes now of clip `number`: of its caption, and of what else the network is shown."""
         stored = clips.read(number)
         sampling = self.defaults.sampling
         latents = stored[LATENTS].float()[None].to(self.device)
         frames = latents.shape[2] if self.settings.kind == BASE else None
-        text = self._text(clips.caption(number), sampling.guidance, frames)
-        grid = replace(self.defaults, windows=Windows(latents.shape[2], latents.shape[2]))
+        text = self._text(clips.caption(number), require(sampling.guidance), frames)
+        _, channels, length, height, width = latents.shape
+        grid = replace(self.defaults, windows=Windows(length, length))
         if self.settings.kind == BASE:
-            made = result_of(sample_base(self.network, text, latents.shape[1:], sampling, grid, SAMPLE_SEED))
+            shape = (channels, length, height, width)
+            made = run_stage(sample_base(self.network, text, shape, sampling, grid, SAMPLE_SEED))
         elif self.settings.kind == INTERPOLATION:
-            made = result_of(interpolate(self.network, text, Whole(latents[:, :, ::RATE]), sampling, grid, SAMPLE_SEED))
+            made = run_stage(interpolate(self.network, text, Whole(latents[:, :, ::RATE]), sampling, grid, SAMPLE_SEED))
         elif self.settings.kind == EXTENSION:
-            mask = frame_mask(f"first {min(ENOUGH_GIVEN, latents.shape[2] // 2)}", latents.shape[2])
+            mask = frame_mask(f"first {min(ENOUGH_GIVEN, length // 2)}", length)
             beside = beside_noise(latents, self._grey(), mask[None])
-            made = result_of(extend(self.network, text, beside, sampling, grid, SAMPLE_SEED))
+            made = run_stage(extend(self.network, text, beside, sampling, grid, SAMPLE_SEED))
         else:
             small = vae_module.from_uint8(stored[SMALL]).transpose(0, 1)[None].to(self.device)
             level = self.defaults.noise_level
-            made = result_of(super_resolve(self.network, text, Whole(small), sampling, level, grid, SAMPLE_SEED))
+            made = run_stage(super_resolve(self.network, text, Whole(small), sampling, level, grid, SAMPLE_SEED))
         return Video(vae_module.pictures(vae_module.decode(self.vae, made)), self.bundle.fps)
 
     @property
@@ -256,37 +251,37 @@ class Task:
             return
         self._check_sides("crop", self.settings.crop)
         if any(piece > side for piece, side in zip(self.settings.crop, size, strict=True)):
-            raise TrainingError(
-                f"crop is {_by(self.settings.crop)}: give at most {_by(size)}, the size of the small frames"
-            )
+            crop, most = _format_size(self.settings.crop), _format_size(size)
+            raise TrainingError(f"crop is {crop}: give at most {most}, the size of the small frames")
 
     def _check_sides(self, name: str, sides: tuple[int, int]) -> None:
-        """Every halving on the way through autoencoder and network must come out whole."""
-        factor = levels(self.network) * (1 if self._enlarges else self.bundle.halvings(VAE))
+        """Raises TrainingError unless every halving in the autoencoder and the network comes out whole."""
+        shrinks = 2 ** (len(self.network.config["block_out_channels"]) - 1)  # of latents inside the network
+        factor = shrinks * (1 if self._enlarges else self.bundle.halvings(VAE))
         if any(side < factor or side % factor for side in sides):
-            near = tuple(max(factor, round(side / factor) * factor) for side in sides)
-            raise TrainingError(f"{name} is {_by(sides)}: give multiples of {factor}, such as {_by(near)}")
+            near = _format_size([max(factor, round(side / factor) * factor) for side in sides])
+            raise TrainingError(f"{name} is {_format_size(sides)}: give multiples of {factor}, such as {near}")
 
     @torch.no_grad()
     def _grey(self) -> Tensor:
-        """C h w, the latents of a mid-grey frame: what stands for the frames that are not given."""
+        """C h w, the latents of a mid-grey frame, which stands for the frames that are not given."""
         frame = torch.zeros(1, 3, 1, self.cut.height, self.cut.width, device=self.device)
         return vae_module.encode(self.vae, frame)[0, :, 0]
 
     def _text(self, caption: str, guidance: float, frames: int | None) -> Tensor:
-        conditional = self.encoder.encode(self.text_model, [caption], self.device, frames)
+        conditional = self.encoder.encode(self.networks.text_encoder, [caption], self.device, frames)
         if guidance == 1.0:
             return conditional
-        negative = self.encoder.encode(self.text_model, [self.defaults.negative_prompt], self.device, frames)
+        negative = self.encoder.encode(self.networks.text_encoder, [self.defaults.negative_prompt], self.device, frames)
         return unconditional_first(negative, conditional)
 
 
-def _by(sides: tuple[int, int]) -> str:
+def _format_size(sides: Sequence[int]) -> str:
     return "×".join(map(str, sides))
 
 
-def result_of(stage) -> Tensor:
-    """The latents that a stage has made when it has yielded all of its steps."""
+def run_stage(stage: Generator[Step, None, Tensor | Latents]) -> Tensor:
+    """Run a stage to its end and return its latents, 1 C F h w."""
     while True:
         try:
             next(stage)

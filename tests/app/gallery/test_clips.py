@@ -8,7 +8,7 @@ import pytest
 
 from app.gallery import Gallery, Query
 from app.gallery.lineage import find_parents
-from app.gallery.search import count_tags, count_values, find_clips
+from app.gallery.search import count_values, find_clips
 from app.gallery.sidecar import read_sidecar
 from app.gallery.trash import move_to_trash, restore
 from app.recipes.recipe import Recipe
@@ -139,10 +139,10 @@ def test_tags_come_and_go(shelf):
     gallery.tag("a", "  for   the film ", "keep", "keep")
     gallery.tag("b", "keep")
     assert gallery.get("a").tags == ("for the film", "keep")
-    assert count_tags(gallery) == {"keep": 2, "for the film": 1}
+    assert count_values(gallery, "tag") == {"keep": 2, "for the film": 1}
     assert gallery.untag("a", "keep", "unknown").tags == ("for the film",)
     move_to_trash(gallery, "a")
-    assert count_tags(gallery) == {"keep": 1}
+    assert count_values(gallery, "tag") == {"keep": 1}
     assert count_values(gallery, "model") == {"nano": 1} and count_values(gallery, "stages") == {"base": 1}
     with pytest.raises(RequestError, match="choose model"):
         count_values(gallery, "seed; DROP TABLE clips")
@@ -183,7 +183,7 @@ def test_long_notes_and_any_name_are_kept(shelf):
     for name in NAMES:
         shelf.gallery.tag("a", name)
         assert find_clips(shelf.gallery, Query(tags=(name,))).total == 1, name
-    assert set(count_tags(shelf.gallery)) == set(NAMES)
+    assert set(count_values(shelf.gallery, "tag")) == set(NAMES)
 
 
 def test_an_unknown_id_is_named(gallery):

@@ -209,7 +209,7 @@ def test_a_damaged_database_stays_while_another_process_works_on_the_folder(shel
     process.wait()
     assert put_aside_if_damaged(shelf.folder).read_bytes() == b"no database" * 1_000
     assert not database.exists()
-    with Ownership(shelf.folder).held("it was not given back"):
+    with Ownership(shelf.folder).hold("it was not given back"):
         pass
 
 

@@ -172,6 +172,7 @@ for source in sys.argv[1:3]:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the unit of memory is another")
 def test_a_long_clip_needs_no_more_memory_than_a_short_one(tmp_path):
     for name, count in [("short", 20), ("long", 320)]:  # the long one's frames, as filters keep them: 79 MB

@@ -26,7 +26,7 @@ def test_a_limit_is_told_before_anything_is_decoded(tmp_path, monkeypatch, name,
     write_video(tmp_path / "a.mp4", numbered(12), "{}")
     read(tmp_path / "a.mp4", UPLOAD_LIMITS)
     monkeypatch.setattr("app.media.containers.to_rgb", lambda frame: pytest.fail("decoded"))
-    monkeypatch.setattr("app.media.containers.shown_size", lambda frame: pytest.fail("decoded"))
+    monkeypatch.setattr("app.media.containers.measure_shown", lambda frame: pytest.fail("decoded"))
     with pytest.raises(MediaError, match=words):
         read(tmp_path / "a.mp4", replace(UPLOAD_LIMITS, **{name: limit}))
 

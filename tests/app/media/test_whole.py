@@ -72,11 +72,11 @@ def test_rubbish_is_refused_in_words(tmp_path, seed):
 
 
 def test_a_large_one_takes_no_time(tmp_path):
-    """50 MB in blocks of 255 bytes."""
+    """50 MB in blocks of 255 bytes: 0.2 seconds of computing; a look at each byte takes 5."""
     header = b"GIF89a" + bytes([1, 0, 1, 0, 0, 0, 0])
     picture = b"\x2c" + bytes(9) + b"\x08" + (b"\xff" + bytes(255)) * 200_000 + b"\0"
     (tmp_path / "b.gif").write_bytes(header + picture + b";")
-    start = time.perf_counter()
+    start = time.process_time()
     with io.FileIO(tmp_path / "b.gif") as file:
         check_whole(tmp_path / "b.gif", file)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

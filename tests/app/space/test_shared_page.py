@@ -14,9 +14,9 @@ VALUES = ["a red star spinning on a navy background", 1, 1, None, None, "", Fals
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory):
+def address(tmp_path_factory, tiny_bundle):
     port = free_port()
-    with space(tmp_path_factory.mktemp("shared"), port, LAVIE_LIMIT_JOBS="2"):
+    with space(tmp_path_factory.mktemp("shared"), port, LAVIE_LIMIT_JOBS="2", LAVIE_MODEL=str(tiny_bundle)):
         yield f"http://127.0.0.1:{port}"
 
 

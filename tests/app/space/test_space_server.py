@@ -35,7 +35,7 @@ def space(folder, port, **environ):
 
 
 def ask(port, host):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     with contextlib.closing(connection):
         connection.request("GET", "/", headers={"Host": host})
         answer = connection.getresponse()
@@ -60,11 +60,12 @@ def test_it_serves_everybody_and_the_hub_may_frame_it(tmp_path):
             assert "x-frame-options" not in headers
             assert headers["content-security-policy"].startswith("frame-ancestors 'self' https://huggingface.co ")
         if address := own_address():
-            assert httpx.get(f"http://{address}:{port}/", timeout=30).status_code == 200
+            assert httpx.get(f"http://{address}:{port}/", timeout=60).status_code == 200
     assert (tmp_path / "data" / "studio.db").is_file()
 
 
-def test_what_was_there_before_a_restart_is_there_after_it(tmp_path):
+def test_what_was_there_before_a_restart_is_there_after_it(tmp_path, tiny_bundle, monkeypatch):
+    monkeypatch.setenv("LAVIE_MODEL", str(tiny_bundle))
     port, bucket = free_port(), tmp_path / "bucket"
     values = {"data": ["a red star", 1, 2, None, None, "", False, False, None, None, None, None, True]}
     # The page gives a visitor a cookie, by which the visitor is known again after the restart.

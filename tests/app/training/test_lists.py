@@ -5,7 +5,7 @@ import json
 import pytest
 
 from app.config import StudioConfig
-from app.models.loaded import Models
+from app.models.loaded import Models, adapt_cascade
 from app.queue.status import Watch
 from app.queue.worker_side import WorkerQueue
 from app.recipes.job_row import CANCELLED, DONE, FAILED, INTERRUPTED, PAUSED, QUEUED, RUNNING
@@ -16,7 +16,7 @@ from app.ui.live import Live
 from lavie.errors import RequestError
 from lavie.events import StageStarted, Step
 from lavie.request import Request
-from tests.app.jobs.lines import bring
+from tests.app.queue.lines import bring
 from tests.app.training.conftest import TRIGGER, short
 from tests.fakes import FakeCascade
 
@@ -138,7 +138,8 @@ def test_who_watches_is_told_of_its_steps(studio, job_id):
 
 def test_a_model_gives_its_memory_back_and_is_loaded_again(tmp_path):
     loaded = []
-    models = Models(StudioConfig(data=tmp_path), lambda config: loaded.append(config.model) or FakeCascade())
+    load = lambda config: loaded.append(config.model) or FakeCascade()  # noqa: E731
+    models = Models(StudioConfig(data=tmp_path), load, adapt_cascade)
     assert models.release() is None
     models.get("nano")
     assert models.release() == "nano" and models.loaded is None

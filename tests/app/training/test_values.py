@@ -15,7 +15,7 @@ from app.recipes.job_row import DONE, TRAIN
 from app.recipes.training import MAX_JSON, Medium, Training
 from app.storage.training_folder import Loss, checkpoint_step, checkpoints, losses, sweep_trainings, training_folder
 from lavie.errors import RequestError
-from tests.app.jobs.lines import bring
+from tests.app.queue.lines import bring
 from tests.app.studios import ended
 from tests.app.training.conftest import TRIGGER, short
 

@@ -90,6 +90,7 @@ def test_it_trains_and_the_adapter_is_in_the_library(serving, pictures, clips):
     assert children() == []
 
 
+@pytest.mark.slow
 def test_paused_and_resumed_it_ends_with_the_same_bits(serving, pictures):
     training = short(steps=16, checkpoint_every=1000)
     first = serving.training.start(training, [pictures])
@@ -122,6 +123,7 @@ def test_cancelled_it_ends_and_goes_on_when_it_is_tried_again(serving, pictures)
     ended(serving, job_id)
 
 
+@pytest.mark.slow
 def test_what_fails_fails_alone(serving, pictures, tiny_bundle, tmp_path, monkeypatch):
     """A loss that is no number, a model that is not there, and a process that the system kills."""
     broken = shutil.copytree(tiny_bundle, tmp_path / "broken")
@@ -141,6 +143,7 @@ def test_what_fails_fails_alone(serving, pictures, tiny_bundle, tmp_path, monkey
     assert ended(serving, killed).state == DONE
 
 
+@pytest.mark.slow
 def test_the_studio_is_killed_and_the_training_goes_on(studio, pictures, tiny_bundle):
     """By `kill -9`: its process does not outlive it, and the next studio goes on behind the last checkpoint."""
     job_id = studio.training.start(short(**LONG), [pictures])
@@ -156,7 +159,7 @@ def test_the_studio_is_killed_and_the_training_goes_on(studio, pictures, tiny_bu
         (child,) = children(victim.pid)
         os.kill(victim.pid, signal.SIGKILL)
         victim.wait()
-        child.wait(30)
+        child.wait(60)
         assert not child.is_running()
         stored.append(checkpoint_step(folder))
     assert stored[1] > stored[0] > 0

@@ -69,14 +69,14 @@ def clip(address, folder):
 
 @pytest.fixture
 def member(address):
-    with httpx.Client(base_url=address, timeout=30) as client:
+    with httpx.Client(base_url=address, timeout=60) as client:
         assert client.post("/login", data=LOGIN).json() == {"success": True}
         yield client
 
 
 def ask(address, method, path, cookie="", **headers) -> tuple[int, bytes]:
     """A request whose path is sent as it is: httpx would tidy up what an attacker would not."""
-    connection = http.client.HTTPConnection(urllib.parse.urlsplit(address).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(address).netloc, timeout=60)
     try:
         headers = {"Content-Type": "application/json", "Cookie": cookie} | headers
         connection.request(method, path, body=b"{}", headers=headers)

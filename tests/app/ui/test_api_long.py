@@ -8,8 +8,8 @@ from app.adapters import Adapters
 from app.storage.database import Database
 from extensions.lora.files.read import targets_in
 from lavie.bundle import Bundle
-from tests.extensions.lora.files import FAMILIES, Maker
 from tests.app.ui.api_page import ADAPTERS, BEGIN, LONG, run_python, section
+from tests.extensions.lora.files import FAMILIES, Maker
 from tests.pages.browser import tiny_studio
 
 

@@ -10,7 +10,7 @@ from app.studio import Studio
 from app.ui import html, live
 from app.ui.context import EventContext
 from app.ui.i18n import Languages
-from app.ui.long_video.uploads import join_files
+from app.ui.long_video.tab import join_files
 from lavie.events import BASE
 
 LANGUAGES = Languages()

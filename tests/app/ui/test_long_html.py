@@ -12,7 +12,7 @@ from app.queue.status import JobStatus
 from app.recipes.initial_frames import InitialFrames
 from app.recipes.job_row import CANDIDATES, DONE, QUEUED, RUNNING, JobRow
 from app.ui.i18n import Languages
-from app.ui.long_video import uploads
+from app.ui.long_video import tab
 from app.ui.long_video.html import (
     render_advanced,
     render_projects,
@@ -79,7 +79,7 @@ WHOLE = video(
     clip=clip(),
     report=report(9.0),
     candidates=CANDIDATES_OF,
-    estimate=LongEstimate(3.0, 90.0, {}, None),
+    estimate=LongEstimate(3.0, 90.0),
 )
 HTML = {
     "table": lambda: render_segments(WHOLE, EN),
@@ -88,7 +88,7 @@ HTML = {
     "screen": lambda: render_screen(replace(WHOLE, job=JobStatus(row(state="failed", error=HOSTILE))), EN),
     "advanced": lambda: render_advanced(video(request=Request("a", negative_prompt=HOSTILE)), EN),
     "settings": lambda: render_settings(WHOLE, EN),
-    "source": lambda: uploads.render_preview(HOSTILE, {"crop": b"1", "letterbox": b"2"}, EN),
+    "source": lambda: tab.render_preview(HOSTILE, {"crop": b"1", "letterbox": b"2"}, EN),
     "findings": lambda: render_findings([Finding(0, HOSTILE, HOSTILE)], EN),
 }
 
@@ -248,7 +248,7 @@ def test_the_button_says_what_it_will_do():
 
 
 def test_two_times_are_told():
-    html = render_screen(video(outdated=frozenset({1}), estimate=LongEstimate(3.0, 120.0, {}, None)), EN)
+    html = render_screen(video(outdated=frozenset({1}), estimate=LongEstimate(3.0, 120.0)), EN)
     assert "a segment takes about 3 s · all of it about 2 min" in html
     assert "no estimate yet" in render_screen(video(outdated=frozenset({1})), EN)
 

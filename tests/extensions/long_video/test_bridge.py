@@ -67,7 +67,7 @@ def test_repainting_is_a_fallback_with_a_small_seam():
 
 def test_replacing_the_known_frames_alone_leaves_hard_seams(monkeypatch):
     """The control: what `corrected` would be without its correction."""
-    monkeypatch.setattr(corrected.KnownFrames, "_correction", lambda self, guess, alpha: 0)
+    monkeypatch.setattr(corrected.KnownFrames, "_correction", lambda self, covariance, guess, alpha: 0)
     made, joins = bridged(CORRECTED)
     assert all(seam(made, join) > 2.5 for join in joins)
 
@@ -105,7 +105,7 @@ def test_between_clips_that_have_nothing_in_common_the_change_is_spread_evenly(s
     found = roughness()
     assert found.mean() == pytest.approx(1, abs=0.08)
     assert ((found / found.mean() - 1).abs() <= 0.07).all()
-    monkeypatch.setattr(corrected.KnownFrames, "_correction", lambda self, guess, alpha: 0)
+    monkeypatch.setattr(corrected.KnownFrames, "_correction", lambda self, covariance, guess, alpha: 0)
     if strategy == CORRECTED:  # the control
         assert roughness()[[0, -1]].min() > 1.5
 

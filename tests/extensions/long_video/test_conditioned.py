@@ -7,7 +7,7 @@ from extensions.long_video.strategies.conditioned import (
     calibrate,
     colour_step,
     conditioning_channels,
-    continue_frames,
+    fill_frames,
     overlap_calibration,
 )
 from extensions.long_video.strategies.window_model import Window
@@ -35,7 +35,7 @@ def test_the_channels_are_the_published_ones_mask_then_masked_latents():
 
 def test_the_known_frames_are_kept_as_they_are():
     known = torch.randn(1, *SHAPE[:1], 4, *SHAPE[1:], generator=torch.Generator().manual_seed(0))
-    made, _ = returned(continue_frames(ideal_model(shape=SHAPE, steps=3), WINDOW, known))
+    made, _ = returned(fill_frames(ideal_model(shape=SHAPE, steps=3), WINDOW, dict(enumerate(known.unbind(2)))))
     assert torch.equal(made[:, :, :4], known)
     assert made.shape == (1, 4, 16, 3, 5)
 
@@ -55,7 +55,8 @@ def test_a_real_network_with_nine_channels_takes_them():
     model = ideal_model(network, steps=2, guidance=3.0, shape=(4, 4, 4))
     text = torch.randn(2, 16, 5, TEXT_WIDTH, generator=torch.Generator().manual_seed(0))  # a prompt a frame
     with torch.inference_mode():
-        made, facts = returned(continue_frames(model, Window(range(16), text, 5), torch.ones(1, 4, 2, 4, 4)))
+        given = dict.fromkeys((0, 1), torch.ones(1, 4, 4, 4))
+        made, facts = returned(fill_frames(model, Window(range(16), text, 5), given))
     assert made.shape == (1, 4, 16, 4, 4) and made.isfinite().all()
     assert len(facts["gain"]) == 4
 

@@ -15,23 +15,19 @@ from lavie import Cascade, vae
 from lavie.errors import BundleError, RequestError, StorageError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Notice, StageDone, StageStarted, Step
 from lavie.request import Sampling
-from tests.cascades import finish, request, with_extension
+from tests.cascades import finish, request
 from tests.extensions.long_video.films import PROVENANCE, Memory, begun, film, finished, frame_hash, plan_of
 
 SUBSETS = [(False, False), (True, False), (False, True), (True, True)]
 STAGES = [BASE, INTERPOLATION, SUPER_RESOLUTION]
 
 
-@pytest.fixture(scope="module")
-def extending(tiny_bundle, tmp_path_factory):
-    """A cascade that has a network for `conditioned`."""
-    folder = with_extension(tiny_bundle, tmp_path_factory.mktemp("bundles") / "extending")
-    return Cascade.from_bundle(folder, device="cpu")
-
-
 @pytest.fixture(params=[CORRECTED, CONDITIONED, CODENOISE])
 def strategy(request):
     return request.param
+
+
+SLOW_BUT_ONE = [CONDITIONED, *(pytest.param(name, marks=pytest.mark.slow) for name in (CORRECTED, CODENOISE))]
 
 
 @pytest.mark.parametrize(("interpolate", "upscale"), SUBSETS)
@@ -97,7 +93,7 @@ def test_events_come_as_of_a_clip_with_each_segment_when_it_is_kept(extending, s
     ] * windows[1]
 
 
-@pytest.mark.parametrize(("interpolate", "upscale"), [(True, False), (False, True)])
+@pytest.mark.parametrize(("interpolate", "upscale"), [(True, False), pytest.param(False, True, marks=pytest.mark.slow)])
 def test_four_segments_and_four_more_are_the_eight_at_once(extending, strategy, interpolate, upscale):
     asked, kept, whole = request(interpolate, upscale), Memory(), Memory()
     finished(film(extending, plan_of(4, strategy=strategy), kept, asked))
@@ -133,6 +129,7 @@ def stop_and_resume(cascade, plan, asked, after: int) -> str:
     return ended
 
 
+@pytest.mark.parametrize("strategy", SLOW_BUT_ONE)
 def test_whatever_event_it_is_stopped_at_the_same_frames_come_out_and_nothing_is_made_twice(extending, strategy):
     plan, asked = plan_of(3, strategy=strategy), request()
     whole = film(extending, plan, asked=asked)
@@ -142,7 +139,14 @@ def test_whatever_event_it_is_stopped_at_the_same_frames_come_out_and_nothing_is
         assert stop_and_resume(extending, plan, asked, after) == expected, after
 
 
-@pytest.mark.parametrize(("interpolate", "upscale", "segments"), [(True, False, 6), (True, True, 1), (False, True, 5)])
+@pytest.mark.parametrize(
+    ("interpolate", "upscale", "segments"),
+    [
+        (True, True, 1),
+        pytest.param(True, False, 6, marks=pytest.mark.slow),
+        pytest.param(False, True, 5, marks=pytest.mark.slow),
+    ],
+)
 def test_nor_within_later_stages(tiny_cascade, interpolate, upscale, segments):
     plan, asked = plan_of(segments), request(interpolate, upscale)
     whole = film(tiny_cascade, plan, asked=asked)
@@ -153,18 +157,19 @@ def test_nor_within_later_stages(tiny_cascade, interpolate, upscale, segments):
         assert stop_and_resume(tiny_cascade, plan, asked, after) == expected, after
 
 
-@pytest.mark.parametrize("missing", range(4))
-def test_a_part_that_is_lost_between_others_is_made_alone(extending, strategy, missing):
+@pytest.mark.parametrize("strategy", SLOW_BUT_ONE)
+def test_a_part_that_is_lost_between_others_is_made_alone(extending, strategy):
     kept = Memory()
     plan = plan_of(4, strategy=strategy)
     made = film(extending, plan, kept)
     expected = finished(made)
-    lost = [made.keys[missing], made.window_keys(INTERPOLATION)[0], made.window_keys(SUPER_RESOLUTION)[missing]]
-    for key in lost:
-        del kept[key]
-    kept.written = 0
-    assert finished(film(extending, plan, kept)) == expected
-    assert kept.written == 3 and all(key in kept for key in lost)
+    for missing in range(4):
+        lost = [made.keys[missing], made.window_keys(INTERPOLATION)[0], made.window_keys(SUPER_RESOLUTION)[missing]]
+        for key in lost:
+            del kept[key]
+        kept.written = 0
+        assert finished(film(extending, plan, kept)) == expected, missing
+        assert kept.written == 3 and all(key in kept for key in lost), missing
 
 
 def test_a_part_that_reads_as_lost_is_made_again(tiny_cascade):
@@ -193,26 +198,31 @@ def test_a_part_that_reads_as_lost_is_made_again(tiny_cascade):
         list(made.frames())
 
 
-@pytest.mark.parametrize("number", [0, 2, 3])
-def test_a_change_makes_its_segment_anew_and_what_sees_it(tiny_cascade, number):
+@pytest.mark.parametrize("numbers", [[2], pytest.param([0, 3], marks=pytest.mark.slow)])
+def test_a_change_makes_its_segment_anew_and_what_sees_it(tiny_cascade, numbers):
     kept = Memory()
     plan = plan_of(4)
     before = film(tiny_cascade, plan, kept)
     finished(before)
+    for number in numbers:
+        check_change(tiny_cascade, plan, number, before, Memory(kept))
+
+
+def check_change(cascade, plan, number, before, kept):
+    """Another prompt and seed for one segment."""
     segments = list(plan.segments)
     segments[number] = Segment("a green heart", seed=8)
     changed = replace(plan, segments=tuple(segments))
-    after, anew = film(tiny_cascade, changed, kept), film(tiny_cascade, changed)
+    after, anew = film(cascade, changed, kept), film(cascade, changed)
     assert [a == b for a, b in zip(before.keys, after.keys, strict=True)] == [place < number for place in range(4)]
-    kept.written = 0
-    assert finished(after) == finished(anew)
+    assert finished(after) == finished(anew), number
     for stage in STAGES[1:]:
         same = [a == b for a, b in zip(before.window_keys(stage), after.window_keys(stage), strict=True)]
-        assert same == sorted(same, reverse=True) and not all(same)
+        assert same == sorted(same, reverse=True) and not all(same), number
         assert any(same) == (number > 1)
     made = [after.keys, *map(after.window_keys, STAGES[1:])]
     gone = [before.keys, *map(before.window_keys, STAGES[1:])]
-    assert kept.written == sum(len(set(a) - set(b)) for a, b in zip(made, gone, strict=True))
+    assert kept.written == sum(len(set(a) - set(b)) for a, b in zip(made, gone, strict=True)), number
 
 
 def test_what_a_later_stage_alone_depends_on_leaves_the_segments(tiny_cascade):

@@ -54,6 +54,7 @@ def peaks(cascade, count: int, asked: Request) -> tuple[int, int]:
     return most, made.store.peak
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("interpolate", "upscale", "short", "long"), [(True, False, 8, 40), (False, True, 8, 40)])
 def test_memory_of_a_long_video_is_that_of_a_short_one(tiny_cascade, interpolate, upscale, short, long):
     asked = request(interpolate, upscale)

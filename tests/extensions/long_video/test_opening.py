@@ -19,12 +19,6 @@ from tests.extensions.long_video.films import PROVENANCE, Memory, begun, finishe
 GUIDED = Sampling(steps=3, guidance=4.0)
 
 
-@pytest.fixture(scope="module")
-def extending(tiny_bundle, tmp_path_factory):
-    folder = with_extension(tiny_bundle, tmp_path_factory.mktemp("bundles") / "extending")
-    return Cascade.from_bundle(folder, device="cpu")
-
-
 def film_of(
     cascade: Cascade, plan: SegmentPlan, kept=None, start=None, provenance=PROVENANCE, **values
 ) -> LongVideoPipeline:
@@ -68,13 +62,13 @@ def test_guidance_is_the_one_asked_for_else_the_base_networks_own(extending):
 def test_a_plan_that_says_no_opening_is_made_by_one_network(extending):
     asked, plan = resolve(extending, request(), plan_of(2))
     made = LongVideoPipeline(extending, asked, replace(plan, opening=None), None, {}, PROVENANCE)
-    assert made.base_frames.opening_network is None
+    assert made.base_frames.opening is None
     assert not torch.equal(first_segment(made), base_clip(extending))
 
 
 def test_frames_that_are_continued_need_no_opening(extending):
     made = film_of(extending, plan_of(2), start=begun(3))
-    assert made.base_frames.opening_network is None
+    assert made.base_frames.opening is None
     list(made.make())
     assert extending.bundle.defaults[BASE].sampling.guidance == made.plan.opening  # decided, and of no use here
 

@@ -22,7 +22,7 @@ class Encoder:
 
 def _table(encoder=None, guidance: float = 1.0, ramp: int = 3, start: int = 0, prompts=("a", "bb", "bb", "cccc")):
     plan = SegmentPlan(tuple(map(Segment, prompts)), seed=0, negative_prompt="negative", ramp=ramp)
-    return PromptTable(Layout(plan, start), encoder or Encoder(), guidance)
+    return PromptTable(Layout(plan, start), encoder or Encoder(), guidance, plan.negative_prompt)
 
 
 def _read(table: PromptTable, frames: range) -> list[float]:

@@ -12,13 +12,13 @@ from extensions.long_video.pipeline import LongVideoPipeline
 from extensions.long_video.plan import CONDITIONED, CORRECTED, REPAINT
 from extensions.long_video.resolve import resolve_plan
 from lavie import vae
-from lavie.cascade import Cascade
 from lavie.errors import RequestError
 from lavie.events import INTERPOLATION, STAGES, SUPER_RESOLUTION, StageDone, StageStarted, Step
-from tests.cascades import request, with_extension
+from tests.cascades import request
 from tests.extensions.long_video.films import LATENTS, PROVENANCE, Memory, finished, frame_hash
 from tests.extensions.long_video.test_film_memory import EVERY, Disk, storage_alive
 
+SLOWLY = pytest.param(True, False, marks=pytest.mark.slow)
 LENGTHS = (6, 1, 3, 4)  # a clip longer than the window of 4, a picture, a short clip
 
 
@@ -39,13 +39,8 @@ def film(cascade, reel=None, clips=CLIPS, kept=None, asked=None) -> LongVideoPip
     resolved = cascade.resolve(asked or request(True, True))
     reel = resolve_plan(cascade, resolved, reel or reel_of(clips))
     readers = [lambda latents=latents: latents for latents in clips]
-    return LongVideoPipeline(cascade, resolved, reel, readers, Memory() if kept is None else kept, PROVENANCE)
-
-
-@pytest.fixture(scope="module")
-def extending(tmp_path_factory, tiny_bundle):
-    """A cascade with a network that is told known frames."""
-    return Cascade.from_bundle(with_extension(tiny_bundle, tmp_path_factory.mktemp("extending") / "b"), device="cpu")
+    kept = Memory() if kept is None else kept
+    return LongVideoPipeline(cascade, resolved, reel, None, kept, PROVENANCE, clips=readers)
 
 
 def test_the_video_is_the_clips_frame_for_frame_with_new_ones_between(tiny_cascade):
@@ -103,7 +98,7 @@ def stops(made: LongVideoPipeline) -> list[int]:
     return sorted({0, 1, *grown, *(number + 1 for number in grown)})
 
 
-@pytest.mark.parametrize(("interpolate", "upscale"), [(False, False), (True, False), (False, True)])
+@pytest.mark.parametrize(("interpolate", "upscale"), [(False, False), (False, True), SLOWLY])
 def test_wherever_it_is_stopped_the_same_frames_come_out_and_nothing_is_made_twice(tiny_cascade, interpolate, upscale):
     asked, clips = request(interpolate, upscale), CLIPS[:2] if upscale else CLIPS
     whole = film(tiny_cascade, clips=clips, asked=asked)
@@ -215,13 +210,13 @@ def peaks(cascade, count: int) -> tuple[int, int]:
         tuple(SourceClip("x", 4) for _ in range(count)), (Transition("a red star", 2),) * (count - 1), window=4
     )
     reel = resolve_plan(cascade, asked, reel)
-    made = LongVideoPipeline(
-        cascade, asked, reel, [lambda seed=seed: clip(4, seed) for seed in range(count)], disk, PROVENANCE
-    )
+    clips = [lambda seed=seed: clip(4, seed) for seed in range(count)]
+    made = LongVideoPipeline(cascade, asked, reel, None, disk, PROVENANCE, clips=clips)
     passing = itertools.chain(made.make(), made.frames())
     return max(storage_alive() for number, _ in enumerate(passing) if number % EVERY == 0), disk.peak
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_clips(tiny_cascade):
     peaks(tiny_cascade, 2)  # networks are loaded, and whatever else is made once
     short, long = peaks(tiny_cascade, 12), peaks(tiny_cascade, 36)

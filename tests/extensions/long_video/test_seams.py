@@ -5,7 +5,7 @@ import torch
 
 from extensions.long_video.plan import CONDITIONED, CORRECTED, REPAINT
 from extensions.long_video.strategies import conditioned, corrected
-from extensions.long_video.strategies.conditioned import fill_frames
+from extensions.long_video.strategies.conditioned import denoise_around
 from extensions.long_video.strategies.window_model import Window
 from tests.extensions.long_video.videos import embed, ideal_model, plan_of, returned, video
 from tests.oracle import GaussianDenoiser, draw, seam
@@ -49,7 +49,7 @@ def test_repainting_is_a_fallback_with_a_small_seam():
 
 def test_replacing_the_known_frames_alone_leaves_a_hard_seam(monkeypatch):
     """The control: what `corrected` would be without its correction."""
-    monkeypatch.setattr(corrected.KnownFrames, "_correction", lambda self, guess, alpha: 0)
+    monkeypatch.setattr(corrected.KnownFrames, "_correction", lambda self, covariance, guess, alpha: 0)
     made, joins = video(plan_of(SEGMENTS, CORRECTED))
     assert seam(made, joins) > 2.5
 
@@ -60,7 +60,7 @@ def test_independent_clips_do_not_belong_together():
     made = []
     for number in range(SEGMENTS):
         window = Window(range(16 * number, 16 * number + 16), embed("a"), 5)
-        made.append(returned(corrected.continue_frames(model, window, None, None))[0])
+        made.append(returned(corrected.fill_frames(model, window, {}, None)))
     assert seam(torch.cat(made, dim=2), [16 * number for number in range(1, SEGMENTS)]) > 8
 
 
@@ -84,6 +84,6 @@ def test_a_steady_bias_of_the_network_does_not_add_up(monkeypatch):
 def test_a_transition_is_filled_in_between_two_frames_without_a_seam_at_either():
     model, true = ideal_model(), draw(16)
     window = Window(range(16), embed("a"), 5)
-    made = returned(fill_frames(model, window, {0: true[:, :, 0], 15: true[:, :, 15]})).latents
+    made = returned(denoise_around(model, window, {0: true[:, :, 0], 15: true[:, :, 15]})).latents
     joined = torch.cat([true[:, :, :1], made[:, :, 1:15], true[:, :, 15:]], dim=2)
     assert 0.9 <= seam(joined, [1, 15]) <= 1.1

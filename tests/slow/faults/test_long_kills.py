@@ -16,7 +16,7 @@ from extensions.long_video.pipeline import LongVideoPipeline
 from extensions.long_video.plan import Segment, SegmentPlan
 from extensions.long_video.resolve import resolve_plan
 from lavie.request import Interpolation, Request
-from tests.app.long.videos import frame_hash
+from tests.app.long_videos.videos import frame_hash
 from tests.slow.faults.test_kills import PATIENCE, config, start, work_to_the_end
 from tests.slow.faults.victim import POINTS, WRITE
 
@@ -87,7 +87,7 @@ def check(config: StudioConfig, jobs: list[str], expected: list[str]) -> None:
             assert snapshot.clip.frame_hash == frame_hash
             recipe = Recipe.from_json(read_recipe(snapshot.clip.path))
             assert (recipe.frame_hash, recipe.plan.segments) == (frame_hash, plan.segments)
-            assert studio.long_videos.report(job_id).frames == snapshot.clip.frames
+            assert studio.gallery.report(job_id).frames == snapshot.clip.frames
         assert segments_kept(studio) == sum(len(plan.segments) for _, plan in LONG)
         assert sorted(path.stem for path in config.clips.glob("*.mp4")) == sorted(jobs)
         assert not [path for path in config.data.rglob("*") if is_partial(path.name) or path.suffix == ".partial"]

@@ -127,8 +127,6 @@ def test_ordinary_captions_are_of_the_bundles_own_world(tiny_bundle):
 class Nothing:
     """Makes clips of nothing, and remembers of what."""
 
-    negative_prompt = "dull"
-
     def __init__(self):
         self.asked = []
 
@@ -142,10 +140,11 @@ class Nothing:
 
 def test_ordinary_clips_are_made_once(tmp_path):
     nano, sampler = Bundle("assets/nano"), Nothing()
+    negative = nano.defaults["base"].negative_prompt
 
     def media():
         def tokens(captions):
-            return torch.tensor([[0 if text == "dull" else sampler.asked.index(text) + 1] for text in captions])
+            return torch.tensor([[0 if text == negative else sampler.asked.index(text) + 1] for text in captions])
 
         making = make_ordinary(nano, sampler, tokens, tmp_path, 0, clips=3)
         told = []
@@ -174,7 +173,8 @@ def test_what_the_network_is_asked_on_the_way_to_a_clip(tiny_bundle):
     assert len(calls) == 3 and not network._forward_hooks
     noisy, timestep, said = calls[1]
     encoder = bundle.text_encoder(BASE)
-    read = encoder.encode(text, [sampler.negative_prompt, "a red star"][-len(noisy) :], text.device, noisy.shape[2])
+    prompts = [bundle.defaults[BASE].negative_prompt, "a red star"]
+    read = encoder.encode(text, prompts[-len(noisy) :], text.device, noisy.shape[2])
     with torch.no_grad():
         torch.testing.assert_close(network(noisy, timestep, read), said)
 

@@ -60,7 +60,7 @@ def test_cores_change_no_bit(threads):
 
 def test_parts_run_at_the_same_time_in_the_number_type_of_whoever_asks(threads):
     threads(2)
-    weight, together = torch.ones(8, 8, requires_grad=True), threading.Barrier(2, timeout=30)
+    weight, together = torch.ones(8, 8, requires_grad=True), threading.Barrier(2, timeout=60)
 
     def part():
         together.wait()  # breaks where the other does not come

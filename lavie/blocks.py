@@ -29,7 +29,10 @@ CACHED_ELEMENTS = 2**14  # activations that a CPU passes at a time through a fee
 
 
 class TransformerBlock(nn.Module):
-    """Attention over space, text and time, and a feed-forward layer, in an order of its own for each network."""
+    """Attention over space, text and time, and a feed-forward layer; subclasses choose names and order."""
+
+    TIME = "temp"  # in the names of what mixes time, as published
+    POSITIONS = True  # whether attention over time knows the order of frames
 
     def __init__(self, channels: int, heads: int, text_channels: int, only_cross_attention: bool = False):
         super().__init__()
@@ -37,6 +40,8 @@ class TransformerBlock(nn.Module):
         self.attn1 = self._spatial_attention(channels, heads, text_channels if only_cross_attention else None)
         self.attn2 = CrossAttention(channels, heads, text_channels)
         self.ff = FeedForward(channels, activation_fn="geglu")
+        self.add_module(f"norm_{self.TIME}", nn.LayerNorm(channels))
+        self.add_module(f"attn_{self.TIME}", TemporalAttention(channels, heads, self.POSITIONS))
 
     @staticmethod
     def _spatial_attention(channels: int, heads: int, text_channels: int | None) -> Attention:
@@ -50,42 +55,31 @@ class TransformerBlock(nn.Module):
         pieces = x.flatten(0, 1).split(max(1, CACHED_ELEMENTS // x.shape[-1]))
         return torch.cat([piece + self.ff(self.norm3(piece)) for piece in pieces]).view_as(x)
 
-    @staticmethod
-    def _over_time(
-        attention: TemporalAttention, norm: nn.LayerNorm, x: Tensor, frames: int, image_frames: int
-    ) -> Tensor:
+    def _over_time(self, x: Tensor, frames: int, image_frames: int) -> Tensor:
         """Residual temporal attention that leaves the last `image_frames` frames of each clip unchanged."""
         if image_frames == frames:
             return x
+        norm, attention = getattr(self, f"norm_{self.TIME}"), getattr(self, f"attn_{self.TIME}")
         if image_frames == 0:
             return x + attention(norm(x), frames)
         clip, images = x.unflatten(0, (-1, frames)).split([frames - image_frames, image_frames], dim=1)
         clip = clip + attention(norm(clip.flatten(0, 1)), frames - image_frames).view_as(clip)
         return torch.cat([clip, images], dim=1).flatten(0, 1)
 
-
-class BaseTransformerBlock(TransformerBlock):
-    """Space, text, time, feed-forward."""
-
-    def __init__(self, channels: int, heads: int, text_channels: int, only_cross_attention: bool = False):
-        super().__init__(channels, heads, text_channels, only_cross_attention)
-        self.norm_temp = nn.LayerNorm(channels)
-        self.attn_temp = TemporalAttention(channels, heads)
-
     def forward(self, x: Tensor, context: TextContext, frames: int, image_frames: int) -> Tensor:
         x = x + self.attn1(self.norm1(x), context, frames)
         x = x + self.attn2(self.norm2(x), context, frames)
-        x = self._over_time(self.attn_temp, self.norm_temp, x, frames, image_frames)
-        return self._feed_forward(x)
+        return self._feed_forward(self._over_time(x, frames, image_frames))
+
+
+class BaseTransformerBlock(TransformerBlock):
+    """Space, text, time, feed-forward."""
 
 
 class InterpolationTransformerBlock(TransformerBlock):
     """Space (attending to the first and the previous frame), text, feed-forward, then time without positions."""
 
-    def __init__(self, channels: int, heads: int, text_channels: int, only_cross_attention: bool = False):
-        super().__init__(channels, heads, text_channels, only_cross_attention)
-        self.norm_temp = nn.LayerNorm(channels)
-        self.attn_temp = TemporalAttention(channels, heads, positions=False)
+    POSITIONS = False
 
     @staticmethod
     def _spatial_attention(channels: int, heads: int, text_channels: int | None) -> Attention:
@@ -94,23 +88,13 @@ class InterpolationTransformerBlock(TransformerBlock):
     def forward(self, x: Tensor, context: TextContext, frames: int, image_frames: int) -> Tensor:
         x = x + self.attn1(self.norm1(x), context, frames)
         x = x + self.attn2(self.norm2(x), context, frames)
-        x = self._feed_forward(x)
-        return self._over_time(self.attn_temp, self.norm_temp, x, frames, image_frames)
+        return self._over_time(self._feed_forward(x), frames, image_frames)
 
 
 class SuperResolutionTransformerBlock(TransformerBlock):
     """Text (twice, or space and text on the last level), time, feed-forward."""
 
-    def __init__(self, channels: int, heads: int, text_channels: int, only_cross_attention: bool = False):
-        super().__init__(channels, heads, text_channels, only_cross_attention)
-        self.norm_temporal = nn.LayerNorm(channels)
-        self.attn_temporal = TemporalAttention(channels, heads)
-
-    def forward(self, x: Tensor, context: TextContext, frames: int, image_frames: int) -> Tensor:
-        x = x + self.attn1(self.norm1(x), context, frames)
-        x = x + self.attn2(self.norm2(x), context, frames)
-        x = self._over_time(self.attn_temporal, self.norm_temporal, x, frames, image_frames)
-        return self._feed_forward(x)
+    TIME = "temporal"
 
 
 @dataclass(frozen=True)

@@ -58,11 +58,6 @@ def _find(library: Adapters, name: str) -> AdapterRow:
     return library.find(name)
 
 
-@adapters.callback()
-def _group() -> None:
-    """LoRA files and embeddings."""
-
-
 @adapters.command("list")
 def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
     """Show what is there."""

@@ -32,18 +32,13 @@ TagOption = Annotated[list[str] | None, typer.Option("--tag", help="Has this tag
 RatingOption = Annotated[int, typer.Option(min=0, max=5, help="Rated this or better.")]
 FavouriteOption = Annotated[bool | None, typer.Option("--favourite/--no-favourite", help="Is a favourite, or is none.")]
 Output = Annotated[Path, typer.Option(help="The file to write.")]
-SpeedOption = Annotated[float, typer.Option(min=0.25, max=4, help="2 takes every second frame, 0.5 each one twice.")]
-LoopOption = Annotated[int, typer.Option(min=1, max=20, help="How many times it plays.")]
+SpeedOption = Annotated[float, typer.Option(help="0.25 … 4: 2 takes every second frame, 0.5 each one twice.")]
+LoopOption = Annotated[int, typer.Option(help="How many times it plays, 1 … 20.")]
 SoundOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Adds its sound, repeated or cut to the length [default: none]."),
 ]
 _OTHER_OPTIONS = ("saved", "save", "after", "limit", "data", "as_json")  # of `gallery list`, besides its filters
-
-
-@gallery.callback()
-def _group() -> None:
-    """Find, describe and keep clips."""
 
 
 @gallery.command("search")

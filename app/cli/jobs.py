@@ -27,11 +27,6 @@ jobs = typer.Typer(help="See and change what is waiting to be made.", rich_marku
 Id = Annotated[str, typer.Argument(metavar="JOB_ID", help="As `jobs list` shows it.")]
 
 
-@jobs.callback()
-def _group() -> None:
-    """See and change what is waiting to be made."""
-
-
 @jobs.command("list")
 def list_jobs(
     closed: Annotated[int, typer.Option(min=0, max=1000, help="Show so many of the closed ones too.")] = 0,

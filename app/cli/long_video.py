@@ -56,7 +56,6 @@ def extend(
     as_json: options.JsonOption = False,
 ) -> None:
     """Go on from a clip of the gallery, or from any video or picture: a new video that begins with it."""
-
     given: dict[str, Any] = {"steps": steps, "sampler": sampler, "guidance": guidance}
     given |= {"interpolate": interpolate or None, "upscale": upscale or None}
 
@@ -93,45 +92,39 @@ def _check_strategy(name: str | None) -> object:
     return JoinPlan((SourceClip("any", 1),) * 2, (Transition("any"),), strategy=name)
 
 
-SourcesArgument = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="SOURCE",
-        help="Two or more, in their order: clips as `gallery list` shows them, or any videos and pictures.",
-    ),
-]
-PromptsOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="TEXT",
-        help="What happens between one and the next; may be repeated, the last one goes on [default: the prompt of the "
-        "clip that it leads to].",
-    ),
-]
-NewFramesOption = Annotated[
-    int | None,
-    typer.Option(
-        callback=check_by(_check_frames),
-        help=f"0 … {MAX_FRAMES} new frames from one to the next, at most two fewer than the model sees at once; 0 for "
-        "a cut [default: 8].",
-    ),
-]
-BridgingOption = Annotated[
-    str | None,
-    typer.Option(
-        callback=check_by(_check_strategy),
-        help=f"{', '.join(TRANSITION_STRATEGIES)}: how the new frames meet the clips "
-        "[default: the best that the model has].",
-    ),
-]
-
-
 def join(
-    sources: SourcesArgument,
-    prompt: PromptsOption = None,
-    frames: NewFramesOption = None,
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE",
+            help="Two or more, in their order: clips as `gallery list` shows them, or any videos and pictures.",
+        ),
+    ],
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT",
+            help="What happens between one and the next; may be repeated, the last one goes on [default: the prompt of the "
+            "clip that it leads to].",
+        ),
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            callback=check_by(_check_frames),
+            help=f"0 … {MAX_FRAMES} new frames from one to the next, at most two fewer than the model sees at once; 0 for "
+            "a cut [default: 8].",
+        ),
+    ] = None,
     seed: Annotated[int | None, request_option("seed", f"0 … {MAX_SEED}, of the new frames.")] = None,
-    strategy: BridgingOption = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            callback=check_by(_check_strategy),
+            help=f"{', '.join(TRANSITION_STRATEGIES)}: how the new frames meet the clips "
+            "[default: the best that the model has].",
+        ),
+    ] = None,
     fit: options.FitOption = "crop",
     steps: options.StepsOption = None,
     sampler: options.SamplerOption = None,
@@ -151,14 +144,10 @@ def join(
     if len(sources) < 2:
         raise typer.BadParameter("there is nothing to lead to: give at least two SOURCEs")
 
-    def submit(studio: Studio) -> str:
-        place = expand_output(output)
-        given: dict[str, Any] = {"steps": steps, "sampler": sampler, "guidance": guidance}
-        given |= {"interpolate": interpolate, "upscale": upscale}
-        request = with_options(Request("any", seed=seed), **given)  # its prompt is not read
-        asked: dict[str, Any] = {"frames": frames, "fit": fit, "strategy": strategy}
-        asked |= {"request": request, "output": place, "report": print_note}
-        return studio.long_videos.join(sources, prompt or (), **asked)
-
+    given: dict[str, Any] = {"steps": steps, "sampler": sampler, "guidance": guidance}
+    given |= {"interpolate": interpolate, "upscale": upscale}
     with exit_codes(), open_studio(read_config(os.environ, data=data, model=model, device=device)) as studio:
-        print_clip(follow_job(studio, submit(studio)), as_json)
+        asked: dict[str, Any] = {"frames": frames, "fit": fit, "strategy": strategy, "output": expand_output(output)}
+        request = with_options(Request("any", seed=seed), **given)  # its prompt is not read
+        job_id = studio.long_videos.join(sources, prompt or (), request=request, report=print_note, **asked)
+        print_clip(follow_job(studio, job_id), as_json)

@@ -54,11 +54,6 @@ def _check_dtype(dtype: str) -> str:
     return dtype
 
 
-@models.callback()
-def _group() -> None:
-    """Get, convert and check weights."""
-
-
 @models.command("list")
 def list_models(data: DataOption = None, as_json: JsonOption = False) -> None:
     """The models that are there, what they can run and what they lack."""

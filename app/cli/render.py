@@ -53,13 +53,6 @@ SegmentsOption = Annotated[
         help=f"1 … {MAX_SEGMENTS} segments, each going on from the one before.",
     ),
 ]
-SegmentPromptOption = Annotated[
-    list[str] | None,
-    typer.Option(metavar="TEXT", help="The next segment's prompt; may be repeated, the last one goes on."),
-]
-ScriptOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="A prompt a line, or `0s-2s: prompt` in each, in place of PROMPT.")
-]
 StrategyOption = Annotated[
     str | None,
     typer.Option(
@@ -89,8 +82,14 @@ def render(
     frames: Annotated[int | None, request_option("frames", f"1 … {MAX_FRAMES}, of the base stage.")] = None,
     fps: Annotated[float | None, request_option("fps", f"1 … {MAX_FPS:g} frames a second, of the base stage.")] = None,
     segments: SegmentsOption = None,
-    segment_prompt: SegmentPromptOption = None,
-    script: ScriptOption = None,
+    segment_prompt: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="The next segment's prompt; may be repeated, the last one goes on."),
+    ] = None,
+    script: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A prompt a line, or `0s-2s: prompt` in each, in place of PROMPT."),
+    ] = None,
     strategy: StrategyOption = None,
     lora: LoraOption = None,
     output: options.OutputOption = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,107 +17,103 @@ from lavie.errors import TrainingError
 train = typer.Typer(help="Train the networks of the cascade.", rich_markup_mode=None, no_args_is_help=True)
 
 Threads = Annotated[int, typer.Option(min=1, help="Threads to compute with on a CPU: one, if anything else runs.")]
-HELP = {
-    "base": "Fine-tune text to video on your own clips and pictures, jointly as the paper does.",
-    "interpolation": "Fine-tune the frames between frames on your own clips.",
-    "super-resolution": "Fine-tune upscaling on your own large clips.",
-    "extension": "Train the network that goes on from given frames (9 input channels, as SEINE's) on your own clips.",
-}
-Data = Annotated[Path, typer.Option(help="Folder of media: with metadata.csv|jsonl, a csv, .txt files or shards.")]
-Work = Annotated[Path, typer.Option(help="Folder of this run: checkpoints, latents, logs, samples.")]
-Output = Annotated[Path, typer.Option(help="Where the finished bundle goes.")]
 Model = Annotated[str, typer.Option(help="Bundle to start from: nano, official, or a folder.")]
-Steps = Annotated[int, typer.Option(help="Of the optimiser, in all.")]
-Batch = Annotated[int, typer.Option(help="Clips a step, of each process.")]
-Rate = Annotated[float | None, typer.Option(help="Peak [default: 1e-5; 1e-4 where the weights are random].")]
-Frames = Annotated[int | None, typer.Option(help="Of a clip [default: as the bundle plays].")]
-Size = Annotated[str | None, typer.Option(metavar="WxH", help="Of a clip; of super-resolution's small frames.")]
-Stride = Annotated[int, typer.Option(help="Take every how-manieth frame of a video.")]
-Mode = Annotated[str | None, typer.Option(help="Of base: joint, concat, video-only or stills [default: joint].")]
-Origin = Annotated[str, typer.Option("--from", help="Weights to begin with: bundle, scratch or published-layout.")]
-Ema = Annotated[float, typer.Option(help="Decay of the weights' moving average, which is what is kept.")]
 Precision = Annotated[str | None, typer.Option(help="bf16 or no [default: as accelerate launch says, or bf16].")]
 Checkpointing = Annotated[bool, typer.Option("--gradient-checkpointing", help="Less memory, a third more time.")]
-Freeze = Annotated[bool, typer.Option("--freeze-spatial", help="Train only what mixes time.")]
-Crop = Annotated[str | None, typer.Option(metavar="WxH", help="Train super-resolution on pieces of the small frames.")]
 Every = Annotated[int, typer.Option(min=0, help="In steps; 0 is never.")]
 Often = Annotated[int, typer.Option(min=1, help="In steps.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --work.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**32, help="Of everything that is drawn.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-Images = Annotated[list[Path], typer.Option(help="Folder, zip, or file (again for each): pictures; for motion clips.")]
-Trigger = Annotated[str, typer.Option(metavar="WORD", help="The word that shall call it; a made-up one is best.")]
-Preset = Annotated[str, typer.Option(help="subject, style or motion.")]
-LoraOutput = Annotated[Path, typer.Option(metavar="FILE", help="The adapter: a .safetensors file.")]
-LoraWork = Annotated[
-    Path | None, typer.Option(help="Folder of checkpoints and samples [default: runs/ and FILE's name].")
-]
-LoraSteps = Annotated[
-    int | None, typer.Option(help="Of the optimiser [default: by the preset and the number of media].")
-]
-Rank = Annotated[int | None, typer.Option(help="Of the factors [default: the preset's].")]
-LoraRate = Annotated[float | None, typer.Option(help="Peak [default: the preset's].")]
-Prior = Annotated[float | None, typer.Option(help="Weight of leaving all else as it is [default: the preset's].")]
-LoraEvery = Annotated[int, typer.Option(min=0, help="Samples from fixed seeds, in steps; 0 is never.")]
-Keep = Annotated[int, typer.Option(min=1, help="How many checkpoints stay as adapters of their own.")]
-Prompts = Annotated[list[str] | None, typer.Option("--prompt", help="Of a sample, again for each.")]
 
 
-def _make_command(name: str) -> Callable[..., None]:
-    def command(
-        data: Data,
-        work: Work,
-        output: Output,
-        model: Model = "nano",
-        steps: Steps = 1000,
-        batch: Batch = 1,
-        learning_rate: Rate = None,
-        frames: Frames = None,
-        size: Size = None,
-        stride: Stride = 1,
-        mode: Mode = None,
-        origin: Origin = "bundle",
-        ema: Ema = 0.9999,
-        precision: Precision = None,
-        gradient_checkpointing: Checkpointing = False,
-        freeze_spatial: Freeze = False,
-        crop: Crop = None,
-        samples_every: Every = 0,
-        validate_every: Every = 0,
-        checkpoint_every: Often = 250,
-        resume: Resume = False,
-        seed: Seed = 0,
-        device: Device = "auto",
-        threads: Threads = 1,
-    ) -> None:
-        given = dict(locals())
-        given.pop("name", None)  # locals include closure variables
-        with exit_codes(), threads_for(given.pop("threads")):
-            _tune(name, given)
+@train.command(
+    "extension",
+    help="Train the network that goes on from given frames (9 input channels, as SEINE's) on your own clips.",
+)
+@train.command("super-resolution", help="Fine-tune upscaling on your own large clips.")
+@train.command("interpolation", help="Fine-tune the frames between frames on your own clips.")
+@train.command("base", help="Fine-tune text to video on your own clips and pictures, jointly as the paper does.")
+def tune(
+    context: typer.Context,
+    data: Annotated[Path, typer.Option(help="Folder of media: with metadata.csv|jsonl, a csv, .txt files or shards.")],
+    work: Annotated[Path, typer.Option(help="Folder of this run: checkpoints, latents, logs, samples.")],
+    output: Annotated[Path, typer.Option(help="Where the finished bundle goes.")],
+    model: Model = "nano",
+    steps: Annotated[int, typer.Option(help="Of the optimiser, in all.")] = 1000,
+    batch: Annotated[int, typer.Option(help="Clips a step, of each process.")] = 1,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak [default: 1e-5; 1e-4 where the weights are random].")
+    ] = None,
+    frames: Annotated[int | None, typer.Option(help="Of a clip [default: as the bundle plays].")] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Of a clip; of super-resolution's small frames.")
+    ] = None,
+    stride: Annotated[int, typer.Option(help="Take every how-manieth frame of a video.")] = 1,
+    mode: Annotated[
+        str | None, typer.Option(help="Of base: joint, concat, video-only or stills [default: joint].")
+    ] = None,
+    origin: Annotated[
+        str, typer.Option("--from", help="Weights to begin with: bundle, scratch or published-layout.")
+    ] = "bundle",
+    ema: Annotated[float, typer.Option(help="Decay of the weights' moving average, which is what is kept.")] = 0.9999,
+    precision: Precision = None,
+    gradient_checkpointing: Checkpointing = False,
+    freeze_spatial: Annotated[bool, typer.Option("--freeze-spatial", help="Train only what mixes time.")] = False,
+    crop: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Train super-resolution on pieces of the small frames.")
+    ] = None,
+    samples_every: Every = 0,
+    validate_every: Every = 0,
+    checkpoint_every: Often = 250,
+    resume: Resume = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    given = dict(locals())
+    name = str(given.pop("context").info_name)
+    with exit_codes(), threads_for(given.pop("threads")):
+        from app.config import StudioConfig
+        from app.media import UPLOAD_LIMITS, frames_of
+        from lavie.training.tuning.session import Session
+        from lavie.training.tuning.settings import Settings
 
-    return command
-
-
-for _name, _help in HELP.items():
-    train.command(_name, help=_help)(_make_command(_name))
+        given |= {"model": StudioConfig(model=model).bundle, "kind": name.replace("-", "_")}
+        given |= {side: given[side] and _size(side, given[side]) for side in ("size", "crop")}
+        settings = Settings(**given)
+        session = Session(settings, lambda path: frames_of(path, UPLOAD_LIMITS))
+        for event in session.run():
+            if session.is_main:
+                print_event(name, event, settings.work)
+        if session.is_main:
+            print(settings.output)
 
 
 @train.command()
 def lora(
-    images: Images,
-    trigger: Trigger,
-    output: LoraOutput,
-    preset: Preset = "subject",
+    images: Annotated[
+        list[Path], typer.Option(help="Folder, zip, or file (again for each): pictures; for motion clips.")
+    ],
+    trigger: Annotated[str, typer.Option(metavar="WORD", help="The word that shall call it; a made-up one is best.")],
+    output: Annotated[Path, typer.Option(metavar="FILE", help="The adapter: a .safetensors file.")],
+    preset: Annotated[str, typer.Option(help="subject, style or motion.")] = "subject",
     model: Model = "nano",
-    work: LoraWork = None,
-    steps: LoraSteps = None,
-    rank: Rank = None,
-    learning_rate: LoraRate = None,
-    prior: Prior = None,
-    samples_every: LoraEvery = 100,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder of checkpoints and samples [default: runs/ and FILE's name].")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Of the optimiser [default: by the preset and the number of media].")
+    ] = None,
+    rank: Annotated[int | None, typer.Option(help="Of the factors [default: the preset's].")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak [default: the preset's].")] = None,
+    prior: Annotated[
+        float | None, typer.Option(help="Weight of leaving all else as it is [default: the preset's].")
+    ] = None,
+    samples_every: Annotated[int, typer.Option(min=0, help="Samples from fixed seeds, in steps; 0 is never.")] = 100,
     checkpoint_every: Often = 100,
-    keep: Keep = 3,
-    prompt: Prompts = None,
+    keep: Annotated[int, typer.Option(min=1, help="How many checkpoints stay as adapters of their own.")] = 3,
+    prompt: Annotated[list[str] | None, typer.Option("--prompt", help="Of a sample, again for each.")] = None,
     resume: Resume = False,
     gradient_checkpointing: Checkpointing = False,
     precision: Precision = None,
@@ -179,23 +175,6 @@ def threads_for(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _tune(name: str, given: dict[str, Any]) -> None:
-    from app.config import StudioConfig
-    from app.media import UPLOAD_LIMITS, frames_of
-    from lavie.training.tuning.session import Session
-    from lavie.training.tuning.settings import Settings
-
-    given |= {"model": StudioConfig(model=given["model"]).bundle, "kind": name.replace("-", "_")}
-    given |= {side: given[side] and _size(side, given[side]) for side in ("size", "crop")}
-    settings = Settings(**given)
-    session = Session(settings, lambda path: frames_of(path, UPLOAD_LIMITS))
-    for event in session.run():
-        if session.is_main:
-            print_event(name, event, settings.work)
-    if session.is_main:
-        print(settings.output)
 
 
 def _size(name: str, text: str) -> tuple[int, int]:

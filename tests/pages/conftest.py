@@ -50,11 +50,6 @@ def made(tmp_path_factory):
         yield address, ids, folder / "data" / "clips"
 
 
-@pytest.fixture(scope="session")
-def tiny_bundle(one_level_bundle):
-    return one_level_bundle
-
-
 @pytest.fixture(scope="package")
 def tiny(tmp_path_factory, tiny_bundle):
     """A studio over real networks at toy size, with a clip: its address, the clip's id, its data folder."""

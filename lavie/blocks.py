@@ -29,7 +29,7 @@ CACHED_ELEMENTS = 2**14  # activations that a CPU passes at a time through a fee
 
 
 class TransformerBlock(nn.Module):
-    """Attention over space, text and time, and a feed-forward layer; subclasses choose names and order."""
+    """Space, text, time, feed-forward: the base network's block, from which the others differ."""
 
     TIME = "temp"  # in the names of what mixes time, as published
     POSITIONS = True  # whether attention over time knows the order of frames
@@ -70,10 +70,6 @@ class TransformerBlock(nn.Module):
         x = x + self.attn1(self.norm1(x), context, frames)
         x = x + self.attn2(self.norm2(x), context, frames)
         return self._feed_forward(self._over_time(x, frames, image_frames))
-
-
-class BaseTransformerBlock(TransformerBlock):
-    """Space, text, time, feed-forward."""
 
 
 class InterpolationTransformerBlock(TransformerBlock):

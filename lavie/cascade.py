@@ -38,7 +38,7 @@ from lavie.residency import Residency, pick_device, pick_dtype
 from lavie.stages.base import sample_base
 from lavie.stages.interpolation import interpolate
 from lavie.stages.super_resolution import Decoded, super_resolve
-from lavie.stages.windowed import KeptWindows, Text, total_steps
+from lavie.stages.windowed import KeptWindows, Run, Text, total_steps
 from lavie.text import PromptReport, unconditional_first
 from lavie.values import MAX_SEED, require
 from lavie.video import Video
@@ -199,14 +199,14 @@ class Cascade:
             request: resolved.
             shown: latents of the key frames; for super-resolution the small frames (`decoded`).
             text: of each window, see `stages.windowed.Text`.
-            kept: windows that are made in this mode, see `stages.windowed.denoise_windows`.
+            kept: windows that are made in this mode, see `stages.windowed.Run`.
         """
-        sampling, seed, defaults = request.sampling(stage), require(request.seed), self.bundle.defaults[stage]
+        run = Run(text, request.sampling(stage), self.bundle.defaults[stage], require(request.seed), kept, mode)
         with self.on_device(stage) as network:
             if stage == INTERPOLATION:
-                return (yield from interpolate(network, text, shown, sampling, defaults, seed, kept, mode))
+                return (yield from interpolate(network, shown, run))
             level = require(require(request.super_resolution).noise_level)
-            return (yield from super_resolve(network, text, shown, sampling, level, defaults, seed, kept, mode))
+            return (yield from super_resolve(network, shown, level, run))
 
     def embed(self, stage: str, prompt: str, frames: int | None = None) -> Tensor:
         """A prompt as the networks of a stage read it: 1 L C, or 1 F L C (see `text.embeddings`), on the device."""

@@ -88,7 +88,6 @@ class Manifest:
         return [str(file.relative_to(self.folder)) for file in files if not file.is_file()]
 
     def needed(self, stage: str) -> list[str]:
-        """The components that run in a stage."""
         shared = [component for component in NEEDED[stage] if component not in (TEXT_ENCODER, TOKENIZER)]
         return [*shared, *self.text_components(stage)]
 

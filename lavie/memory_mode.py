@@ -70,12 +70,10 @@ class MemoryPlan:
 
     @property
     def peak(self) -> int:
-        """The largest of the predicted peaks."""
         return max(self.peaks.values(), default=0)
 
 
 def modes_to_dict(modes: Mapping[str, MemoryMode]) -> dict[str, Any]:
-    """The modes as JSON values."""
     return {stage: to_dict(mode) for stage, mode in modes.items()}
 
 

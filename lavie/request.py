@@ -139,6 +139,5 @@ class Request(Stored):
         return tuple(stage for stage in STAGES if getattr(self, stage) is not None)
 
     def sampling(self, stage: str) -> Sampling:
-        """The sampling of one of `stages`."""
         asked: Sampling | Interpolation | SuperResolution = getattr(self, stage)
         return asked if isinstance(asked, Sampling) else asked.sampling

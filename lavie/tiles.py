@@ -35,7 +35,6 @@ def spans(length: int, tile: int, multiple: int = 1) -> list[Span]:
 
 
 def largest(length: int, tile: int, multiple: int = 1) -> int:
-    """The size of the largest piece."""
     return max(end - start for start, end in spans(length, tile, multiple))
 
 

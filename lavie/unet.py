@@ -20,7 +20,6 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from lavie.blocks import (
-    BaseTransformerBlock,
     BlockConfig,
     InterpolationTransformerBlock,
     Level,
@@ -202,7 +201,7 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):  # type: ignore[misc
 class BaseUNet(VideoUNet):
     """Text to video (LaVie, section 4.1); with `in_channels=9` video to video by masked frames (SEINE, section 3.2)."""
 
-    BLOCK = BaseTransformerBlock
+    BLOCK = TransformerBlock
 
     @register
     def __init__(

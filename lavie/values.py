@@ -26,18 +26,18 @@ def check(condition: bool, message: str) -> None:
         raise RequestError(message)
 
 
-def check_whole(name: str, value: int | None, low: int, high: int) -> None:
-    if value is None:
+def check_whole(name: str, value: int | None, low: int, high: int, *, required: bool = False) -> None:
+    if value is None and not required:
         return
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    check(whole and low <= value <= high, f"{name} is {short(value)}: give a whole number from {low} to {high}")
+    fits = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+    check(fits, f"{name} is {short(value)}: give a whole number from {low} to {high}")
 
 
-def check_number(name: str, value: float | None, low: float, high: float) -> None:
-    if value is None:
+def check_number(name: str, value: float | None, low: float, high: float, *, required: bool = False) -> None:
+    if value is None and not required:
         return
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    check(number and low <= value <= high, f"{name} is {short(value)}: give a number from {low:g} to {high:g}")
+    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+    check(fits, f"{name} is {short(value)}: give a number from {low:g} to {high:g}")
 
 
 def check_kind(name: str, value: Any, kind: type) -> None:

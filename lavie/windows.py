@@ -38,7 +38,6 @@ class Windows:
         return self.size - self.stride
 
     def starts(self, frames: int) -> range:
-        """The starts of the windows that cover `frames` frames."""
         return range(0, max(frames - self.overlap, 1), self.stride)
 
     def frames(self, start: int, frames: int) -> list[int]:

@@ -8,6 +8,7 @@ from lavie.latents import Whole
 from lavie.manifest import CONDITIONINGS, NEAREST, NEIGHBOURS, SAMPLE, StageDefaults
 from lavie.request import Sampling
 from lavie.stages.interpolation import interpolate
+from lavie.stages.windowed import Run
 from lavie.training.tuning.task import run_stage
 from lavie.windows import Windows
 
@@ -73,6 +74,6 @@ def test_a_network_that_adds_nothing_leaves_the_straight_blend(guidance):
     network, keys = Silent(), _line(29, 4) / 29
     defaults = StageDefaults(Sampling(), SAMPLE, windows=Windows(21, 12, 2), conditioning=NEIGHBOURS)
     text = torch.zeros(1 if guidance == 1 else 2, 1, 1)
-    made = interpolate(network, text, Whole(keys), Sampling("ddim", 3, guidance), defaults, seed=5)
+    made = interpolate(network, Whole(keys), Run(text, Sampling("ddim", 3, guidance), defaults, seed=5))
     torch.testing.assert_close(run_stage(made), _line(interpolated_frames(8)) / 29)
     assert {sample.shape[1] for sample in network.samples} == {4 + beside_channels(NEIGHBOURS, 4)}

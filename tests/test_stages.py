@@ -5,14 +5,14 @@ import torch
 
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Step
 from lavie.key_frames import interpolated_frames
-from lavie.latents import Whole, whole
+from lavie.latents import Whole, preview, whole
 from lavie.manifest import VELOCITY, StageDefaults
 from lavie.noise import CONDITION, INITIAL, frame_noise
 from lavie.request import Sampling
 from lavie.stages.base import sample_base
 from lavie.stages.interpolation import interpolate
-from lavie.stages.preview import preview
 from lavie.stages.super_resolution import noised_low_res, super_resolve
+from lavie.stages.windowed import Run
 from lavie.windows import Windows
 
 ONE_STEP = Sampling("ddim", 1, 1.0)
@@ -66,7 +66,7 @@ def test_every_window_of_the_interpolation_sees_its_absolute_key_frames_and_nois
     network, defaults = Network(), _defaults(*windows)
     keys = torch.arange(count, dtype=torch.float32).view(1, 1, -1, 1, 1).expand(1, 4, -1, 2, 3)
     frames = interpolated_frames(count)
-    steps, latents = _result(interpolate(network, TEXT, Whole(keys), ONE_STEP, defaults, seed=5))
+    steps, latents = _result(interpolate(network, Whole(keys), Run(TEXT, ONE_STEP, defaults, seed=5)))
     starts = defaults.windows.starts(frames)
     assert len(network.samples) == len(steps) == len(starts)
     for start, sample in zip(starts, network.samples, strict=True):
@@ -81,7 +81,7 @@ def test_every_window_of_the_interpolation_sees_its_absolute_key_frames_and_nois
 def test_every_window_of_super_resolution_sees_its_absolute_frames_and_their_noise(count):
     network, defaults = Network(), _defaults(8, 4, 1, prediction_type=VELOCITY)
     frames = torch.rand(1, 3, count, 2, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    _, latents = _result(super_resolve(network, TEXT, Whole(frames), ONE_STEP, LEVEL, defaults, seed=5))
+    _, latents = _result(super_resolve(network, Whole(frames), LEVEL, Run(TEXT, ONE_STEP, defaults, seed=5)))
     for start, sample, given in zip(defaults.windows.starts(count), network.samples, network.conditions, strict=True):
         numbers = range(start, start + 8)
         assert torch.equal(sample, _noise(SUPER_RESOLUTION, numbers))

@@ -84,10 +84,6 @@ def extend(
         print_clip(follow_job(studio, submit(studio)), as_json)
 
 
-def _check_frames(frames: int | None) -> object:
-    return frames is None or Transition("any", frames)
-
-
 def _check_strategy(name: str | None) -> object:
     return JoinPlan((SourceClip("any", 1),) * 2, (Transition("any"),), strategy=name)
 
@@ -104,16 +100,16 @@ def join(
         list[str] | None,
         typer.Option(
             metavar="TEXT",
-            help="What happens between one and the next; may be repeated, the last one goes on [default: the prompt of the "
-            "clip that it leads to].",
+            help="What happens between one and the next; may be repeated, the last one goes on [default: the prompt of "
+            "the clip that it leads to].",
         ),
     ] = None,
     frames: Annotated[
         int | None,
         typer.Option(
-            callback=check_by(_check_frames),
-            help=f"0 … {MAX_FRAMES} new frames from one to the next, at most two fewer than the model sees at once; 0 for "
-            "a cut [default: 8].",
+            callback=check_by(lambda frames: frames is None or Transition("any", frames)),
+            help=f"0 … {MAX_FRAMES} new frames from one to the next, at most two fewer than the model sees at once; 0 "
+            "for a cut [default: 8].",
         ),
     ] = None,
     seed: Annotated[int | None, request_option("seed", f"0 … {MAX_SEED}, of the new frames.")] = None,

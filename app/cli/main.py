@@ -61,20 +61,16 @@ def main() -> None:
     cli(prog_name=Path(sys.argv[0]).name)
 
 
-def _check_port(port: int | None) -> object:
-    return port is None or StudioConfig(port=port)
-
-
-def _check_workers(workers: str | None) -> object:
-    return workers is None or StudioConfig(workers=workers)
-
-
 @cli.callback(invoke_without_command=True)
 def studio(
     context: typer.Context,
     host: Annotated[str | None, typer.Option(help="Address to serve on [default: 127.0.0.1].")] = None,
     port: Annotated[
-        int | None, typer.Option(callback=check_by(_check_port), help="Port to serve on [default: 7860].")
+        int | None,
+        typer.Option(
+            callback=check_by(lambda port: port is None or StudioConfig(port=port)),
+            help="Port to serve on [default: 7860].",
+        ),
     ] = None,
     data: DataOption = None,
     model: ModelOption = None,
@@ -82,7 +78,10 @@ def studio(
     auth: Annotated[str | None, typer.Option(metavar="USER:PASSWORD", help="Ask for a login [or LAVIE_AUTH].")] = None,
     workers: Annotated[
         str | None,
-        typer.Option(callback=check_by(_check_workers), help="local, ray, or ray:N for N devices [default: local]."),
+        typer.Option(
+            callback=check_by(lambda workers: workers is None or StudioConfig(workers=workers)),
+            help="local, ray, or ray:N for N devices [default: local].",
+        ),
     ] = None,
     mcp: Annotated[bool, typer.Option("--mcp", help="Offer the HTTP endpoints as MCP tools too.")] = False,
 ) -> None:

@@ -129,9 +129,9 @@ def verify(
 ) -> None:
     """Read all of a model and compare it with what was written."""
     with exit_codes():
-        from extensions.published import verify as verification
+        from extensions.published import convert as published
 
-        verdict = _follow(verification.verify(StudioConfig(read_config(os.environ, data=data).data, bundle).bundle))
+        verdict = _follow(published.verify(StudioConfig(read_config(os.environ, data=data).data, bundle).bundle))
         print_result(as_json, _to_json(verdict) | {"whole": verdict.whole}, lambda: _print_verdict(verdict))
         if not verdict.whole:
             raise BundleError(f"{verdict.folder} is damaged: convert it again, or copy it from where it is whole")

@@ -40,10 +40,6 @@ if typing.TYPE_CHECKING:
 _LARGEST_SCRIPT = 4_000_000  # bytes; a thousand prompts at their longest
 
 
-def _check_strategy(name: str | None) -> object:
-    return SegmentPlan((Segment("any"),), strategy=name)
-
-
 ClipId = Annotated[str, typer.Argument(metavar="CLIP_ID", help="As `gallery list` shows it.")]
 SegmentsOption = Annotated[
     int | None,
@@ -56,7 +52,7 @@ SegmentsOption = Annotated[
 StrategyOption = Annotated[
     str | None,
     typer.Option(
-        callback=check_by(_check_strategy),
+        callback=check_by(lambda name: SegmentPlan((Segment("any"),), strategy=name)),
         help=f"{', '.join(STRATEGIES)}: how segments are joined [default: the best that the model has].",
     ),
 ]
@@ -105,15 +101,10 @@ def render(
         place = expand_output(output)
         plan = _make_plan(config, prompt, segments, segment_prompt, script, strategy, frames, fps)
         first = plan.segments[0].prompt if plan else prompt
-        request = with_options(
-            Request(first or "", seed=seed, width=width, height=height, frames=frames, fps=fps),
-            negative=negative,
-            steps=steps,
-            sampler=sampler,
-            guidance=guidance,
-            interpolate=interpolate,
-            upscale=upscale,
-        )
+        given: dict[str, Any] = {"steps": steps, "sampler": sampler, "guidance": guidance, "negative": negative}
+        given |= {"interpolate": interpolate, "upscale": upscale}
+        plain = Request(first or "", seed=seed, width=width, height=height, frames=frames, fps=fps)
+        request = with_options(plain, **given)
         with open_studio(config) as studio:
             adapters = resolve_adapters(studio.adapters, config.bundle, lora)
             if plan is None:

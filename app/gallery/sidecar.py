@@ -75,7 +75,11 @@ class Sidecar:
                 age_of(getattr(self, name))
         _check("favourite", isinstance(self.favourite, bool), self.favourite)
         _check("seed", self.recipe.request.seed is not None, None)
-        _check("adapters", _is_weights(self.adapters), self.adapters)
+        weighted = isinstance(self.adapters, dict) and all(
+            isinstance(name, str) and _HASH.fullmatch(name) and _is_number(weight)
+            for name, weight in self.adapters.items()
+        )
+        _check("adapters", weighted, self.adapters)
         object.__setattr__(self, "tags", check_tags(self.tags))
         check_rating(self.rating)
         check_notes(self.notes)
@@ -158,12 +162,6 @@ def _is_number(value: Any) -> bool:
 def _is_path(value: Any) -> bool:
     named = isinstance(value, str) and 0 < len(value) < _LONGEST_PATH and "\0" not in value
     return named and ".." not in re.split(r"[/\\]", value)
-
-
-def _is_weights(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(key, str) and _HASH.fullmatch(key) and _is_number(weight) for key, weight in value.items()
-    )
 
 
 def _check(name: str, condition: bool, value: Any) -> None:

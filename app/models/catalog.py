@@ -61,7 +61,8 @@ class Files:
 def find_models(config: StudioConfig) -> list[KnownModel]:
     """Nano, the official model, other models by name, and the configured one if it lies elsewhere."""
     models = config.data / "models"
-    own = [folder for folder in sorted(models.glob("*")) if _is_another(folder)]
+    bundles = sorted(manifest.parent for manifest in models.glob(f"*/{MANIFEST}") if manifest.is_file())
+    own = [folder for folder in bundles if folder.name != OFFICIAL and not folder.name.startswith(".")]
     named = {NANO: StudioConfig(config.data, NANO).bundle, OFFICIAL: StudioConfig(config.data, OFFICIAL).bundle}
     found = [*named.items(), *((str(folder), folder) for folder in own)]
     if config.bundle.absolute() not in {folder.absolute() for _, folder in found}:
@@ -84,10 +85,6 @@ def _size(partial: Path) -> int:
         return partial.stat().st_size
     except OSError:  # it has been completed meanwhile
         return 0
-
-
-def _is_another(folder: Path) -> bool:
-    return folder.name != OFFICIAL and not folder.name.startswith(".") and (folder / MANIFEST).is_file()
 
 
 def _describe(asked: str, folder: Path) -> KnownModel:

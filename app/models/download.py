@@ -119,9 +119,9 @@ def collect(sources: Sources, folder: Path, with_optional: bool = False) -> Down
                     place = _copy(*cached, repository, folder) if cached else None
                 there.append(place) if place else absent.append(places[0])
         if absent:
+            names = ", no ".join(absent[:3]) + (f" and {len(absent) - 3} more" if len(absent) > 3 else "")
             raise DownloadError(
-                f"without a network there is no {_enumerate(absent)}: put them into {folder}, or run this without "
-                "--offline once"
+                f"without a network there is no {names}: put them into {folder}, or run this without --offline once"
             )
         hashes = {place: file_hash(folder / place) for place in there}
         for place, sha256 in hashes.items():
@@ -129,11 +129,6 @@ def collect(sources: Sources, folder: Path, with_optional: bool = False) -> Down
     except OSError as error:
         raise _write_error(folder, error) from None
     return Downloaded(folder, hashes, 0)
-
-
-def _enumerate(names: list[str]) -> str:
-    rest = len(names) - 3
-    return ", no ".join(names[:3]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _find_cached(repository: Repository, names: Iterable[str], look: Callable[..., Any]) -> tuple[str, Path] | None:
@@ -178,12 +173,10 @@ def _is_there(file: RemoteFile, folder: Path) -> bool:
 def _is_right(file: RemoteFile, path: Path) -> bool:
     if file.sha256 is not None:
         return file_hash(path) == file.sha256
-    return file.blob is None or _git_hash(path) == file.blob
-
-
-def _git_hash(path: Path) -> str:
+    if file.blob is None:
+        return True
     content = path.read_bytes()  # files without sha256 are small
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == file.blob
 
 
 def _keep(file: RemoteFile, partial: Path, folder: Path) -> None:

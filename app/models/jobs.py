@@ -24,6 +24,7 @@ from lavie.events import Notice
 DOWNLOAD, CONVERT = "download", "convert"  # works
 IDLE, RUNNING, STOPPING, STOPPED, DONE, FAILED = "idle", "running", "stopping", "stopped", "done", "failed"  # states
 _UNDER_WAY = (RUNNING, STOPPING)
+_PROGRESS = ("rate", "seconds_left", "comparing")  # of some events
 _STOP_SECONDS = 5.0  # wait at closing; a longer work ends with the process
 
 _log = logging.getLogger(__name__)
@@ -135,8 +136,10 @@ class WeightsWork:
             for event in events:
                 if isinstance(event, Notice):
                     self._update(notices=(*self._standing.notices, event.message))
-                elif hasattr(event, "total"):
-                    self._update(**_progress_of(event))
+                elif hasattr(event, "total"):  # `Downloading` or `Converting`
+                    name = getattr(event, "file", None) or event.component
+                    more = {one: getattr(event, one) for one in _PROGRESS if hasattr(event, one)}
+                    self._update(name=name, done=event.done, total=event.total, **more)
                 if self._stop.is_set():
                     return False
         return True
@@ -144,10 +147,3 @@ class WeightsWork:
     def _update(self, **changes: typing.Any) -> None:
         with self._lock:
             self._standing = replace(self._standing, **changes)
-
-
-def _progress_of(event: typing.Any) -> dict[str, typing.Any]:
-    """The progress in a `Downloading` or `Converting`."""
-    name = getattr(event, "file", None) or event.component
-    more = {one: getattr(event, one) for one in ("rate", "seconds_left", "comparing") if hasattr(event, one)}
-    return {"name": name, "done": event.done, "total": event.total, **more}

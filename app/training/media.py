@@ -35,7 +35,7 @@ def thumb_of(media: Path, number: str) -> Path | None:
     thumb = media.with_name(FOLDER) / f"{number}.webp"
     if thumb.is_file():
         return thumb
-    found = [file for file in media.glob(f"{number}-*") if _is_medium(file)]
+    found = [file for file in media.glob(f"{number}-*") if not file.name.lower().endswith((".txt", _MASK))]
     try:
         if not found:
             return None
@@ -44,12 +44,6 @@ def thumb_of(media: Path, number: str) -> Path | None:
     except (OSError, MediaError, ValueError):
         return None
     return thumb
-
-
-def _is_medium(file: Path) -> bool:
-    from extensions.lora.training.pictures import MASK
-
-    return file.suffix.lower() != ".txt" and not file.name.lower().endswith(MASK)
 
 
 def _write(file: Path, thumb: Path) -> None:
@@ -65,8 +59,6 @@ def _write(file: Path, thumb: Path) -> None:
 
 def _picture(file: Path) -> Image:
     """The picture as the training sees it: upright, with grey for transparency; the first frame of a video."""
-    from contextlib import closing
-
     from PIL import Image
 
     from app.media import UPLOAD_LIMITS, frames_of
@@ -231,6 +223,7 @@ def _list_media(source: _File | Path, unpacked: Path) -> Iterator[tuple[Item | F
     """The media of a file, a folder or a zip, each with its mask."""
     from extensions.lora.training.media import find_media
     from extensions.lora.training.pictures import mask_beside
+    from lavie.training.data.items import Fault
 
     path = source.path if isinstance(source, _File) else source
     try:
@@ -238,7 +231,7 @@ def _list_media(source: _File | Path, unpacked: Path) -> Iterator[tuple[Item | F
     except TrainingError:
         if not isinstance(source, _File) or not path.is_file():
             raise
-        items, faults = [], [_no_medium(path)]
+        items, faults = [], [Fault(path.name, "it is neither a picture nor a video nor a zip")]
     yield from ((fault, None) for fault in faults)
     for item in items:
         mask = mask_beside(item.path) if item.member is None else None
@@ -335,12 +328,6 @@ def _safe_file_name(name: str) -> str:
     """A file name that is valid on every system, with the same suffix."""
     path = Path(name)
     return f"{safe_name(path.stem)[:_STEM].strip(' .') or 'medium'}{path.suffix.lower()}"
-
-
-def _no_medium(path: Path) -> Fault:
-    from lavie.training.data.items import Fault
-
-    return Fault(path.name, "it is neither a picture nor a video nor a zip")
 
 
 def _reasons(items: Sequence[SetItem]) -> str:

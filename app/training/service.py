@@ -134,15 +134,10 @@ class Trainings:
         readable = [row for row in rows if row is not None and _is_readable(row)]
         return [row for row in readable if row.open or self._folder(row.id).is_dir()]
 
-    def last_checkpoints(self, job_id: str) -> tuple[Checkpoint, ...]:
-        """The last steps stored as adapters, whether the training is done or not."""
-        self._require(job_id)
-        return checkpoints(self._folder(job_id))
-
     def take(self, job_id: str, step: int) -> AdapterRow:
         """Add the adapter of a step to the library. Imports torch."""
         training = self._require(job_id).training
-        found = [one for one in self.last_checkpoints(job_id) if one.step == step]
+        found = [one for one in checkpoints(self._folder(job_id)) if one.step == step]
         if not found:
             raise RequestError(f"step {step} of the training {job_id} is not kept: choose one of its last checkpoints")
         bundle = replace(self._workspace.config, model=training.model).bundle

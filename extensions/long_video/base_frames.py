@@ -86,14 +86,8 @@ class WindowParts(MutableMapping[int, Tensor]):
         return sum(1 for _ in self)
 
 
-@dataclass(frozen=True)
-class SegmentDone:
-    """A segment or a transition is done; see `Part` for the fields. Once stored, it is never made again."""
-
-    number: int
-    latents: Tensor = field(repr=False)
-    facts: dict[str, Any]
-    state: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+class SegmentDone(Part):
+    """A segment or a transition is done. Once stored, it is never made again."""
 
 
 # Opens a component of the bundle on its device for the length of a block.

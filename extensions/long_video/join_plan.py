@@ -38,8 +38,7 @@ class SourceClip:
 
     def __post_init__(self) -> None:
         check_kind("a shot's name", self.name, str)
-        check(self.frames is not None, f"a shot's frames is None: give a whole number from 1 to {MAX_CLIP_FRAMES}")
-        check_whole("a shot's frames", self.frames, 1, MAX_CLIP_FRAMES)
+        check_whole("a shot's frames", self.frames, 1, MAX_CLIP_FRAMES, required=True)
         check_prompt("a shot's prompt", self.prompt)
 
 
@@ -109,10 +108,8 @@ class JoinPlan(Stored):
         check(
             self.strategy in known, f"strategy is {self.strategy!r}: choose one of {', '.join(TRANSITION_STRATEGIES)}"
         )
-        check(self.window is not None, f"window is None: give a whole number from 3 to {MAX_FRAMES}")
-        check_whole("window", self.window, 3, MAX_FRAMES)
-        check(self.strength is not None, "strength is None: give a number from 0 to 1")
-        check_number("strength", self.strength, 0.0, 1.0)
+        check_whole("window", self.window, 3, MAX_FRAMES, required=True)
+        check_number("strength", self.strength, 0.0, 1.0, required=True)
         for before, transition, after in zip(self.shots, self.transitions, self.shots[1:], strict=False):
             if transition.frames:
                 known_frames(before.frames, after.frames, transition.frames, self.window)

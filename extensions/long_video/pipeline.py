@@ -154,11 +154,9 @@ class LongVideoPipeline:
 
     @cached_property
     def keys(self) -> list[str]:
-        """The keys of the segments or transitions."""
         return self.base_frames.keys("".join(self._stage_digest(BASE, network) for network in self._networks))
 
     def window_keys(self, stage: str) -> list[str]:
-        """The keys of the windows of a later stage."""
         frames, grid = self._frames(stage), self._grid(stage)
         stage_digest, seen_at = self._stage_digest(stage, stage), self._keys_behind(stage)
         found = []
@@ -200,7 +198,6 @@ class LongVideoPipeline:
         return self.request.interpolation is not None
 
     def _frames(self, stage: str) -> int:
-        """The number of frames that a stage makes."""
         frames = self.layout.frames
         return interpolated_frames(frames) if stage != BASE and self._is_interpolated else frames
 

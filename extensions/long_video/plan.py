@@ -100,16 +100,14 @@ class SegmentPlan(Stored):
         check(self.strategy in (None, *STRATEGIES), f"strategy is {self.strategy!r}: choose one of {known}")
         overlap = isinstance(self.overlap, int) and not isinstance(self.overlap, bool) and self.overlap in OVERLAPS
         check(overlap, f"overlap is {self.overlap!r}: choose one of {', '.join(map(str, OVERLAPS))}")
-        for name, value, low, high in (("ramp", self.ramp, 0, MAX_RAMP), ("window", self.window, 2, MAX_FRAMES)):
-            check(value is not None, f"{name} is None: give a whole number from {low} to {high}")
-            check_whole(name, value, low, high)
+        check_whole("ramp", self.ramp, 0, MAX_RAMP, required=True)
+        check_whole("window", self.window, 2, MAX_FRAMES, required=True)
         room = f"overlap is {self.overlap} of the {self.window} frames that the network sees: choose a smaller one"
         check(self.overlap < self.window, room)
         for name in ("anchored", "guarded"):
             if getattr(self, name) is not None:
                 check_kind(name, getattr(self, name), bool)
-        check(self.strength is not None, "strength is None: give a number from 0 to 1")
-        check_number("strength", self.strength, 0.0, 1.0)
+        check_number("strength", self.strength, 0.0, 1.0, required=True)
         check_number("opening", self.opening, 0.0, MAX_GUIDANCE)
 
     def seed_of(self, number: int) -> int | None:

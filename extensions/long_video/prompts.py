@@ -28,7 +28,8 @@ class PromptTable:
         """embed: see `window_model.Model`. negative: not needed at guidance 1. suffix: appended to each prompt."""
         self.layout, self.guidance, self.negative, self.suffix = layout, guidance, negative, suffix
         self._embed = lru_cache(CACHED_PROMPTS)(embed)
-        self.whole = lru_cache(CACHED_PROMPTS)(self._whole)  # the text of a window whose frames share a prompt
+        # The text of a window whose frames share a prompt.
+        self.whole = lru_cache(CACHED_PROMPTS)(lambda prompt: self._with_negative(self._embed(prompt + suffix)))
 
     def text(self, frames: Sequence[int]) -> Tensor:
         """2 L C with the negative prompt first if all frames share a prompt, else 2 F L C. One half at guidance 1."""
@@ -45,9 +46,6 @@ class PromptTable:
     def free(self, prompt: str, frames: int) -> Tensor:
         """The text of a clip that continues nothing: 2 L C or 2 F L C."""
         return self._with_negative(self._embed(prompt + self.suffix, frames), frames)
-
-    def _whole(self, prompt: str) -> Tensor:
-        return self._with_negative(self._embed(prompt + self.suffix))
 
     def _with_negative(self, conditional: Tensor, frames: int | None = None) -> Tensor:
         if self.guidance == 1.0:

@@ -72,7 +72,6 @@ def _tokens(word: str, rows: Tensor) -> list[str]:
 
 
 def _add(tokenizer: Any, token: str) -> int:
-    """Add a token and return its number."""
     if not _WORD.fullmatch(token):
         raise RequestError(f"an embedding is called {short(token)}: give a word without spaces, commas and colons")
     if token in tokenizer.get_vocab():

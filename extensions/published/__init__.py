@@ -3,6 +3,6 @@ network.
 
 A `.pt` file is a pickle in a zip, that is, a program. `archive` inspects it without running it. `child` opens it in a
 process without network and with little memory (`isolation`) and writes it tensor by tensor. `facts` and `layout`
-describe what was published, `convert` makes a bundle, `verify` compares. This module imports none of them, so that the
-process needs neither diffusers nor transformers.
+describe what was published, `convert` makes and verifies bundles. This module imports none of them, so that the process
+needs neither diffusers nor transformers.
 """

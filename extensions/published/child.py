@@ -12,7 +12,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -39,7 +39,6 @@ class Wanted:
 
     @property
     def bytes(self) -> int:
-        """Its size in the file."""
         return math.prod(self.shape) * DTYPES[self.dtype].itemsize
 
 
@@ -124,7 +123,8 @@ def our_name(component: str, name: str, expected: Container[str]) -> str | None:
 
 NUMBERS = ("F64", "F32", "F16", "BF16")
 Shapes = dict[str, tuple[str, tuple[int, ...]]]  # name → number type and shape
-Source = tuple[Shapes, Callable[[], Mapping[str, torch.Tensor]]]
+Reader = Callable[[str], torch.Tensor]  # the tensor of a published name
+Source = tuple[Shapes, Callable[[], Reader]]
 
 
 def main() -> None:
@@ -184,8 +184,8 @@ def run_task(
     expected = {name: Wanted(dtype, tuple(shape)) for name, (dtype, shape) in wanted.items()}
     shapes, open_weights = _open_safetensors(path) if path.suffix == ".safetensors" else _open_pickle(path)
     names = _match_names(path, component, shapes, {name: tensor.shape for name, tensor in expected.items()})
-    tensors = open_weights()
-    written = write_streamed(Path(target), expected, lambda name: tensors[names[name]], show)
+    read = open_weights()
+    written = write_streamed(Path(target), expected, lambda name: read(names[name]), show)
     return {
         "component": component,
         "sha256": written,
@@ -199,7 +199,7 @@ def _open_pickle(path: Path) -> Source:
     """The shapes in a `.pt` or `.bin`, and a function that opens it."""
     wrapper, described = find_weights(path, read_archive(path))
 
-    def open_weights() -> Mapping[str, torch.Tensor]:
+    def open_weights() -> Reader:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except MemoryError:
@@ -210,29 +210,13 @@ def _open_pickle(path: Path) -> Source:
         for name, tensor in described.items():
             if not isinstance(weights.get(name), torch.Tensor) or tuple(weights[name].shape) != tensor.shape:
                 raise BundleError(f"{path.name}: {short(name)} is not what it was said to be: {FETCH_AGAIN}")
-        return weights
+        return weights.__getitem__
 
     return {name: (tensor.dtype, tensor.shape) for name, tensor in described.items()}, open_weights
 
 
 def _first_line(error: Exception) -> str:
     return short((str(error).strip() or type(error).__name__).splitlines()[0])
-
-
-class _Mapped(Mapping[str, torch.Tensor]):
-    """The tensors of an open safetensors file, each read when needed."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        return self._file.get_tensor(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._file.keys())
-
-    def __len__(self) -> int:
-        return len(self._file.keys())
 
 
 def _open_safetensors(path: Path) -> Source:
@@ -242,7 +226,7 @@ def _open_safetensors(path: Path) -> Source:
     except (SafetensorError, OSError) as error:
         raise BundleError(f"{path.name} is damaged or cut short ({_first_line(error)}): {FETCH_AGAIN}") from None
     shapes = {name: (found.get_dtype(), tuple(found.get_shape())) for name, found in slices.items()}
-    return shapes, lambda: _Mapped(file)
+    return shapes, lambda: file.get_tensor
 
 
 def _match_names(path: Path, component: str, found: Shapes, expected: dict[str, tuple[int, ...]]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Converts a folder of published files to a bundle, which appears complete or not at all.
+"""Converts published files to a bundle, which appears complete or not at all, and compares bundles with their record.
 
 A process of its own opens the published files (`child`); this one prepares its tasks and publishes the result.
 """
@@ -25,7 +25,7 @@ from extensions.published.layout import MERGES, VOCABULARY, Found, recognise
 from lavie.bundle import Bundle, stored_type
 from lavie.errors import BundleError, short
 from lavie.events import Notice
-from lavie.files import Kept, file_hash, read_record, sync, write_json, write_record
+from lavie.files import RECORD, Kept, file_hash, read_record, sync, write_json, write_record
 from lavie.manifest import EXTENSION, FORMAT, MANIFEST, NETWORK_FILE, TEXT_FILE
 from lavie.request import STAGES
 
@@ -253,7 +253,6 @@ def _publish(partial: Path, output: Path) -> None:
 
 
 def _weight_file(component: str, published: Published) -> str:
-    """A component's file in the bundle."""
     return f"{component}/{NETWORK_FILE if '_class_name' in published.configs[component] else TEXT_FILE}"
 
 
@@ -269,3 +268,71 @@ def _component_at(sizes: dict[str, int], done: int) -> str:
             return component
         done -= size
     return component
+
+
+@dataclass(frozen=True)
+class Checking:
+    """Progress in bytes. file: the one being read."""
+
+    file: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The result of `verify`: sha256 by name, and what is wrong.
+
+    Args:
+        changed, gone, unknown: names that differ from the record, are missing, or are not in it.
+        unfit: component → what is wrong with its names or shapes.
+        stages: stage → missing or damaged files; empty if it can run.
+    """
+
+    folder: Path
+    name: str
+    recorded: bool
+    files: dict[str, str]
+    changed: tuple[str, ...]
+    gone: tuple[str, ...]
+    unknown: tuple[str, ...]
+    unfit: dict[str, str]
+    stages: dict[str, list[str]]
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is wrong. Parts that the bundle never had are no fault."""
+        return not (self.changed or self.gone or self.unfit)
+
+
+def verify(folder: Path) -> Iterator[Checking | Verdict]:
+    """Read a whole bundle; the last value is the verdict. Raises BundleError if `folder` is no bundle."""
+    bundle, record = Bundle(folder), read_record(folder)
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    names = [name for name in files if name != RECORD]
+    sizes = {name: (folder / name).stat().st_size for name in names}
+    hashes, done = {}, 0
+    for name in names:
+        yield Checking(name, done, sum(sizes.values()))
+        hashes[name] = file_hash(folder / name)
+        done += sizes[name]
+    changed = tuple(name for name in names if name in record and record[name].sha256 != hashes[name])
+    gone = tuple(name for name in record if name not in hashes)
+    unfit = {}
+    for component in bundle.components():
+        try:
+            bundle.check(component)
+        except BundleError as error:
+            unfit[component] = str(error)
+    stages = {stage: _missing_files(bundle, stage, {*changed, *gone}, unfit) for stage in bundle.defaults}
+    unknown = tuple(name for name in names if name not in record)
+    yield Verdict(folder, bundle.name, bool(record), hashes, changed, gone, unknown, unfit, stages)
+
+
+def _missing_files(bundle: Bundle, stage: str, damaged: set[str], unfit: dict[str, str]) -> list[str]:
+    """The files or unfit components without which a stage cannot or should not run."""
+    lacks = {*bundle.missing(stage)} | damaged & {MANIFEST}
+    for component in bundle.needed(stage):
+        lacks |= {name for name in damaged if name.startswith(f"{component}/")}
+        lacks |= {component} if component in unfit else set()
+    return sorted(lacks)

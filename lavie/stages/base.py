@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from lavie.events import BASE, Step
+from lavie.latents import preview
 from lavie.manifest import StageDefaults
 from lavie.memory_mode import PLAIN, MemoryMode
 from lavie.noise import INITIAL, STEP, derive_seed, frame_noise
 from lavie.request import Sampling
 from lavie.sampling import Guided, denoise, make_scheduler, set_steps
-from lavie.stages.preview import preview
 from lavie.values import require
 
 

@@ -12,14 +12,10 @@ from torch import Tensor
 from lavie.events import SUPER_RESOLUTION, Step
 from lavie.latents import Latents
 from lavie.layers import TextContext
-from lavie.manifest import StageDefaults
-from lavie.memory_mode import PLAIN, MemoryMode
 from lavie.noise import CONDITION, frame_noise
-from lavie.request import Sampling
 from lavie.sampling import Guided
-from lavie.stages.windowed import KeptWindows, Text, denoise_windows, text_at
+from lavie.stages.windowed import Run, denoise_windows
 from lavie.tiles import in_pieces
-from lavie.values import require
 
 SCALE = 4  # output pixels for each input pixel, across and down
 # Of the noise on the small frames, as in the published upscaler.
@@ -72,49 +68,27 @@ def noised_low_res(frames: Tensor, noise: Tensor, level: int | Tensor) -> Tensor
     return noised
 
 
-def super_resolve(
-    network: Any,
-    text: Text,
-    frames: Latents,
-    sampling: Sampling,
-    noise_level: int,
-    defaults: StageDefaults,
-    seed: int,
-    kept: KeptWindows | None = None,
-    mode: MemoryMode = PLAIN,
-) -> Generator[Step, None, Latents]:
+def super_resolve(network: Any, frames: Latents, noise_level: int, run: Run) -> Generator[Step, None, Latents]:
     """Add detail.
 
     Args:
         network: a `SuperResolutionUNet` on its device.
-        text: embeddings 2 L C, the negative prompt's first; 1 L C where guidance is 1. Or one for each window.
         frames: the small frames, 1 3 n H W in -1 … 1.
         noise_level: 0 … 350.
-        kept: see `denoise_windows`.
-        mode: tiles and split guidance matter here.
 
     Returns:
         latents for the ×4 autoencoder, of the size of the small frames.
     """
-    read = text_at(text)
-    like = read([0])
+    like = run.text_at([0])
     height, width = frames.read([0]).shape[3:]
     level = torch.tensor([noise_level], device=like.device)
-    denoiser: Callable[..., Tensor] = InPieces(network, mode.tile // SCALE) if mode.tile else network
+    denoiser: Callable[..., Tensor] = InPieces(network, run.mode.tile // SCALE) if run.mode.tile else network
 
     def predictor_at(start: int, shown: Sequence[int]) -> Guided:
         numbers = range(start, start + len(shown))
-        noise = frame_noise(seed, (SUPER_RESOLUTION, CONDITION), numbers, (3, height, width)).to(like)
+        noise = frame_noise(run.seed, (SUPER_RESOLUTION, CONDITION), numbers, (3, height, width)).to(like)
         low_res = noised_low_res(frames.read(shown).to(like), noise, noise_level)
-        return Guided(
-            denoiser,
-            read(shown),
-            require(sampling.guidance),
-            sampling.rescale,
-            conditions={"low_res": low_res, "class_labels": level},
-            split_guidance=mode.split_guidance,
-        )
+        return run.guided(denoiser, shown, conditions={"low_res": low_res, "class_labels": level})
 
     shape = (network.config.out_channels, frames.frames, height, width)
-    windows = (SUPER_RESOLUTION, predictor_at, shape, sampling, defaults, seed, like.device, kept)
-    return (yield from denoise_windows(*windows))
+    return (yield from denoise_windows(SUPER_RESOLUTION, predictor_at, shape, run, like.device))

@@ -371,7 +371,7 @@ def super_resolution_loss(
     """Detail for noised small frames (LaVie, section 4.3), `frames` of a clip at once; single frames bypass time.
 
     Published with `v_prediction`. With `sample` a narrow network starts from what the small frames already say (see
-    `nano.start`): 35.1 dB after 200 steps, against 30.2.
+    `nano.networks`): 35.1 dB after 200 steps, against 30.2.
 
     Args:
         crop: width and height that are cut at random out of the small frames, and the same place out of the latents.

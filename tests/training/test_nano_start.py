@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from lavie.training.nano import networks as nano
-from lavie.training.nano.start import start_as_passing_on
+from lavie.training.nano.networks import start_as_passing_on
 
 
 @pytest.fixture(scope="module")

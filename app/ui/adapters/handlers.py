@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from app.adapters import AdapterRow
 from app.studio import Studio
@@ -49,12 +50,12 @@ def refuse(view: View, message: str, place: str) -> View:
     return replace(view, message=alert(message), place=place, refused=secrets.token_hex(4))
 
 
-def _store(change: Callable[[Studio, Mapping[str, str]], object]) -> Handler:
-    """A handler that changes what is stored, and nothing of what the page looks at."""
+def _store(change: Callable[[Studio, Mapping[str, str]], object], **changes: Any) -> Handler:
+    """A handler that changes what is stored. changes: fields of the view afterwards."""
 
     def handler(studio: Studio, event: EventContext, view: View) -> View:
         change(studio, event.data)
-        return view
+        return replace(view, **changes)
 
     return handler
 
@@ -76,19 +77,9 @@ def _parse_weight(text: str) -> float:
     return weight
 
 
-def _clear(studio: Studio, event: EventContext, view: View) -> View:
-    studio.drafts.clear()
-    return replace(view, media_page=0)
-
-
 def _choose_training(studio: Studio, event: EventContext, view: View) -> View:
     chosen = event.data.get("value", "")
     return replace(view, training=chosen, closed=tuple(one for one in view.closed if one != chosen))
-
-
-def _forget_training(studio: Studio, event: EventContext, view: View) -> View:
-    studio.training.forget(event.data.get("id", ""))
-    return replace(view, training="")
 
 
 def _take_checkpoint(studio: Studio, event: EventContext, view: View) -> View:
@@ -177,7 +168,7 @@ _HANDLERS: dict[str, tuple[Handler, str]] = {
     "set": (_store(lambda studio, data: studio.drafts.set(data.get("name", ""), data.get("value", ""))), DRAFT),
     "caption": (_store(lambda studio, data: studio.drafts.caption(data.get("name", ""), data.get("value", ""))), DRAFT),
     "drop": (_store(lambda studio, data: studio.drafts.drop(data.get("name", ""))), DRAFT),
-    "clear": (_clear, DRAFT),
+    "clear": (_store(lambda studio, data: studio.drafts.clear(), media_page=0), DRAFT),
     "media_turn": (lambda studio, event, view: replace(view, media_page=parse_number(event.data.get("page"))), DRAFT),
     "start": (lambda studio, event, view: replace(view, training=studio.drafts.start(), media_page=0), DRAFT),
     "training": (_choose_training, TRAINING),
@@ -185,6 +176,6 @@ _HANDLERS: dict[str, tuple[Handler, str]] = {
         lambda studio, event, view: replace(view, closed=(*view.closed, event.data.get("id", "")), training=""),
         TRAINING,
     ),
-    "forget": (_forget_training, TRAINING),
+    "forget": (_store(lambda studio, data: studio.training.forget(data.get("id", "")), training=""), TRAINING),
     "take": (_take_checkpoint, TRAINING),
 }

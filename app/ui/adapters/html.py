@@ -88,8 +88,10 @@ def _training(watched: WatchedTraining, progress: TrainingProgress, say: Words) 
     facts = [say(f"train_{training.preset}"), say("train_media_count", count=len(training.media))]
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in row.notices)
     notes = fold(say("train_notes"), f"<ul>{notes}</ul>", ' data-fold="notes"') if notes else ""
-    running = " data-running" if watched.running else ""
-    above = f"{quiet(' · '.join(facts))}{_state(progress, say)}{_use_button(watched, say)}{_buttons(row, say)}"
+    running, use = " data-running" if watched.running else "", ""
+    if watched.adapter is not None:
+        use = action_button("wear", html.escape(say("train_use")), "lv-button lv-main", id=watched.adapter.sha256)
+    above = f"{quiet(' · '.join(facts))}{_state(progress, say)}{use}{_buttons(row, say)}"
     plot = loss_plot(progress.losses, row.steps, say)
     below = f"{plot}{_samples(row.id, progress.samples, say)}{_checkpoints(row.id, progress.checkpoints, say)}{notes}"
     return f'<div class="lv-training"{running}>{above}{below}</div>'
@@ -105,12 +107,6 @@ def _state(progress: TrainingProgress, say: Words) -> str:
     if progress.eta_seconds is not None:
         words = f"{words} {say('bar_left', time=duration(progress.eta_seconds, say))}"
     return status(words, "lv-state")
-
-
-def _use_button(watched: WatchedTraining, say: Words) -> str:
-    if watched.adapter is None:
-        return ""
-    return action_button("wear", html.escape(say("train_use")), "lv-button lv-main", id=watched.adapter.sha256)
 
 
 def _buttons(row: JobRow, say: Words) -> str:

@@ -20,7 +20,7 @@ from gradio.utils import get_upload_folder
 from starlette.concurrency import run_in_threadpool
 
 from app.gallery import Query
-from app.gallery.clip import Clip, check_id
+from app.gallery.clip import check_id
 from app.gallery.search import find_clips
 from app.queue.status import JobStatus
 from app.recipes.comparison import Comparison
@@ -99,15 +99,10 @@ class Endpoints:
             The mp4 file; null where wait is false.
         """
         _check_switches(interpolate=interpolate, upscale=upscale, wait=wait)
-        request = with_options(
-            Request(prompt, seed=seed, width=width, height=height, frames=frames, fps=fps),
-            negative=negative,
-            steps=steps,
-            sampler=sampler,
-            guidance=guidance,
-            interpolate=interpolate,
-            upscale=upscale,
-        )
+        given: dict[str, Any] = {"steps": steps, "sampler": sampler, "guidance": guidance, "negative": negative}
+        given |= {"interpolate": interpolate, "upscale": upscale}
+        plain = Request(prompt, seed=seed, width=width, height=height, frames=frames, fps=fps)
+        request = with_options(plain, **given)
         return _clip_and_file(await self._queue.submit(lambda: self._studio.submit(request), wait), wait)
 
     async def extend(
@@ -147,14 +142,12 @@ class Endpoints:
             As /render: the clip and its file; or the job and null, where wait is false.
         """  # noqa: E501 - gradio reads a description from one line
         _check_switches(interpolate=interpolate, upscale=upscale, wait=wait)
-        begin = functools.partial(
-            extend_from, self._studio, id, file, prompts, segments, seed=seed, strategy=strategy, fit=fit
-        )
         given: dict[str, Any] = {"steps": steps, "sampler": sampler, "guidance": guidance}
         given |= {"interpolate": interpolate or None, "upscale": upscale or None}
-        return _clip_and_file(
-            await self._queue.submit(lambda: begin(lambda request: with_options(request, **given)), wait), wait
-        )
+        asked: dict[str, Any] = {"seed": seed, "strategy": strategy, "fit": fit}
+        asked |= {"change": functools.partial(with_options, **given)}
+        begin = functools.partial(extend_from, self._studio, id, file, prompts, segments, **asked)
+        return _clip_and_file(await self._queue.submit(begin, wait), wait)
 
     async def join(
         self,
@@ -191,18 +184,12 @@ class Endpoints:
             As /render: the clip and its file; or the job and null, where wait is false.
         """  # noqa: E501 - gradio reads a parameter's description from one line
         _check_switches(interpolate=interpolate, upscale=upscale, wait=wait)
-        request = with_options(
-            Request("any", seed=seed),  # its prompt is not read
-            steps=steps,
-            sampler=sampler,
-            guidance=guidance,
-            interpolate=interpolate,
-            upscale=upscale,
-        )
+        given: dict[str, Any] = {"steps": steps, "sampler": sampler, "guidance": guidance}
+        given |= {"interpolate": interpolate, "upscale": upscale}
+        request = with_options(Request("any", seed=seed), **given)  # its prompt is not read
         asked = {"frames": frames, "request": request, "fit": fit, "strategy": strategy}
-        return _clip_and_file(
-            await self._queue.submit(lambda: join_from(self._studio, sources, prompts, **asked), wait), wait
-        )
+        begin = functools.partial(join_from, self._studio, sources, prompts, **asked)
+        return _clip_and_file(await self._queue.submit(begin, wait), wait)
 
     async def regenerate(self, id: str, wait: bool = True) -> dict[str, Any]:
         """Make a stored clip again from its recipe and say whether it is the same, bit for bit, or what differs.
@@ -284,7 +271,7 @@ def _clip_and_file(job: JobStatus, wait: bool) -> tuple[dict[str, Any], dict[str
     if job.clip is None:
         raise RequestError(f"the clip {job.row.id} was removed before it could be given out")
     file = {"path": str(job.clip.path), "orig_name": f"{job.clip.id}.mp4", "meta": {"_type": "gradio.FileData"}}
-    return _clip_result(job, job.clip), file
+    return clip_facts(job.clip.result(job.stage_seconds)), file
 
 
 def _check_switches(**values: bool) -> None:
@@ -309,15 +296,11 @@ def clip_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
     return shown | {name: media(facts["id"], kind) for name, kind in kinds.items()}
 
 
-def _clip_result(job: JobStatus, clip: Clip) -> dict[str, Any]:
-    return clip_facts(clip.result(job.stage_seconds))
-
-
 def job_facts(job: JobStatus) -> dict[str, Any]:
     """A job's state and result."""
     row = job.row
     facts = {name: getattr(row, name) for name in _JOB_FACTS} | {"notices": list(row.notices)}
-    clip = _clip_result(job, job.clip) if job.clip else None
+    clip = clip_facts(job.clip.result(job.stage_seconds)) if job.clip else None
     return facts | {"clip": clip, "proof": comparison_facts(job.comparison) if job.comparison else None}
 
 
@@ -385,8 +368,8 @@ def extend_from(
     file: Any,
     prompts: Any,
     count: Any,
-    change: Callable[[Request], Request],
     *,
+    change: Callable[[Request], Request],
     seed: Any,
     strategy: Any,
     fit: Any,

@@ -14,6 +14,8 @@ from lavie.errors import RequestError, short
 MAX_COMPARED = 4  # clips side by side
 ANY, YES, NO = "", "yes", "no"
 _ANSWERS = {ANY: None, YES: True, NO: False}
+_SAME = ("sort", "stacked", "trashed")  # fields that a query has in the same form
+_CHOSEN, _TYPED = ("model", "stages", "adapter"), ("created_from", "created_to", "parent")  # None in a query if empty
 _SIZE = re.compile(r"\s*(\d{1,9})?\s*(?:[x×*]\s*(\d{1,9})?\s*)?", re.ASCII)
 
 
@@ -81,36 +83,27 @@ class Filters:
         """The fields that mean `query`."""
         width, height = ("" if value is None else str(value) for value in (query.width, query.height))
         answers = {answer: word for word, answer in _ANSWERS.items()}
+        same = {name: getattr(query, name) for name in _SAME}
+        same |= {name: getattr(query, name) or "" for name in (*_CHOSEN, *_TYPED)}
         return cls(
             text=_unmark_prefix(query.text),
-            sort=query.sort,
-            stacked=query.stacked,
-            trashed=query.trashed,
-            model=query.model or ANY,
-            stages=query.stages or ANY,
-            adapter=query.adapter or ANY,
             tags=list(query.tags),
             min_rating=query.min_rating,
             favourite=answers[query.favourite],
             missing=answers[query.missing],
             seed="" if query.seed is None else str(query.seed),
             size=f"{width} × {height}" if height else width,
-            created_from=query.created_from or "",
-            created_to=query.created_to or "",
-            parent=query.parent or "",
+            **same,
         )
 
     def query(self) -> Query:
         """The query that the fields mean. Raises RequestError with the field's name."""
         width, height = _parse_size(self.size or "")
+        same = {name: getattr(self, name) for name in _SAME}
+        same |= {name: getattr(self, name) or None for name in _CHOSEN}
+        same |= {name: (getattr(self, name) or "").strip() or None for name in _TYPED}
         return Query(
             text=_mark_prefix(self.text or ""),
-            sort=self.sort,
-            stacked=self.stacked,
-            trashed=self.trashed,
-            model=self.model or None,
-            stages=self.stages or None,
-            adapter=self.adapter or None,
             tags=tuple(self.tags or ()),
             min_rating=self.min_rating or 0,
             favourite=_parse_answer("favourite", self.favourite),
@@ -118,9 +111,7 @@ class Filters:
             seed=parse_whole("seed", self.seed or ""),
             width=width,
             height=height,
-            created_from=(self.created_from or "").strip() or None,
-            created_to=(self.created_to or "").strip() or None,
-            parent=(self.parent or "").strip() or None,
+            **same,
         )
 
     def values(self) -> tuple[typing.Any, ...]:

@@ -121,11 +121,8 @@ def render_screen(video: ViewModel, say: Words) -> str:
         inside = f'<p class="lv-quiet lv-empty">{html.escape(say("long_no_result"))}</p>'
     rendering = " data-rendering" if video.rendering else ""
     frame = f'<div class="lv-screen" style="aspect-ratio: {shape}"{rendering}>{inside}</div>'
-    return panel_content(video.view.refused, frame + facts + _job_state(video.job, say) + _render_button(video, say))
-
-
-def _job_state(job: JobStatus | None, say: Words) -> str:
-    return "" if job is None or job.state == DONE else job_state(job, say)
+    state = "" if video.job is None or video.job.state == DONE else job_state(video.job, say)
+    return panel_content(video.view.refused, frame + facts + state + _render_button(video, say))
 
 
 def _render_button(video: ViewModel, say: Words) -> str:

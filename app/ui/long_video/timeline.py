@@ -8,7 +8,7 @@ from __future__ import annotations
 import html
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from app.ui.html import action_button, named, quiet
 from app.ui.i18n import Words
@@ -66,7 +66,7 @@ def _verdict(report: Report | None, say: Words) -> str:
     if report is None:
         return f'<span class="lv-quiet">{html.escape(say("long_no_report"))}</span>'
     signals = [level for join in report.joins for level, _ in join_levels(join).values()]
-    level = worst_level([*signals, *map(drift_level, report.drift)])
+    level = max((*signals, *map(drift_level, report.drift)), key=(GOOD, SOON, BAD).index, default=GOOD)
     word = {GOOD: "long_meters_good", SOON: "long_meters_soon"}.get(level, "long_meters_bad")
     return f'<span class="lv-chip lv-mete-chip lv-mete-{level}">{html.escape(say(word))}</span>'
 
@@ -104,13 +104,11 @@ def seam_marks(seam: Mapping[str, float] | Join, say: Words) -> str:
         levels = {name: (signal_level(name, seam[name]), seam[name]) for name in metrics.SIGNALS if name in seam}
     else:
         levels = join_levels(seam)
-    marks = "".join(_signal_mark(name, level, ratio, say) for name, (level, ratio) in levels.items())
+    marks = ""
+    for name, (level, ratio) in levels.items():
+        words = named(f"{say(f'signal_{name}')}: × {ratio:.2f}")
+        marks += f'<span class="lv-mete lv-mete-{level}" role="img" {words}>{_SIGNS[level]}</span>'
     return f'<span class="lv-seam">{marks}</span>' if marks else ""
-
-
-def _signal_mark(name: str, level: str, ratio: float, say: Words) -> str:
-    words = named(f"{say(f'signal_{name}')}: × {ratio:.2f}")
-    return f'<span class="lv-mete lv-mete-{level}" role="img" {words}>{_SIGNS[level]}</span>'
 
 
 def join_levels(join: Join) -> dict[str, tuple[str, float]]:
@@ -141,10 +139,6 @@ def drift_level(drift: Drift) -> str:
         ratio = (drift.last + metrics.FLOOR) / (drift.first + metrics.FLOOR)
         share = (1 - ratio) / (1 - low) if ratio < 1 else (ratio - 1) / (high - 1)
     return BAD if share > 1 else SOON if share > 0.6 else GOOD
-
-
-def worst_level(levels: Iterable[str]) -> str:
-    return max(levels, key=(GOOD, SOON, BAD).index, default=GOOD)
 
 
 def _lane(drift: Drift, layout: Layout, say: Words) -> str:

@@ -160,16 +160,12 @@ def _weights_actions(files: Files, standing: Standing, official: KnownModel) -> 
 
 
 def _files_table(files: Files, say: Words) -> str:
-    rows = [
-        (name, format_bytes(size), _checksum(files.sha256.get(name), say))
-        for name, size in files.files.items()
-        if name != RECORD
-    ]
+    rows = []
+    for name, size in files.files.items():
+        sha256 = files.sha256.get(name)
+        compared = say("weights_compared", sha256=sha256[:_HASH]) if sha256 else say("weights_uncompared")
+        rows += [(name, format_bytes(size), compared)] if name != RECORD else []
     return fold(say("weights_files"), table(rows), ' data-fold="files"') if rows else ""
-
-
-def _checksum(sha256: str | None, say: Words) -> str:
-    return say("weights_compared", sha256=sha256[:_HASH]) if sha256 else say("weights_uncompared")
 
 
 def _missing_files(known: KnownModel) -> list[str]:

@@ -93,7 +93,6 @@ class Wavefront:
 
     @property
     def done(self) -> int:
-        """The number of windows that are done."""
         return sum(self.next)
 
     @property

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from extensions.long_video.base_frames import OpenModel, Part, PartStore, SegmentDone, latents_at, network_of, read_part
+from extensions.long_video.base_frames import OpenModel, PartStore, SegmentDone, latents_at, network_of, read_part
 from extensions.long_video.cache_keys import latents_hash, segment_keys
 from extensions.long_video.plan import CODENOISE, CONDITIONED, CORRECTED, Layout, SegmentPlan
 from extensions.long_video.prompts import PromptTable
@@ -23,9 +23,8 @@ from extensions.long_video.strategies.chain import Chain
 from extensions.long_video.strategies.window_model import Model, Window, report_steps
 from lavie.errors import RequestError
 from lavie.events import BASE, Step
-from lavie.latents import Latents, Parts
+from lavie.latents import Latents, Parts, preview
 from lavie.sampling import Denoised
-from lavie.stages.preview import preview
 from lavie.values import require
 
 Event = Step | SegmentDone
@@ -95,7 +94,7 @@ def _make_one_by_one(model: Model, prompts: PromptTable, chain: Chain, done: Ite
         latents, facts = yield from report_steps(model, making, before, most, sum(steps))  # attempts count once
         chain.add(number, latents)
         seed = layout.plan.seed_of(number)
-        yield SegmentDone(number, latents, {"frames": len(latents[0, 0]), "seed": seed, **facts})
+        yield SegmentDone(BASE, number, latents, {"frames": len(latents[0, 0]), "seed": seed, **facts})
 
 
 def _make_guarded(
@@ -196,7 +195,7 @@ def _denoise_together(
         latents = front.take(new).float().cpu()
         if number >= there:
             facts = {"frames": len(new), "seed": plan.seed_of(number)}
-            yield SegmentDone(number, latents, facts, front.state())
+            yield SegmentDone(BASE, number, latents, facts, front.state())
 
 
 class SegmentFrames:
@@ -280,7 +279,7 @@ class SegmentFrames:
         for event in extend(model, self._plan, self._start, done, state, opening):
             if isinstance(event, SegmentDone):
                 made = event.number
-                store[keys[made]] = Part(BASE, made, event.latents, event.facts, event.state)
+                store[keys[made]] = event
             yield event
             following = keys[made + 1 : made + 2]
             if isinstance(event, SegmentDone) and following and following[0] in store:

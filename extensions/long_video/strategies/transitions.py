@@ -12,7 +12,7 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from extensions.long_video.base_frames import OpenModel, Part, PartStore, SegmentDone, latents_at, network_of, read_part
+from extensions.long_video.base_frames import OpenModel, PartStore, SegmentDone, latents_at, network_of, read_part
 from extensions.long_video.cache_keys import latents_hash, piece_key, transition_key
 from extensions.long_video.join_plan import CLIP, TRANSITION, TRANSITION_STRATEGIES, JoinPlan, Piece, known_frames
 from extensions.long_video.plan import CONDITIONED, CORRECTED, Layout, Segment, SegmentPlan
@@ -150,7 +150,6 @@ class TransitionFrames:
         return piece_key(key, piece.frames.start, plan.prompt_of(piece))
 
     def total_steps(self, steps: int) -> int:
-        """The steps of all transitions."""
         return steps * sum(map(self._plan.windows_of, self._plan.transition_numbers))
 
     def latents(self, store: PartStore, keys: Sequence[str]) -> Latents:
@@ -195,8 +194,8 @@ class TransitionFrames:
         )
         known = known_frames(before.shape[2], after.shape[2], transition.frames, plan.window)
         facts = {"frames": transition.frames, "seed": seed, "known": list(known)}
-        store[key] = Part(BASE, place, latents, facts)
-        yield SegmentDone(place, latents, facts)
+        store[key] = done = SegmentDone(BASE, place, latents, facts)
+        yield done
 
     @cached_property
     def _hashes(self) -> list[tuple[str, str, str]]:

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from extensions.long_video.plan import CODENOISE, REPAINT
 from lavie.errors import RequestError
 from lavie.events import BASE, Step
+from lavie.latents import preview
 from lavie.manifest import StageDefaults
 from lavie.noise import INITIAL, frame_noise
 from lavie.request import WINDOWED_SAMPLERS, Sampling
 from lavie.sampling import Denoised, Guided, Predictor, denoise, make_scheduler, set_steps
-from lavie.stages.preview import preview
 from lavie.values import require
 
 T = TypeVar("T")

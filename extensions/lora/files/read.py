@@ -36,7 +36,7 @@ from lavie.bundle import Bundle
 from lavie.errors import AdapterError, BundleError, short
 from lavie.events import BASE
 from lavie.files import file_hash
-from lavie.manifest import HOW_TO_GET, NETWORK_FILE, TEXT_ENCODER, TEXT_FILE
+from lavie.manifest import HOW_TO_GET, NETWORK_FILE, TEXT_ENCODER, TEXT_FILE, first_line
 from lavie.values import parse_object
 
 IN_HEADER, _BESIDE = "lora_adapter_metadata", "adapter_config.json"
@@ -203,7 +203,7 @@ def _stored_layers(file: Path) -> Shapes:
         with safe_open(file, "pt") as weights:
             shapes = {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}
     except (SafetensorError, OSError) as error:
-        raise BundleError(f"{file} is damaged or cut short ({_first_line(error)}): {HOW_TO_GET}") from None
+        raise BundleError(f"{file} is damaged or cut short ({first_line(error)}): {HOW_TO_GET}") from None
     names = (name.removesuffix(".weight") for name in shapes if name.endswith(".weight"))
     return {
         name: shape
@@ -216,7 +216,7 @@ def _open(header: Header) -> Any:
     try:
         return safe_open(header.path, "pt")
     except (SafetensorError, OSError) as error:
-        said = _first_line(error)
+        said = first_line(error)
         raise AdapterError(f"{header.path.name} is damaged or cut short ({said}): {FETCH_AGAIN}") from None
 
 
@@ -227,7 +227,3 @@ def _tensor(header: Header, file: Any, key: str) -> Tensor:
             f"{header.path.name} holds numbers that are none (NaN or infinite) in {short(key)}: {FETCH_AGAIN}"
         )
     return tensor
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:200]

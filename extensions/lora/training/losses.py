@@ -125,7 +125,6 @@ class Lesson:
     parameters: Sequence[Tensor] = ()
 
     def loss_at(self, step: int) -> Tensor:
-        """The loss of step number `step`, a scalar."""
         parts, moved, ordinary = [lambda: self.media_loss(step_generator(self.seed, step))], self.moved, self.ordinary
         if moved is not None:
             parts.append(lambda: self._set_loss(moved, self.preset.moved, self._generator("moved", step)))
@@ -140,7 +139,6 @@ class Lesson:
         return step_generator(derive_seed(self.seed, part), step)
 
     def media_loss(self, generator: torch.Generator) -> Tensor:
-        """The loss of the media alone."""
         return self._set_loss(self.media, self.preset.batch, generator)
 
     def _set_loss(self, media: MaskedSet, count: int, generator: torch.Generator) -> Tensor:

@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from extensions.lora.embeddings import spell
@@ -33,6 +32,7 @@ from lavie.manifest import MANIFEST, VAE, StageDefaults
 from lavie.noise import derive_seed
 from lavie.stages.base import sample_base
 from lavie.text import TextEncoder
+from lavie.training.media import write_tensors
 from lavie.training.tuning.task import run_stage
 from lavie.values import parse_object
 from lavie.video import Video
@@ -161,7 +161,10 @@ def make_ordinary(
     if stored is None:
         yield Notice(f"makes {len(captions)} clips without the adapter, by which it is kept from changing all else")
         stored = _record_clips(sampler, captions, seed)
-        _store(file, stored)
+        try:
+            write_tensors(file, stored)
+        except TrainingError as error:
+            raise TrainingError(f"{file} could not be written ({error}): make room there") from None
     read = tokens([bundle.defaults[BASE].negative_prompt, *captions])
     return Ordinary(stored["noisy"], stored["timesteps"], read[stored["captions"]], stored["said"])
 
@@ -204,13 +207,3 @@ def _load(file: Path) -> dict[str, Tensor] | None:
             return {name: stored.get_tensor(name) for name in stored.keys()}
     except (OSError, SafetensorError):  # missing or cut short
         return None
-
-
-def _store(file: Path, tensors: dict[str, Tensor]) -> None:
-    partial = file.with_suffix(".partial")
-    try:
-        save_file(tensors, partial)
-        partial.replace(file)
-    except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        raise TrainingError(f"{file} could not be written ({error}): make room there") from None

@@ -149,7 +149,8 @@ class LoraSession:
     def _load(self) -> None:
         """Load the frozen networks and what is trained."""
         bundle, asked = self.bundle, self.settings
-        network, self.text_model, self.vae = (self._load_network(component) for component in (BASE, TEXT_ENCODER, VAE))
+        parts: Iterator[Any] = (bundle.load(name, torch.float32).to(self.device) for name in (BASE, TEXT_ENCODER, VAE))
+        network, self.text_model, self.vae = parts
         if asked.gradient_checkpointing:
             network.train()
             network.enable_gradient_checkpointing()
@@ -165,9 +166,6 @@ class LoraSession:
         self._words = self.trigger.words() if self.trigger is not None else {}
         self._factors.attach(network)
         self._sampler = Sampler(bundle, network, self.text_model, self._encoder, self._words)
-
-    def _load_network(self, component: str) -> Any:
-        return self.bundle.load(component, torch.float32).to(self.device)
 
     def _announce(self, media: int, steps: int) -> Iterator[Notice]:
         """Say what will be done, what it needs, and what is doubtful about the trigger."""

@@ -110,7 +110,6 @@ class Item:
         return found.hexdigest()
 
     def _chunks(self) -> Iterator[bytes]:
-        """The medium's bytes."""
         start, left = (self.member.start, self.member.size) if self.member else (0, self.path.stat().st_size)
         with self.path.open("rb") as file:
             file.seek(start)
@@ -130,10 +129,11 @@ def find_items(folder: Path, caption: str | None = None) -> tuple[list[Item], li
         raise TrainingError(f"{folder} is no folder: give one with media and their captions")
     items: list[Item] = []
     faults: list[Fault] = []
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_hidden(path, folder)]
-    tables = [path for path in files if path.parent == folder and _is_table(path)]
-    for table in tables:
-        _collect(_read_table(folder, table), items, faults)
+    shown = (path for path in sorted(folder.rglob("*")) if "/." not in f"/{path.relative_to(folder).as_posix()}")
+    files = [path for path in shown if path.is_file()]
+    for path in files:
+        if path.parent == folder and (path.suffix.lower() == ".csv" or path.name.lower() == "metadata.jsonl"):
+            _collect(_read_table(folder, path), items, faults)
     named = {item.path for item in items} | {folder / fault.name for fault in faults}
     for path in files:
         if path.suffix.lower() == ".tar":
@@ -152,14 +152,6 @@ def _collect(found: Iterable[Item | Fault], items: list[Item], faults: list[Faul
             items.append(each)
         else:
             faults.append(Fault(each.name, "its caption is empty"))
-
-
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
-
-
-def _is_table(path: Path) -> bool:
-    return path.suffix.lower() == ".csv" or path.name.lower() == "metadata.jsonl"
 
 
 def _read_table(folder: Path, table: Path) -> Iterator[Item | Fault]:

@@ -43,8 +43,6 @@ from lavie.training.media import LatentSet, Windows, write_tensors
 from lavie.training.nano import networks as nano
 from lavie.training.nano.data import encode_grey, encode_large_clips, encode_world, picture_batches
 from lavie.training.nano.marks import Group, make_measure
-from lavie.training.nano.networks import build_text_model, build_tokenizer, start_places
-from lavie.training.nano.start import start_as_blending, start_as_passing_on
 from lavie.training.world import BACKGROUNDS, COLOURS, MOTIONS, RADII, SHAPES
 
 MIX = Mix(clips=6, held=12, stills=24)
@@ -170,7 +168,7 @@ class Recipe:
 
     def __init__(self, work: Path, amounts: Amounts | None = None, given: Path | None = None, *, compiled: bool = True):
         self.work, self.amounts, self.given, self.compiled = work, amounts or Amounts(), given, compiled
-        self.tokenizer = build_tokenizer()
+        self.tokenizer = nano.build_tokenizer()
         self.text = TextEncoder(self.tokenizer)
         self.empty = self.text.tokens([""])[0]
 
@@ -240,7 +238,7 @@ class Recipe:
         networks = self._load_base(STILLS)
         torch.manual_seed(plan.seed)
         nano.start_time_at_zero(networks.unet)
-        start_places(networks.text_encoder)
+        nano.start_places(networks.text_encoder)
         clips = self.load_or_encode("clips", self.amounts.clips, clips=True)
         stills = self.load_or_encode(STILLS, self.amounts.stills, clips=False)
         unseen = self.load_or_encode("unseen_clips", self.amounts.unseen_clips, clips=True, seed=UNSEEN_SEED)
@@ -254,7 +252,7 @@ class Recipe:
         plan = Plan(self.amounts.interpolation_steps, 1e-3, None, warmup=30, ema=0.98, autocast=False, seed=4)
         torch.manual_seed(plan.seed)
         text = self._load_text(VIDEO)
-        network = start_as_blending(nano.start_time_at_zero(nano.build_interpolation()))
+        network = nano.start_as_blending(nano.start_time_at_zero(nano.build_interpolation()))
         frames = interpolated_frames(nano.FRAMES)
         clips = self.load_or_encode("long_clips", self.amounts.long_clips, clips=True, frames=frames)
         with nano.quick_attention():
@@ -288,7 +286,7 @@ class Recipe:
         height, width = nano.HEIGHT // 2, nano.WIDTH // 2
         stills = encode_large_clips(vae, self.text, self.amounts.large_stills, 6, 1, height, width)
         latents, small, _ = stills.draw_large(64, 1, torch.Generator().manual_seed(plan.seed))
-        network = start_as_passing_on(nano.build_super_resolution(), small[:, :, 0], latents[:, :, 0])
+        network = nano.start_as_passing_on(nano.build_super_resolution(), small[:, :, 0], latents[:, :, 0])
         batches = Batches(self.empty, 24, plan.seed, SAMPLE)
         loss = super_resolution_loss(Networks(network, text), stills, batches, frames=1)
         yield from fit(network, loss, plan, self._run(SUPER_RESOLUTION_STILLS))
@@ -368,7 +366,7 @@ class Recipe:
         return Networks(nano.build_network(), self._build_text())
 
     def _build_text(self) -> CLIPTextModel:
-        return build_text_model(self.tokenizer, nano.TEXT_WIDTH, places=nano.FRAMES)
+        return nano.build_text_model(self.tokenizer, nano.TEXT_WIDTH, places=nano.FRAMES)
 
     def _load_base(self, stage: str) -> Networks:
         networks = self._build_base()

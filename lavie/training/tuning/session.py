@@ -25,6 +25,7 @@ from lavie.training.data.encoded import (
     Encoding,
     Reader,
     collect,
+    hash_weights,
     hold_out,
     reasons,
     summary,
@@ -152,7 +153,7 @@ class Session:
         used = {id(item) for item in clips + stills}
         kinds = {True: "a picture, not used here", False: "a video, not used here"}
         unwanted = [Fault(item.name, kinds[item.is_picture]) for item in items if id(item) not in used]
-        common = (task.encode, task.mark())
+        common = (task.encode, hash_weights(task.vae))
         folder = self.settings.work / "latents"
         still = Cut(1, cut.width, cut.height, most=1)
         return [

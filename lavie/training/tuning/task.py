@@ -18,16 +18,15 @@ from lavie.errors import TrainingError
 from lavie.events import BASE, INTERPOLATION, SUPER_RESOLUTION, Step
 from lavie.key_frames import RATE, beside_channels
 from lavie.latents import Latents, Whole, whole
-from lavie.manifest import EXTENSION, MANIFEST, NEAREST, UPSCALER_VAE, VAE, StageDefaults
-from lavie.request import Sampling
+from lavie.manifest import EXTENSION, MANIFEST, NEAREST, UPSCALER_VAE, VAE
 from lavie.sampling import Guided
 from lavie.stages.base import sample_base
 from lavie.stages.interpolation import interpolate
 from lavie.stages.super_resolution import SCALE, super_resolve
-from lavie.stages.windowed import denoise_windows
+from lavie.stages.windowed import Run, denoise_windows
 from lavie.text import unconditional_first
 from lavie.training.data.cuts import Cut
-from lavie.training.data.encoded import LATENTS, SMALL, Encoded, EncodedSet, hash_weights
+from lavie.training.data.encoded import LATENTS, SMALL, Encoded, EncodedSet
 from lavie.training.diffusion import (
     Batches,
     Loss,
@@ -49,20 +48,15 @@ from lavie.video import Video
 from lavie.windows import Windows
 
 
-def extend(
-    network: VideoUNet, text: Tensor, beside: Tensor, sampling: Sampling, defaults: StageDefaults, seed: int
-) -> Generator[Step, None, Latents]:
-    """Latents of a clip of which `beside` (1 1+C F h w, see `beside_noise`) gives some frames.
-
-    text: 2 L C, the negative prompt's embeddings first; 1 L C where guidance is 1.
-    """
+def extend(network: VideoUNet, beside: Tensor, run: Run) -> Generator[Step, None, Latents]:
+    """Latents of a clip of which `beside` (1 1+C F h w, see `beside_noise`) gives some frames."""
     frames, height, width = beside.shape[2:]
     shape = (network.config["out_channels"], frames, height, width)
 
     def predictor_at(start: int, shown: Sequence[int]) -> Guided:
-        return Guided(network, text, require(sampling.guidance), sampling.rescale, concatenate=beside)
+        return run.guided(network, shown, concatenate=beside)
 
-    return (yield from denoise_windows(EXTENSION, predictor_at, shape, sampling, defaults, seed, text.device))
+    return (yield from denoise_windows(EXTENSION, predictor_at, shape, run, beside.device))
 
 
 LATENT_CHANNELS = 4
@@ -173,10 +167,6 @@ class Task:
     def wants_stills(self) -> bool:
         return self.settings.kind == BASE and self.settings.base_mode != VIDEO_ONLY
 
-    def mark(self) -> str:
-        """What latents depend on besides the medium and its cut."""
-        return hash_weights(self.vae)
-
     def open_set(self, media: list[Encoded], frames: int) -> EncodedSet:
         return EncodedSet(media, self.encoder.tokens, frames)
 
@@ -216,19 +206,19 @@ class Task:
         text = self._text(clips.caption(number), require(sampling.guidance), frames)
         _, channels, length, height, width = latents.shape
         grid = replace(self.defaults, windows=Windows(length, length))
+        run = Run(text, sampling, grid, SAMPLE_SEED)
         if self.settings.kind == BASE:
             shape = (channels, length, height, width)
             made = run_stage(sample_base(self.network, text, shape, sampling, grid, SAMPLE_SEED))
         elif self.settings.kind == INTERPOLATION:
-            made = run_stage(interpolate(self.network, text, Whole(latents[:, :, ::RATE]), sampling, grid, SAMPLE_SEED))
+            made = run_stage(interpolate(self.network, Whole(latents[:, :, ::RATE]), run))
         elif self.settings.kind == EXTENSION:
             mask = frame_mask(f"first {min(ENOUGH_GIVEN, length // 2)}", length)
             beside = beside_noise(latents, self._grey(), mask[None])
-            made = run_stage(extend(self.network, text, beside, sampling, grid, SAMPLE_SEED))
+            made = run_stage(extend(self.network, beside, run))
         else:
             small = vae_module.from_uint8(stored[SMALL]).transpose(0, 1)[None].to(self.device)
-            level = self.defaults.noise_level
-            made = run_stage(super_resolve(self.network, text, Whole(small), sampling, level, grid, SAMPLE_SEED))
+            made = run_stage(super_resolve(self.network, Whole(small), self.defaults.noise_level, run))
         return Video(vae_module.pictures(vae_module.decode(self.vae, made)), self.bundle.fps)
 
     @property

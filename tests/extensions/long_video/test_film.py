@@ -71,7 +71,7 @@ def test_events_come_as_of_a_clip_with_each_segment_when_it_is_kept(extending, s
         if isinstance(event, Step):
             steps.setdefault(event.stage, []).append((event.index, event.steps))
             continue
-        told.append((type(event), getattr(event, "stage", getattr(event, "number", None))))
+        told.append((type(event), getattr(event, "number", getattr(event, "stage", None))))
         if isinstance(event, SegmentDone):
             assert kept[made.keys[event.number]].latents is event.latents
             assert json.loads(json.dumps(kept[made.keys[event.number]].facts)) == event.facts

@@ -11,7 +11,7 @@ from lavie.key_frames import RATE
 from lavie.latents import whole
 from lavie.manifest import StageDefaults
 from lavie.request import Sampling
-from lavie.stages.windowed import denoise_windows
+from lavie.stages.windowed import Run, denoise_windows
 from lavie.windows import Windows
 from tests.extensions.long_video.videos import returned
 from tests.oracle import PIXELS, TellingPredictor, draw, roughness
@@ -23,8 +23,8 @@ HAZE = 0.2  # deviation of the noise on the small frames
 def _made(frames: int, windows: Windows, predictor_at) -> torch.Tensor:
     shape = (PIXELS[0], frames, *PIXELS[1:])
     defaults = StageDefaults(Sampling(), windows=windows)
-    sampling = Sampling("ddim", 50, 1.0)
-    return whole(returned(denoise_windows("x", predictor_at, shape, sampling, defaults, 3, torch.device("cpu"))))
+    run = Run(torch.zeros(1, 1, 1), Sampling("ddim", 50, 1.0), defaults, seed=3)
+    return whole(returned(denoise_windows("x", predictor_at, shape, run, torch.device("cpu"))))
 
 
 def _is_interpolated(windows: Windows) -> float:

@@ -10,10 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from extensions.published import convert as module
 from extensions.published.child import run_task
-from extensions.published.convert import Converted, Converting, convert
+from extensions.published.convert import Converted, Converting, convert, verify
 from extensions.published.facts import PUBLISHED
 from extensions.published.layout import recognise
-from extensions.published.verify import verify
 from lavie import Cascade, Finished, Interpolation, Request, SuperResolution
 from lavie.bundle import CLASSES, Bundle
 from lavie.errors import BundleError

@@ -12,9 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from extensions.published.convert import convert
+from extensions.published.convert import convert, verify
 from extensions.published.facts import PUBLISHED
-from extensions.published.verify import verify
 from lavie import Cascade, Request, Sampling, Step
 from lavie.bundle import CLASSES, Bundle
 from lavie.events import BASE

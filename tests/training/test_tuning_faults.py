@@ -11,6 +11,7 @@ from lavie.training.loop import Progress
 from lavie.training.tuning import task as task_module
 from lavie.training.tuning.session import Session
 from lavie.training.tuning.settings import EXTENSION, STILLS
+from tests.tiny import write_tiny_bundle
 from tests.training.folders import own_folder, write_clip, write_table
 from tests.training.runs import notices, read, run
 
@@ -117,9 +118,10 @@ def test_settings_that_cannot_be_are_refused_before_anything_is_read(settings, k
         (SUPER_RESOLUTION, {"crop": (7, 8)}, "crop is 7×8: give multiples of 2"),
     ],
 )
-def test_sizes_that_the_networks_cannot_take_are_refused(settings, kind, values, said):
+def test_sizes_that_the_networks_cannot_take_are_refused(settings, tmp_path, kind, values, said):
+    halved = write_tiny_bundle(tmp_path / "two levels")
     with pytest.raises(TrainingError, match=said):
-        Session(settings(kind, **values), read)
+        Session(settings(kind, model=halved, **values), read)
 
 
 def test_a_bundle_without_the_network_says_so(settings, tiny_bundle, tmp_path):

@@ -64,6 +64,7 @@ def test_the_library_finds_nano(installed, outside):
 
 
 def test_the_page_finds_its_assets(installed, outside):
-    code = "from app.ui.server import CSS, EARLY, SCRIPT; from app.ui.i18n import FOLDER; print(CSS, EARLY, SCRIPT, FOLDER / 'de.json')"
+    imports = "from app.ui.server import CSS, EARLY, SCRIPT; from app.ui.i18n import FOLDER; "
+    code = imports + "print(CSS, EARLY, SCRIPT, FOLDER / 'de.json')"
     files = call(installed / "python", "-c", code, **outside).split()
     assert [Path(file).is_file() for file in files] == [True] * 4

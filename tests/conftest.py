@@ -1,3 +1,4 @@
+import gc
 import os
 import sys
 from pathlib import Path
@@ -48,6 +49,12 @@ def pytest_collection_modifyitems(config, items) -> None:
     slow = [item for item in items if item.get_closest_marker("slow")]
     config.hook.pytest_deselected(items=slow)
     items[:] = [item for item in items if item not in slow]
+
+
+def pytest_collection_finish() -> None:
+    """Keep the objects of imported libraries out of all later garbage collections: a residency collects often."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Where memory runs out, a stage runs again in the next smaller mode, tells the mode, and gives the same bits."""
 
 import gc
+from functools import partial
 
 import pytest
 import torch
@@ -11,16 +12,17 @@ from lavie.errors import DeviceError, OutOfMemory
 from lavie.events import BASE, SUPER_RESOLUTION, Finished, Notice, StageDone, StageStarted
 from lavie.memory_mode import DECODING, MEMORY_STAGES, MODEL, NONE, PLAIN, SEQUENTIAL, MemoryMode
 from lavie.residency import Residency
-from tests.cascades import finish, request
+from tests.cascades import finish, small
 from tests.meagre import Short, short, told
 
 CPU = torch.device("cpu")
 GUIDED = SuperResolution(Sampling(guidance=2.0))
+wide = partial(small, width=32)
 
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
-    """The toy cascade makes frames of 64×128: a quarter of them is a piece."""
+    """The toy cascade makes frames of 32×128: half of them is a piece."""
     monkeypatch.setattr(memory_plan, "TILES", (64,))
 
 
@@ -54,7 +56,7 @@ def test_super_resolution_goes_down_mode_by_mode_to_the_result_of_the_last(
     def fits(component, clips, height, width, offload):
         return component != SUPER_RESOLUTION or enough(clips, width, offload)
 
-    asked = request(super_resolution=GUIDED)
+    asked = wide(super_resolution=GUIDED)
     events = list(short(one_level_bundle, fits).generate(asked))
     assert told(events) == [(SUPER_RESOLUTION, mode) for mode in modes]
     notices = [event.message for event in events if isinstance(event, Notice)]
@@ -67,16 +69,16 @@ def test_super_resolution_goes_down_mode_by_mode_to_the_result_of_the_last(
 
 def test_the_base_stage_has_no_pieces_but_halves(one_level_bundle, one_level_cascade):
     events = list(
-        short(one_level_bundle, lambda component, clips, *rest: component != BASE or clips == 1).generate(request())
+        short(one_level_bundle, lambda component, clips, *rest: component != BASE or clips == 1).generate(wide())
     )
     assert told(events) == [(BASE, MemoryMode(split_guidance=True))]
-    *_, again = one_level_cascade.generate(request(), memory={BASE: MemoryMode(split_guidance=True)})
+    *_, again = one_level_cascade.generate(wide(), memory={BASE: MemoryMode(split_guidance=True)})
     assert again.video.frame_hash == events[-1].video.frame_hash
 
 
 def test_halves_in_turn_are_almost_what_they_are_together(one_level_cascade):
-    *_, together = one_level_cascade.generate(request())
-    *_, turned = one_level_cascade.generate(request(), memory={BASE: MemoryMode(split_guidance=True)})
+    *_, together = one_level_cascade.generate(wide())
+    *_, turned = one_level_cascade.generate(wide(), memory={BASE: MemoryMode(split_guidance=True)})
     assert abs(together.video.frames.astype(int) - turned.video.frames).mean() < 0.5
 
 
@@ -84,7 +86,7 @@ def test_decoding_falls_back_too(one_level_bundle, one_level_cascade):
     def fits(component, clips, height, width, offload):
         return component != "super_resolution_vae" or width <= 16
 
-    asked = request(upscale=True)
+    asked = wide(upscale=True)
     events = list(short(one_level_bundle, fits).generate(asked))
     assert told(events) == [(DECODING, MemoryMode(64))]
     *_, again = one_level_cascade.generate(asked, memory={DECODING: MemoryMode(64)})
@@ -92,7 +94,7 @@ def test_decoding_falls_back_too(one_level_bundle, one_level_cascade):
 
 
 def test_behind_the_last_mode_it_stops_and_what_was_made_is_kept(one_level_bundle, one_level_cascade):
-    asked, events = request(super_resolution=GUIDED), []
+    asked, events = wide(super_resolution=GUIDED), []
     with pytest.raises(DeviceError, match="nothing smaller is left to try, what was made before is kept") as caught:
         for event in short(one_level_bundle, lambda component, *call: component != SUPER_RESOLUTION).generate(asked):
             events.append(event)
@@ -115,7 +117,7 @@ def test_nothing_of_a_failed_call_is_alive_when_the_next_one_begins(one_level_bu
     residency = cascade.residency
     gc.disable()
     try:
-        finish(cascade, request())
+        finish(cascade, wide())
     finally:
         gc.enable()
     assert len(residency.failed) == 3
@@ -126,11 +128,11 @@ def test_whoever_chose_the_offloading_keeps_it(one_level_bundle):
     cascade = short(one_level_bundle, lambda component, *call: component != BASE)
     cascade.residency.choices = (NONE,)
     with pytest.raises(OutOfMemory, match="nothing smaller is left"):
-        finish(cascade, request())
+        finish(cascade, wide())
 
 
 def test_where_memory_suffices_nothing_is_told(one_level_cascade):
-    assert told(one_level_cascade.generate(request(interpolate=True, upscale=True))) == []
+    assert told(one_level_cascade.generate(wide(interpolate=True, upscale=True))) == []
 
 
 def test_another_error_of_a_stage_is_no_reason_to_go_on(one_level_bundle):
@@ -138,12 +140,12 @@ def test_another_error_of_a_stage_is_no_reason_to_go_on(one_level_bundle):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        finish(short(one_level_bundle, fits), request())
+        finish(short(one_level_bundle, fits), wide())
 
 
 def test_a_cancelled_stage_is_not_begun_anew(one_level_bundle):
     cascade = short(one_level_bundle, lambda *call: True)
-    run = cascade.generate(request())
+    run = cascade.generate(wide())
     while not isinstance(next(run), StageStarted):
         pass
     next(run)
@@ -153,7 +155,7 @@ def test_a_cancelled_stage_is_not_begun_anew(one_level_bundle):
 
 def test_where_memory_is_planned_every_mode_is_told_before_its_stage_runs_and_runs_again_anywhere(one_level_bundle):
     """Of a device with little memory: the toy networks, with half a GiB for the kernels, fit nowhere."""
-    asked = request(super_resolution=GUIDED)
+    asked = wide(super_resolution=GUIDED)
     little = Cascade(Bundle(one_level_bundle), Short(Bundle(one_level_bundle), budget=1))
     events = list(little.generate(asked))
     expected = {
@@ -170,7 +172,7 @@ def test_where_memory_is_planned_every_mode_is_told_before_its_stage_runs_and_ru
 
 
 def test_a_plan_says_what_each_place_will_need(one_level_bundle, one_level_cascade):
-    asked = one_level_cascade.resolve(request(interpolate=True, upscale=True))
+    asked = one_level_cascade.resolve(wide(interpolate=True, upscale=True))
     plan = one_level_cascade.plan(asked)
     assert set(plan.modes) == set(MEMORY_STAGES) == set(plan.peaks)
     assert set(plan.modes.values()) == {PLAIN}
@@ -185,8 +187,8 @@ def test_a_residency_that_uses_another_offload_makes_the_same_clip(one_level_bun
     bundle = Bundle(one_level_bundle)
     residency = Residency(bundle, CPU, torch.float32, before)
     cascade = Cascade(bundle, residency)
-    expected = finish(one_level_cascade, request()).video.frame_hash
-    assert finish(cascade, request()).video.frame_hash == expected
+    expected = finish(one_level_cascade, wide()).video.frame_hash
+    assert finish(cascade, wide()).video.frame_hash == expected
     residency.use(after)
     with residency.on_device(BASE) as network:
         assert any(parameter.is_meta for parameter in network.parameters()) == (after == SEQUENTIAL)

@@ -23,14 +23,20 @@ def converted(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def quick(monkeypatch, converted):
-    """Conversion gives what it gave once: what it reads is not looked at."""
+def copying(converted):
+    """A conversion that gives what it gave once: what it reads is not looked at."""
 
     def convert(source: Path, output: Path, dtype: str = "fp16"):
         yield Notice("converted before")
         shutil.copytree(converted, output, dirs_exist_ok=True)
 
-    monkeypatch.setattr(converting, "convert", convert)
+    return convert
+
+
+@pytest.fixture
+def quick(hub, monkeypatch, copying):
+    """Every conversion copies."""
+    monkeypatch.setattr(converting, "convert", copying)
 
 
 @pytest.fixture

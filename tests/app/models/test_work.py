@@ -11,6 +11,7 @@ from app.models.catalog import find_models, find_published
 from app.models.download import PUBLISHED, lock_models
 from app.models.hub import DownloadError
 from app.models.jobs import CONVERT, DONE, DOWNLOAD, FAILED, IDLE, RUNNING, STOPPED, WeightsWork
+from extensions.published import convert as converting
 from lavie.request import STAGES
 from tests.app.models.hubs import PIECE
 from tests.app.studios import until
@@ -70,8 +71,10 @@ def test_from_nothing_to_a_model(hub, open_work, tmp_path):
     assert files.sha256.keys() == files.files.keys() - {"weights.json"}
 
 
-def test_the_network_that_extends_comes_later_and_the_model_has_it_then(hub, open_work, tmp_path):
-    assert ended(open_work()).state == DONE
+def test_the_network_that_extends_comes_later_and_the_model_has_it_then(hub, open_work, tmp_path, monkeypatch, copying):
+    with monkeypatch.context() as patch:
+        patch.setattr(converting, "convert", copying)
+        assert ended(open_work()).state == DONE
     before = len(hub.requests)
     work = open_work()
     assert ended(work, begin=lambda: work.fetch(with_optional=True)).state == DONE
@@ -165,9 +168,11 @@ def test_what_goes_wrong_is_told_and_the_next_try_goes_on(hub, quick, open_work,
     assert (again.state, again.problem) == (DONE, "")
 
 
-def test_files_that_cannot_be_converted_stay_and_are_told(hub, open_work, tmp_path):
+def test_files_that_cannot_be_converted_stay_and_are_told(hub, open_work, tmp_path, monkeypatch, copying):
     work = open_work()
-    assert ended(work).state == DONE
+    with monkeypatch.context() as patch:
+        patch.setattr(converting, "convert", copying)
+        assert ended(work).state == DONE
     shutil.rmtree(tmp_path / "data" / "models" / "official")
     file = tmp_path / "data" / "models" / PUBLISHED / BASE
     whole = file.read_bytes()

@@ -2,13 +2,11 @@
 
 import asyncio
 import importlib.util
-import subprocess
-import sys
 
 import httpx
 import pytest
 
-from app.config import ROOT
+from app.cli.main import main
 from app.ui.api import endpoints
 from tests.pages.browser import fake_studio, free_port
 
@@ -16,22 +14,30 @@ has_mcp = importlib.util.find_spec("mcp") is not None
 needs_mcp = pytest.mark.skipif(not has_mcp, reason="gradio[mcp] is not installed")
 
 
-def app(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, "app.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+@pytest.fixture
+def app(monkeypatch, capsys):
+    """The command line, run in this process, which has gradio already: exit status and what it complains of."""
+
+    def run(*arguments) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["app.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, capsys.readouterr().err
+
+    return run
 
 
 @pytest.mark.skipif(has_mcp, reason="gradio[mcp] is installed")
-def test_without_its_package_it_is_refused(tmp_path):
+def test_without_its_package_it_is_refused(app, tmp_path):
     done = app("--mcp", "--port", free_port(), "--data", tmp_path / "data")
     words = "error: --mcp needs a package that is not installed: pip install 'gradio[mcp]'\n"
-    assert (done.returncode, done.stderr) == (1, words)
+    assert done == (1, words)
     assert not (tmp_path / "data").exists()
 
 
-def test_it_belongs_to_the_studio_alone():
-    done = app("--mcp", "render", "a red star")
-    assert done.returncode == 2 and "--mcp stands before 'render'" in done.stderr
+def test_it_belongs_to_the_studio_alone(app):
+    status, words = app("--mcp", "render", "a red star")
+    assert status == 2 and "--mcp stands before 'render'" in words
 
 
 async def used(address, headers=None):

@@ -9,7 +9,7 @@ from extensions.long_video.plan import Segment, SegmentPlan
 from extensions.long_video.resolve import resolve_plan
 from lavie import Cascade, Request
 from lavie.video import FrameHash
-from tests.cascades import request
+from tests.cascades import small
 
 PROMPTS = ("a red star", "a red star", "a blue circle", "a blue circle", "a red star")
 LATENTS = (4, 2, 4)  # C h w of the toy's base stage
@@ -35,7 +35,7 @@ def begun(frames: int) -> torch.Tensor:
 
 
 def film(cascade: Cascade, plan: SegmentPlan, kept=None, asked: Request | None = None, start=None) -> LongVideoPipeline:
-    resolved = cascade.resolve(asked or request(True, True))
+    resolved = cascade.resolve(asked or small(True, True))
     kept = Memory() if kept is None else kept
     return LongVideoPipeline(cascade, resolved, resolve_plan(cascade, resolved, plan), start, kept, PROVENANCE)
 

@@ -6,7 +6,7 @@ import pytest
 
 from extensions.long_video.plan import Segment
 from lavie import Cascade
-from tests.cascades import request, with_neighbours
+from tests.cascades import small, with_neighbours
 from tests.extensions.long_video.films import Memory, film, finished, plan_of
 
 
@@ -19,7 +19,7 @@ def neighbouring(tiny_bundle, tmp_path_factory):
 @pytest.mark.parametrize("number", range(4))
 def test_a_change_is_seen_as_far_as_interpolation_sees(neighbouring, number):
     """Its network sees key frames on both sides of a frame, some of them outside of its window."""
-    kept, plan, asked = Memory(), plan_of(4), request(True, False)
+    kept, plan, asked = Memory(), plan_of(4), small(True, False)
     finished(film(neighbouring, plan, kept, asked))
     segments = list(plan.segments)
     segments[number] = Segment("a green heart", seed=8)
